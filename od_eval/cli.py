@@ -1,0 +1,80 @@
+"""The console command `od-eval`, and what every program has in common: flags, help, errors, exit status.
+
+    od-eval train --pipeline_config_path=… --model_dir=…
+
+A program is a module of `od_eval.programs`: its docstring is its help text, it defines absl flags when it is imported,
+and its `main()` returns the exit status. `scripts/` holds a launcher for each.
+
+Exit status: 0 done; 1 something is wrong, said on stderr in a sentence; 2 wrong flags; 130 and 143 after Ctrl-C and
+SIGTERM.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+# Subcommand -> (its module in od_eval.programs, what it does).
+PROGRAMS = {
+    "train": ("train", "train a detector from a pipeline.config"),
+    "convert": ("convert", "COCO JSON, Pascal VOC or CSV -> TFRecords and a label map"),
+    "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
+}
+
+
+def main() -> None:
+    """The entry point of `od-eval`; exits the process."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in PROGRAMS:
+        program = arguments[0]
+        sys.exit(run(program, [f"od-eval {program}", *arguments[1:]]))
+    wanted_help = bool(arguments) and arguments[0] in ("--help", "-h", "help")
+    lines = ["usage: od-eval PROGRAM [--flags]   (od-eval PROGRAM --help tells its flags)", ""]
+    lines += [f"  {name:10}{description}" for name, (_, description) in PROGRAMS.items()]
+    print("\n".join(lines), file=sys.stdout if wanted_help else sys.stderr)
+    sys.exit(0 if wanted_help else 2)
+
+
+def run(program: str, argv: Sequence[str]) -> int:
+    """Runs one program.
+
+    Args:
+      program: a key of `PROGRAMS`.
+      argv: the command line, the program's name first.
+
+    Returns:
+      The exit status.
+    """
+    # Read by TensorFlow's C++ code when it is loaded: device messages and deprecation notices are left out, unless
+    # --verbosity asks for them. An error there reaches Python as an exception all the same.
+    verbose = any(argument.lstrip("-") in ("verbosity=1", "v=1") for argument in argv)
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    from absl import flags
+
+    from od_eval.errors import ODEvalError
+
+    module = importlib.import_module(f"od_eval.programs.{PROGRAMS[program][0]}")
+    if any(argument in ("--help", "-help", "-h", "--helpshort", "--helpfull") for argument in argv[1:]):
+        print(module.__doc__.strip(), flags.FLAGS.module_help(module), sep="\n\n")
+        return 0
+    try:
+        unused = flags.FLAGS(argv)[1:]
+        if unused:
+            raise flags.Error(f"what is '{unused[0]}'? Flags are written --name=value")
+    except flags.Error as error:
+        print(f"{argv[0]}: {error}\nIts flags: {argv[0]} --help", file=sys.stderr)
+        return 2
+    try:
+        return module.main()
+    except ODEvalError as error:
+        if verbose:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,94 @@
+"""Reads Pascal VOC's XML: one file an image."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from od_eval.data.annotations import (
+    AnnotatedImage,
+    AnnotatedObject,
+    Annotations,
+    Remark,
+    categories_of,
+    number,
+    size_or_none,
+)
+from od_eval.data.images import ImageFolder, ImageNotFound
+from od_eval.errors import ODEvalError
+
+
+def read_voc(folder: Path, images: ImageFolder) -> Annotations:
+    """Reads the XML files below a folder.
+
+    The image of an XML file is the one with its name ("7.xml", "7.jpg"); where there is none, the one that its
+    `<filename>` names. `<path>` and `<folder>` are of the computer it was annotated on and not looked at.
+
+    Coordinates are taken as they are, as the Object Detection API's own converter does: VOC counts pixels from 1, most
+    tools that write VOC's XML count from 0.
+
+    Args:
+      folder: the XML files, or the root of a dataset laid out like VOC, which has them in `Annotations`.
+      images: where the image files are.
+
+    Returns:
+      The annotations, with ids from 1 for the class names in alphabetical order.
+
+    Raises:
+      ODEvalError: there is no XML file.
+    """
+    if (folder / "Annotations").is_dir():
+        folder = folder / "Annotations"
+    files = sorted(folder.rglob("*.xml"))
+    if not files:
+        raise ODEvalError(f"there is no XML file in '{folder}'; --annotations names the folder of VOC's XML files.")
+    annotated: list[AnnotatedImage] = []
+    remarks: list[Remark] = []
+    for path in files:
+        try:
+            root = ElementTree.parse(path).getroot()
+        except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # the last two: encodings
+            remarks.append(Remark("XML unreadable", str(path), str(error), "image"))
+            continue
+        if root.tag != "annotation":
+            remarks.append(Remark("XML unreadable", str(path), f"<{root.tag}> is not Pascal VOC's <annotation>", "image"))
+            continue
+        try:
+            filename = _find_image(path.relative_to(folder), _text(root, "filename"), images)
+        except ImageNotFound as error:
+            remarks.append(Remark("image file missing", str(path), str(error), "image"))
+            continue
+        size = size_or_none(_text(root, "size/width"), _text(root, "size/height"))
+        objects = [_read_object(element, f"{path}: object {i}") for i, element in enumerate(root.findall("object"), 1)]
+        named = _text(root, "filename") or filename
+        annotated.append(AnnotatedImage(images.path(filename), filename, named, filename, size, objects, str(path)))
+    return Annotations(annotated, categories_of(annotated), remarks=remarks)
+
+
+def _find_image(xml: Path, filename: str, images: ImageFolder) -> str:
+    # The XML's own name first: annotation files are renamed together with their images, and what is written in them
+    # stays, the same file name in every one at worst.
+    try:
+        return images.find(str(xml.with_suffix("")))
+    except ImageNotFound:
+        if not filename:
+            raise
+        return images.find(filename)
+
+
+def _read_object(element: ElementTree.Element, where: str) -> AnnotatedObject:
+    difficult, truncated = _text(element, "difficult"), _text(element, "truncated")
+    left, top, right, bottom = (number(_text(element, f"bndbox/{edge}")) for edge in ("xmin", "ymin", "xmax", "ymax"))
+    return AnnotatedObject(
+        _text(element, "name"),
+        (left, top, right, bottom),
+        where,
+        difficult=difficult == "1",
+        truncated=truncated == "1",
+        pose=_text(element, "pose"),
+    )
+
+
+def _text(element: ElementTree.Element, path: str) -> str:
+    """The text at `path` below `element`, without spaces around it; "" where there is none."""
+    return (element.findtext(path) or "").strip()

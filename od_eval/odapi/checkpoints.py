@@ -1,0 +1,221 @@
+"""Checkpoints of a `Detector`, in the layout of the Object Detection API's own programs.
+
+`tf.train.Checkpoint(step, model, optimizer)` as `ckpt-1`, `ckpt-2`, … with the file `checkpoint` beside them: runs of
+the Object Detection API's `model_main_tf2.py` are continued here, and the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from object_detection.protos import train_pb2
+from object_detection.utils import variables_helper
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+from od_eval.errors import ODEvalError
+from od_eval.odapi.detector import Detector
+
+_UNREADABLE = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
+
+
+class Checkpoints:
+    """Saves a compiled detector to `directory`, and restores it from there.
+
+    Under `MultiWorkerMirroredStrategy` every worker must save, as some variables are read from all of them; the chief
+    alone writes to `directory`.
+
+    Args:
+      detector: compiled.
+      directory: the `model_dir`.
+      max_to_keep: how many of the newest checkpoints stay.
+    """
+
+    def __init__(self, detector: Detector, directory: str, max_to_keep: int = 7):
+        self._directory = directory
+        self._checkpoint = tf.train.Checkpoint(step=detector.step, model=detector.model, optimizer=detector.optimizer)
+        self._detector = detector
+        self._others_directory = None
+        if not detector.distribute_strategy.extended.should_checkpoint:
+            self._others_directory = tempfile.TemporaryDirectory(prefix="od_eval_worker_")
+            max_to_keep = 1
+        self._manager = tf.train.CheckpointManager(
+            self._checkpoint,
+            self._others_directory.name if self._others_directory else directory,
+            max_to_keep=max_to_keep,
+        )
+
+    def save(self) -> str:
+        """Writes a checkpoint, whole or not at all.
+
+        Returns:
+          Its path, for example `model_dir/ckpt-3`.
+
+        Raises:
+          ODEvalError: it could not be written, or a weight is not finite; the older ones are as they were.
+        """
+        # A step whose loss was finite may still have broken the weights, which shows in the loss of the next.
+        for variable in self._detector.model.variables:
+            if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable.read_value())):
+                raise ODEvalError(
+                    f"'{variable.name}' is not finite after step {int(self._detector.step)}, which is not saved; lower the"
+                    " learning rate, lengthen its warm-up or set train_config.gradient_clipping_by_norm."
+                )
+        number = int(self._checkpoint.save_counter) + 1
+        try:
+            return self._manager.save()
+        except (tf.errors.OpError, OSError) as error:
+            for leftover in tf.io.gfile.glob(os.path.join(self._directory, f"ckpt-{number}[._]*")):
+                (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(leftover)
+            raise ODEvalError(
+                f"checkpoint '{self._directory}/ckpt-{number}' of step {int(self._detector.step)} could not be written:"
+                f" {_first_line(error)}; make room or choose another model_dir, and start again to go on from"
+                f" {os.path.basename(self.newest() or 'the beginning')}."
+            ) from error
+
+    def newest(self) -> str | None:
+        """The path of the newest checkpoint in the directory, or None."""
+        return next(iter(self._newest_first()), None)
+
+    def restore_newest(self) -> str | None:
+        """Restores step, model and optimizer from the newest checkpoint that is whole.
+
+        Returns:
+          Its path; None where there is no checkpoint.
+
+        Raises:
+          ODEvalError: it is another model's, or none can be read.
+        """
+        unreadable = []
+        for path in self._newest_first():
+            try:
+                check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
+                self._checkpoint.restore(path)
+            except _UNREADABLE as error:
+                unreadable.append(path)
+                print(f"warning: checkpoint '{path}' is damaged and passed over: {_first_line(error)}", file=sys.stderr)
+                continue
+            return path
+        if unreadable:
+            raise ODEvalError(
+                f"none of the checkpoints in '{self._directory}' can be read; remove {', '.join(unreadable)} to start anew."
+            )
+        return None
+
+    def _newest_first(self) -> list[str]:
+        found = {}
+        for index_file in tf.io.gfile.glob(os.path.join(self._directory, "ckpt-*.index")):
+            number = re.fullmatch(r"ckpt-(\d+)\.index", os.path.basename(index_file))
+            if number:
+                found[int(number[1])] = index_file.removesuffix(".index")
+        return [found[number] for number in sorted(found, reverse=True)]
+
+
+def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainConfig, model_dir: str) -> None:
+    """Initializes a detector from `train_config.fine_tune_checkpoint`, as the Object Detection API does.
+
+    `fine_tune_checkpoint_type` says what is taken: `classification` the backbone, from a classification checkpoint;
+    `detection` the feature extractor, from a detection checkpoint (`fine_tune` is its older name); `full` everything.
+
+    Args:
+      detector: its variables are assigned.
+      train_config: with `fine_tune_checkpoint` set; nothing happens where it is empty.
+      model_dir: where the new run writes; the checkpoint must not lie there.
+
+    Raises:
+      ODEvalError: there is no such checkpoint, it is TF1's, or it does not fit; differing variables are named.
+    """
+    path = train_config.fine_tune_checkpoint
+    if not path:
+        return
+    path = _existing_checkpoint(path)
+    kind = train_config.fine_tune_checkpoint_type
+    try:
+        variables_helper.ensure_checkpoint_supported(path, kind, model_dir)
+        objects = detector.model.restore_from_objects("detection" if kind == "fine_tune" else kind)
+    except (RuntimeError, ValueError) as error:
+        raise ODEvalError(f"train_config.fine_tune_checkpoint '{path}' with type '{kind}': {error}") from error
+    check_fits(
+        objects,
+        path,
+        f"Check train_config.fine_tune_checkpoint and its fine_tune_checkpoint_type, which is '{kind}'.",
+    )
+    tf.train.Checkpoint(**objects).restore(path).expect_partial().assert_existing_objects_matched()
+
+
+def _existing_checkpoint(path: str) -> str:
+    if tf.io.gfile.isdir(path):
+        newest = tf.train.latest_checkpoint(path)
+        if newest:
+            return newest
+    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
+    if tf.io.gfile.exists(prefix + ".index"):
+        return prefix
+    nearby = tf.io.gfile.glob(os.path.join(os.path.dirname(prefix), "*.index"))
+    hint = f" (there is {nearby[0].removesuffix('.index')})" if nearby else ""
+    raise ODEvalError(
+        f"train_config.fine_tune_checkpoint '{path}' does not exist: {prefix}.index is missing{hint}; correct the path,"
+        " or set it to '' to train from scratch."
+    )
+
+
+def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
+    """Compares the variables of objects with a checkpoint before anything is assigned.
+
+    Follows the object graph stored in the checkpoint as `tf.train.Checkpoint.restore` does, so that it finds exactly
+    what would be restored.
+
+    Args:
+      objects: name in the checkpoint -> trackable object, as for `tf.train.Checkpoint(**objects)`.
+      path: the checkpoint.
+      remedy: a sentence for the message.
+
+    Raises:
+      ODEvalError: variables are missing from the checkpoint or have another shape there; some are named.
+    """
+    reader = tf.train.load_checkpoint(path)
+    shapes = reader.get_variable_to_shape_map()
+    if "_CHECKPOINTABLE_OBJECT_GRAPH" not in shapes:
+        raise ODEvalError(f"checkpoint '{path}' was written by TF1, which TF2 models cannot load. {remedy}")
+    graph = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
+        reader.get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
+    )
+    root = tf.train.Checkpoint(**objects)
+    variables = [value for value in tf.train.TrackableView(root).descendants() if isinstance(value, tf.Variable)]
+    found, other_shape = set(), []
+    visited = set()
+    queue = [(root, 0)]
+    while queue:
+        trackable, node_id = queue.pop()
+        if (id(trackable), node_id) in visited:
+            continue
+        visited.add((id(trackable), node_id))
+        node = graph.nodes[node_id]
+        if isinstance(trackable, tf.Variable):
+            for attribute in node.attributes:
+                shape = shapes.get(attribute.checkpoint_key)
+                if shape is not None and id(trackable) not in found:
+                    found.add(id(trackable))
+                    if shape != trackable.shape.as_list():
+                        other_shape.append(f"{trackable.name} is {shape} there and {trackable.shape.as_list()} here")
+        node_ids = {child.local_name: child.node_id for child in node.children}
+        for name, child in tf.train.TrackableView.children(trackable).items():
+            if name in node_ids:
+                queue.append((child, node_ids[name]))
+    missing = [variable.name for variable in variables if id(variable) not in found]
+    differences = [
+        f"{len(names)} of {len(variables)} variables {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+        for what, names in (("are not in it", missing), ("have another shape", other_shape))
+        if names
+    ]
+    if differences:
+        raise ODEvalError(f"checkpoint '{path}' does not fit this model; {'; '.join(differences)}. {remedy}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "message", None) or error).strip().splitlines()[0]

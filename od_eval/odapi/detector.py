@@ -1,0 +1,390 @@
+"""A Keras model around the Object Detection API's detection model."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from object_detection import model_lib
+from object_detection.builders import model_builder, optimizer_builder
+from object_detection.core.standard_fields import InputDataFields
+from object_detection.utils import config_util, ops
+
+from od_eval import losses as loss_names
+from od_eval.errors import ODEvalError
+from od_eval.odapi.pipeline import Pipeline
+
+Tensors = Mapping[str, tf.Tensor]
+
+
+class NonFiniteLossError(ODEvalError):
+    """A loss became infinite or NaN: the weights are lost.
+
+    Attributes:
+      step: the step it happened at, counted from 1.
+      values: what that step computed: native loss names, `gradient_norm`, `learning_rate`.
+    """
+
+    def __init__(self, step: int, values: Mapping[str, float]):
+        self.step = step
+        self.values = dict(values)
+        listed = ", ".join(f"{name.removeprefix('Loss/')} {value:.6g}" for name, value in values.items())
+        super().__init__(
+            f"the loss is not finite at step {step} ({listed}); lower the learning rate, lengthen its warm-up or set"
+            " train_config.gradient_clipping_by_norm, and look for boxes without area in the data."
+        )
+
+
+class Detector(tf.keras.Model):
+    """Trains a model of the Object Detection API with `fit`.
+
+    The model is the one that the Object Detection API's `model_builder` makes of `pipeline.config.model`, for every
+    meta-architecture it has on TF2. `compile()` takes the optimizer from `train_config`, `fit` takes
+    `pipeline.train_dataset()`. A training step computes what the Object Detection API's own loop computes: the same
+    losses, scaled by the number of replicas, regularization, gradient clipping and moving averages.
+
+    `logs` of a training batch hold the losses, each the mean over the steps since the last such logs (over the steps
+    of one execution, with `steps_per_execution`): `total_loss`, `classification_loss`, `localization_loss`,
+    `regularization_loss` and, where there is something, `other_loss`; each native component under its own name
+    (`Loss/BoxClassifierLoss/mask_loss`); and `gradient_norm`, before clipping. `logs` of an epoch, and of `evaluate`,
+    hold the means over the epoch.
+
+    Under a `tf.distribute` strategy, make the detector, compile it and make the dataset inside the strategy's scope.
+
+    Attributes:
+      model: the Object Detection API's `DetectionModel`, its variables built.
+      step: int64 variable, the number of training steps done; learning rate schedules follow it.
+      batch_size: images in a training batch, over all replicas.
+
+    Args:
+      pipeline: the config. `model` is what is built, `train_config` how it is trained.
+      summary_every_n: every so many steps, and at the first, the images of a batch and what the model itself
+        summarizes are written to the default `tf.summary` writer (`LossLogger` sets it during `fit`). 0: never.
+
+    Raises:
+      ODEvalError: the Object Detection API cannot build what the config describes.
+
+        pipeline = od_eval.Pipeline.load("pipeline.config")
+        detector = od_eval.Detector(pipeline)
+        detector.compile()
+        detector.fit(pipeline.train_dataset(), steps_per_epoch=1000, callbacks=[od_eval.LossLogger("runs/a")])
+    """
+
+    def __init__(self, pipeline: Pipeline, summary_every_n: int = 0):
+        super().__init__(name="detector", dtype="float32")
+        self._train_config = pipeline.config.train_config
+        self._summary_every_n = summary_every_n
+        self.batch_size = self._train_config.batch_size
+        self.step = tf.Variable(
+            0,
+            trainable=False,
+            dtype=tf.int64,
+            name="global_step",
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        with _precision(self._train_config.use_bfloat16), _explained(pipeline.source):
+            self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
+            self._build_variables(pipeline)
+        self._means = _RunningMeans()
+
+    def compile(self, optimizer: tf.keras.optimizers.legacy.Optimizer | None = None, **kwargs: Any) -> None:
+        """Makes the detector ready for `fit`.
+
+        Args:
+          optimizer: by default the one of `train_config.optimizer`, with its schedule and its moving average.
+          **kwargs: of `tf.keras.Model.compile`, for example `steps_per_execution`.
+        """
+        if optimizer is None:
+            with self.distribute_strategy.scope(), _explained("train_config.optimizer"):
+                optimizer, _ = optimizer_builder.build(self._train_config.optimizer, global_step=self.step)
+                if self._train_config.optimizer.use_moving_average:
+                    optimizer.shadow_copy(self.model)
+        super().compile(optimizer=optimizer, **kwargs)
+
+    def call(self, features: Tensors, training: bool = False) -> dict[str, Any]:
+        """The raw predictions of the Object Detection API's `DetectionModel.predict`.
+
+        Groundtruth must have been provided to `model` when `training` is true.
+
+        Args:
+          features: `image` float32 `[batch, height, width, 3]`, preprocessed, and `true_image_shape` int32 `[batch, 3]`,
+            as the datasets of `Pipeline` give them.
+          training: whether batch normalization, dropout and sampling behave as in training.
+
+        Returns:
+          The prediction dict of the meta-architecture, in float32.
+        """
+        self.model._is_training = training
+        predictions = self.model.predict(
+            features[InputDataFields.image],
+            features[InputDataFields.true_image_shape],
+            **self.model.get_side_inputs(features),
+        )
+        return ops.bfloat16_to_float32_nested(predictions)
+
+    # ---- A step ---------------------------------------------------------------------------------------------------
+
+    def compute_losses(self, features: Tensors, labels: Tensors, training: bool) -> dict[str, tf.Tensor]:
+        """The losses of one batch under their native names, as in `object_detection.model_lib_v2`.
+
+        Args:
+          features: as in `call`.
+          labels: groundtruth of a batch, as the datasets of `Pipeline` give it.
+          training: as in `call`.
+
+        Returns:
+          Scalars: the components, `Loss/regularization_loss` where the model has any, and `Loss/total_loss`.
+        """
+        labels = model_lib.unstack_batch(
+            labels, unpad_groundtruth_tensors=self._train_config.unpad_groundtruth_tensors
+        )
+        # The value: were it the variable, the model would take it for one of its weights.
+        model_lib.provide_groundtruth(self.model, labels, training_step=self.step.read_value())
+        predictions = self(features, training=training)
+        losses = dict(self.model.loss(predictions, features[InputDataFields.true_image_shape]))
+        regularization = self.model.regularization_losses() if self._train_config.add_regularization_loss else []
+        if regularization:
+            losses["Loss/regularization_loss"] = tf.add_n(ops.bfloat16_to_float32_nested(regularization))
+        losses["Loss/total_loss"] = tf.add_n(list(losses.values()))
+        return losses
+
+    def train_step(self, data: tuple[Tensors, Tensors]) -> dict[str, tf.Tensor]:
+        """One optimizer step on one replica's share of a batch.
+
+        Returns:
+          This replica's share of the losses (their sum over replicas is the loss of the batch), of the gradient's norm
+          and of the learning rate, as scalars.
+        """
+        features, labels = data
+        num_replicas = self.distribute_strategy.num_replicas_in_sync
+        self._summarize_images(features)
+        learning_rate = self._learning_rate()
+        with tf.GradientTape() as tape:
+            losses = self.compute_losses(features, labels, training=True)
+            losses = {name: loss / num_replicas for name, loss in losses.items()}
+        variables = self._variables_to_train()
+        gradients = tape.gradient(losses["Loss/total_loss"], variables)
+        gradient_norm = tf.linalg.global_norm(gradients)
+        if self._train_config.gradient_clipping_by_norm > 0:
+            gradients, _ = tf.clip_by_global_norm(
+                gradients, self._train_config.gradient_clipping_by_norm, use_norm=gradient_norm
+            )
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        self.step.assign_add(1)
+        return {**losses, "gradient_norm": gradient_norm, "learning_rate": learning_rate / num_replicas}
+
+    def test_step(self, data: tuple[Tensors, Tensors]) -> dict[str, tf.Tensor]:
+        """The losses of one batch in evaluation."""
+        features, labels = data
+        num_replicas = self.distribute_strategy.num_replicas_in_sync
+        losses = self.compute_losses(features, labels, training=False)
+        return {name: loss / num_replicas for name, loss in losses.items()}
+
+    def _learning_rate(self) -> tf.Tensor:
+        learning_rate = self.optimizer.learning_rate
+        if isinstance(learning_rate, tf.keras.optimizers.schedules.LearningRateSchedule):
+            learning_rate = learning_rate(self.optimizer.iterations)
+        return tf.cast(learning_rate, tf.float32)
+
+    def _variables_to_train(self) -> list[tf.Variable]:
+        """All trainable ones, less what `freeze_variables` and `update_trainable_variables` leave out."""
+        variables = self.model.trainable_variables
+        only, frozen = self._train_config.update_trainable_variables, self._train_config.freeze_variables
+        for pattern in [*only, *frozen]:
+            if not any(re.match(pattern, variable.name) for variable in variables):
+                raise ODEvalError(
+                    f"train_config.freeze_variables or update_trainable_variables: '{pattern}' matches no trainable"
+                    f" variable; their names look like '{variables[0].name}'."
+                )
+        return [
+            variable
+            for variable in variables
+            if (not only or any(re.match(pattern, variable.name) for pattern in only))
+            and not any(re.match(pattern, variable.name) for pattern in frozen)
+        ]
+
+    def _summarize_images(self, features: Tensors) -> None:
+        if self._summary_every_n:
+            tf.summary.image("train_input_images", features[InputDataFields.image], step=self.step, max_outputs=3)
+
+    # ---- Executions: several steps in one call of a tf.function ----------------------------------------------------
+
+    def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict[str, float]]:
+        """Overrides Keras's: `logs` are means over all steps of an execution, not the values of the last."""
+        if self.train_function is None or force:
+            run = self._make_execution(self.train_step)
+
+            def train_function(iterator: Iterator) -> dict[str, float]:
+                names, steps = run(iterator, self._steps_per_execution.read_value())
+                self._check_finite(names, steps)
+                return self._means.add(_logs(names, steps.mean(axis=0)), weight=len(steps))
+
+            self.train_function = train_function
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Callable[[Iterator], dict[str, float]]:
+        """Overrides Keras's for the same reason; here the data may end in the middle of an execution."""
+        if self.test_function is None or force:
+            run = self._make_execution(self.test_step)
+
+            def test_function(iterator: Iterator) -> dict[str, float]:
+                execution = _RunningMeans()
+                for _ in range(int(self._steps_per_execution)):
+                    try:
+                        names, steps = run(iterator, tf.constant(1, tf.int64))
+                    except tf.errors.OutOfRangeError:
+                        if execution.weight == 0:
+                            raise
+                        break
+                    execution.add(_logs(names, steps[0]), weight=1)
+                return self._means.add(execution.result(), weight=execution.weight)
+
+            self.test_function = test_function
+        return self.test_function
+
+    def _make_execution(self, step: Callable) -> Callable[[Iterator, tf.Tensor], tuple[list[str], np.ndarray]]:
+        """Returns a function from an iterator and a number of steps to names and float32 values `[steps, names]`.
+
+        The values are those of `step`, summed over replicas.
+        """
+        strategy = self.distribute_strategy
+        names: list[str] = []
+
+        def run_step(data: Any) -> tf.Tensor:
+            values = step(data)
+            names[:] = values  # known when the step is traced
+            return tf.stack([tf.cast(value, tf.float32) for value in values.values()])
+
+        def should_summarize() -> tf.Tensor:
+            return tf.logical_or(tf.equal(self.step, 0), tf.equal((self.step + 1) % self._summary_every_n, 0))
+
+        # One loop, and in it one place where the step is traced. AutoGraph is needed for nothing in it.
+        @tf.function(autograph=False, reduce_retracing=True)
+        def run(iterator: Iterator, num_steps: tf.Tensor) -> tf.Tensor:
+            def body(done: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+                of_replicas = strategy.run(run_step, args=(next(iterator),))
+                of_batch = strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
+                return done + 1, values.write(tf.cast(done, tf.int32), of_batch)
+
+            values = tf.TensorArray(tf.float32, size=tf.cast(num_steps, tf.int32), infer_shape=False)
+            with tf.summary.record_if(should_summarize if self._summary_every_n else False):
+                _, values = tf.while_loop(
+                    lambda done, _: done < num_steps, body, (tf.zeros_like(num_steps), values), parallel_iterations=1
+                )
+            return values.stack()
+
+        return lambda iterator, num_steps: (names, run(iterator, num_steps).numpy())
+
+    def _check_finite(self, names: Sequence[str], steps: np.ndarray) -> None:
+        of_losses = [column for column, name in enumerate(names) if name.startswith("Loss/")]
+        broken = np.flatnonzero(~np.isfinite(steps[:, of_losses]).all(axis=1))
+        if broken.size:
+            first = int(broken[0])
+            step = int(self.step) - len(steps) + first + 1
+            raise NonFiniteLossError(step, dict(zip(names, steps[first].tolist(), strict=True)))
+
+    # `metrics` stays empty: what Keras asks of it are the means of the epoch, and these are kept here.
+
+    def get_metrics_result(self) -> dict[str, float]:
+        """The means since the epoch or the evaluation began; Keras makes its logs of them."""
+        return self._means.result()
+
+    def reset_metrics(self) -> None:
+        self._means = _RunningMeans()
+
+    # ---- Building -------------------------------------------------------------------------------------------------
+
+    def _build_variables(self, pipeline: Pipeline) -> None:
+        """Traces one prediction, so that all variables exist before anything is restored."""
+
+        def predict(features: Tensors) -> None:
+            # DeepMAC predicts masks for groundtruth boxes, and has no variables for that before it does.
+            self.model.provide_groundtruth(
+                groundtruth_boxes_list=[tf.constant([[0.0, 0.0, 1.0, 1.0]])],
+                groundtruth_classes_list=[tf.one_hot([0], pipeline.num_classes)],
+            )
+            self(features, training=False)
+
+        tf.function(predict, autograph=False).get_concrete_function(_feature_specs(pipeline))
+
+
+def _feature_specs(pipeline: Pipeline) -> dict[str, tf.TensorSpec]:
+    """Shapes and dtypes of what `Detector.call` needs, for one image of the size that the config asks for."""
+    config = pipeline.config
+    image_resizer = config_util.get_image_resizer_config(config.model)
+    height, width = config_util.get_spatial_image_size(image_resizer)
+    if height == -1:  # it differs from image to image, and no variable depends on it
+        height = width = 512
+    resizer = getattr(image_resizer, image_resizer.WhichOneof("image_resizer_oneof"))
+    channels = 3 + config.train_input_reader.num_additional_channels
+    if getattr(resizer, "convert_to_grayscale", False):
+        channels = 1
+    specs = {
+        InputDataFields.image: tf.TensorSpec([1, height, width, channels], tf.float32),
+        InputDataFields.true_image_shape: tf.TensorSpec([1, 3], tf.int32),
+    }
+    if config.model.faster_rcnn.HasField("context_config"):
+        context = [
+            1,
+            config_util.get_max_num_context_features(config.model),
+            config_util.get_context_feature_length(config.model),
+        ]
+        specs[InputDataFields.context_features] = tf.TensorSpec(context, tf.float32)
+        specs[InputDataFields.valid_context_size] = tf.TensorSpec([1], tf.int32)
+    return specs
+
+
+class _RunningMeans:
+    """Weighted means of values by name."""
+
+    def __init__(self) -> None:
+        self.weight = 0
+        self._sums: dict[str, float] = {}
+
+    def add(self, values: Mapping[str, float], weight: int) -> Mapping[str, float]:
+        """Adds values, and returns them."""
+        self.weight += weight
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + weight * value
+        return values
+
+    def result(self) -> dict[str, float]:
+        return {name: value / self.weight for name, value in self._sums.items()}
+
+
+def _logs(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    """What a step computed -> Keras's logs."""
+    by_name = dict(zip(names, values.tolist(), strict=True))
+    native = {name: value for name, value in by_name.items() if name.startswith("Loss/")}
+    logs = {**loss_names.categorize(native), **native}
+    if "gradient_norm" in by_name:
+        logs["gradient_norm"] = by_name["gradient_norm"]
+    return logs
+
+
+@contextlib.contextmanager
+def _precision(bfloat16: bool) -> Iterator[None]:
+    """Layers made in here compute in bfloat16, with variables in float32, where the config asks for it."""
+    before = tf.keras.mixed_precision.global_policy()
+    if bfloat16:
+        tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+@contextlib.contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """The Object Detection API raises ValueErrors for what it cannot build of a config."""
+    try:
+        yield
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        reason = str(error)
+        if reason.startswith("Exception encountered when calling layer"):  # Keras wraps it in a list of arguments
+            reason = reason.split("\n\n")[1]
+        raise ODEvalError(f"{where}: the Object Detection API cannot build this: {reason.strip().rstrip('.')}.") from error

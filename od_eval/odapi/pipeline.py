@@ -1,0 +1,365 @@
+"""A `pipeline.config` of the Object Detection API: read, overridden, checked, written back."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from object_detection.protos import input_reader_pb2, pipeline_pb2, string_int_label_map_pb2
+from object_detection.utils import config_util
+
+from od_eval.errors import ODEvalError
+from od_eval.files import write_whole
+from od_eval.odapi import datasets
+
+PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
+_FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+\])?)*)\s*=(.*)", re.DOTALL)
+
+
+class Pipeline:
+    """A pipeline.config as it will be run, and the input pipelines it describes.
+
+        pipeline = Pipeline.load("pipeline.config", overrides=["train_config.batch_size=4"])
+        detector = Detector(pipeline)
+
+    Attributes:
+      config: the `TrainEvalPipelineConfig` proto, overrides applied and relative paths resolved.
+      source: the file it was read from, for messages.
+    """
+
+    def __init__(self, config: pipeline_pb2.TrainEvalPipelineConfig, source: str = "pipeline.config"):
+        self.config = config
+        self.source = source
+        if config.model.WhichOneof("model") is None:
+            raise ODEvalError(f"{source}: `model` names no meta-architecture; add `model {{ ssd {{ … }} }}` or another.")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = ()) -> Pipeline:
+        """Reads a pipeline.config.
+
+        A relative path in it is looked for in the working directory first and in the folder of the config second;
+        where something is found there, `config` holds the absolute path.
+
+        Args:
+          path: the file, local or on any filesystem that `tf.io.gfile` knows.
+          overrides: applied in order. Each is a field path with a value (`train_config.batch_size=4`,
+            `eval_input_reader[1].name=night`, `train_config.data_augmentation_options=[]`) or text proto to be merged
+            (`train_config { batch_size: 4 }`, where repeated fields are appended to).
+
+        Returns:
+          The pipeline.
+
+        Raises:
+          ODEvalError: the file cannot be read or parsed (with file and line), or an override does not fit.
+        """
+        path = os.fspath(path)
+        config = pipeline_pb2.TrainEvalPipelineConfig()
+        parse_text_proto(read_text(path, "pipeline config"), config, path)
+        for override in [overrides] if isinstance(overrides, str) else overrides:
+            _apply_override(config, override)
+        _resolve_paths(config, os.path.dirname(os.path.abspath(path)) if "://" not in path else os.path.dirname(path))
+        config_util.update_fine_tune_checkpoint_type(config.train_config)
+        return cls(config, path)
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Writes the config as run to `<directory>/pipeline.config`, whole or not at all."""
+        write_whole(os.path.join(directory, "pipeline.config"), text_format.MessageToString(self.config))
+
+    @property
+    def meta_architecture(self) -> str:
+        """`ssd`, `faster_rcnn`, `center_net`, …"""
+        return self.config.model.WhichOneof("model")
+
+    @property
+    def num_classes(self) -> int:
+        return config_util.get_number_of_classes(self.config.model)
+
+    def train_dataset(self) -> tf.data.Dataset:
+        """The Object Detection API's training input: shuffled, augmented, batched, without end.
+
+        Inside the scope of a `tf.distribute` strategy it is distributed as the Object Detection API does: files over
+        workers, `train_config.batch_size` over replicas.
+
+        Returns:
+          A dataset of `(features, labels)`, the dicts of tensors described in `object_detection.inputs.train_input`;
+          `features["image"]` is float32 `[batch, height, width, 3]`, preprocessed.
+
+        Raises:
+          ODEvalError: an input path, the label map or a placeholder has to be put right.
+        """
+        self.check_input("train_input_reader", self.config.train_input_reader)
+        return datasets.train_dataset(self.config)
+
+    def eval_dataset(self, which: int | str = 0) -> tf.data.Dataset:
+        """The Object Detection API's evaluation input, one pass.
+
+        Args:
+          which: index or `name` of an `eval_input_reader`.
+
+        Returns:
+          A dataset of `(features, labels)`, as described in `object_detection.inputs.eval_input`, in batches of
+          `eval_config.batch_size`.
+
+        Raises:
+          ODEvalError: there is no such reader, or its input has to be put right.
+        """
+        index = self._eval_reader_index(which)
+        reader = self.config.eval_input_reader[index]
+        self.check_input(f"eval_input_reader[{index}]", reader)
+        return datasets.eval_dataset(self.config, reader)
+
+    def _eval_reader_index(self, which: int | str) -> int:
+        readers = self.config.eval_input_reader
+        if isinstance(which, int) and which < len(readers):
+            return which
+        for index, reader in enumerate(readers):
+            if reader.name == which:
+                return index
+        known = ", ".join(f"{index} ('{reader.name}')" for index, reader in enumerate(readers)) or "none"
+        raise ODEvalError(f"{self.source} has no eval_input_reader {which!r}; it has: {known}.")
+
+    def check_input(self, field: str, reader: input_reader_pb2.InputReader) -> None:
+        """Finds what would stop an input reader: placeholders, files that match nothing, a bad label map.
+
+        Args:
+          field: how messages call the reader, e.g. `train_input_reader`.
+          reader: the reader's proto.
+
+        Raises:
+          ODEvalError: naming the field and what to do.
+        """
+        for where, pattern in zip(*_input_paths(field, reader), strict=True):
+            _reject_placeholder(self.source, where, pattern)
+            if not glob(pattern):
+                raise ODEvalError(
+                    f"{self.source}: {where} '{pattern}' matches no file (looked in {os.getcwd()} and in"
+                    f" {os.path.dirname(os.path.abspath(self.source))}); correct it there or with"
+                    f" --set {where}=PATH."
+                )
+        if not reader.HasField("tf_record_input_reader") or not reader.tf_record_input_reader.input_path:
+            raise ODEvalError(
+                f"{self.source}: {field} names no records; set {field}.tf_record_input_reader.input_path."
+            )
+        where = f"{field}.label_map_path"
+        _reject_placeholder(self.source, where, reader.label_map_path)
+        if reader.label_map_path:
+            _check_label_map(reader.label_map_path, f"{self.source}: {where}", self.num_classes)
+
+
+def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
+    """The record files an input reader reads, in the order of its patterns."""
+    return [file for pattern in reader.tf_record_input_reader.input_path for file in sorted(glob(pattern))]
+
+
+def glob(pattern: str) -> list[str]:
+    """Files that match a pattern, on any filesystem `tf.io.gfile` knows; none where its folder cannot be read."""
+    try:
+        return tf.io.gfile.glob(pattern)
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError):
+        return []
+    except (tf.errors.OpError, OSError) as error:
+        raise ODEvalError(f"'{pattern}' cannot be looked up: {_first_line(error)}") from error
+
+
+def read_text(path: str, what: str) -> str:
+    """Reads a text file from any filesystem; an `ODEvalError` names it where that fails."""
+    try:
+        if tf.io.gfile.isdir(path):
+            raise ODEvalError(f"{what} '{path}' is a folder; name the file in it.")
+        with tf.io.gfile.GFile(path, "r") as file:
+            return file.read()
+    except tf.errors.NotFoundError as error:
+        raise ODEvalError(f"{what} '{path}' does not exist (working directory: {os.getcwd()}).") from error
+    except UnicodeDecodeError as error:
+        raise ODEvalError(f"{what} '{path}' is not a text file.") from error
+    except tf.errors.OpError as error:
+        raise ODEvalError(f"{what} '{path}' cannot be read: {_first_line(error)}") from error
+
+
+def parse_text_proto(text: str, message: Message, source: str) -> None:
+    """Merges text proto into `message`; an `ODEvalError` says file, line and the field that was probably meant."""
+    try:
+        text_format.Merge(text, message)
+    except text_format.ParseError as error:
+        line = f":{error.GetLine()}" if error.GetLine() else ""
+        reason = re.sub(r"^\d+:\d+ : ", "", str(error)).rstrip(".")
+        unknown = re.search(r'Message type "([\w.]+)" has no field named "(\w+)"', reason)
+        if unknown:
+            message_type = message.DESCRIPTOR.file.pool.FindMessageTypeByName(unknown[1])
+            reason = f"{message_type.name} has no field '{unknown[2]}'{_did_you_mean(unknown[2], message_type)}"
+        raise ODEvalError(f"{source}{line}: {reason}.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "message", None) or error).strip().splitlines()[0]
+
+
+def _did_you_mean(name: str, message_type: Any) -> str:
+    similar = difflib.get_close_matches(name, [field.name for field in message_type.fields], n=1)
+    return f"; did you mean '{similar[0]}'?" if similar else ""
+
+
+# ---- Overrides ------------------------------------------------------------------------------------------------------
+
+
+def _apply_override(config: Message, override: str) -> None:
+    match = _FIELD_PATH.fullmatch(override)
+    if match is None:
+        parse_text_proto(override, config, f"override '{override}'")
+        return
+    *parents, last = match[1].split(".")
+    message = config
+    for part in parents:
+        message = _descend(message, part, override)
+    _assign(message, last, match[2].strip(), override)
+
+
+def _field(message: Message, part: str, override: str) -> tuple[FieldDescriptor, int | None]:
+    name, _, index = part.partition("[")
+    field = message.DESCRIPTOR.fields_by_name.get(name)
+    if field is None:
+        raise ODEvalError(
+            f"override '{override}': {message.DESCRIPTOR.name} has no field '{name}'"
+            f"{_did_you_mean(name, message.DESCRIPTOR)}."
+        )
+    return field, int(index.rstrip("]")) if index else None
+
+
+def _descend(message: Message, part: str, override: str) -> Message:
+    field, index = _field(message, part, override)
+    if field.message_type is None:
+        raise ODEvalError(f"override '{override}': '{field.name}' is a value and has no fields.")
+    if not field.is_repeated:
+        return getattr(message, field.name)
+    return _element(getattr(message, field.name), field, index, override)
+
+
+def _element(elements: Any, field: FieldDescriptor, index: int | None, override: str) -> Any:
+    """An element of a repeated message field; without an index the only one, which is made where there is none."""
+    if index is None:
+        if len(elements) > 1:
+            raise ODEvalError(
+                f"override '{override}': there are {len(elements)} of '{field.name}';"
+                f" say which, {field.name}[0] to {field.name}[{len(elements) - 1}]."
+            )
+        index = 0
+    if index == len(elements):
+        return elements.add()
+    if index > len(elements):
+        raise ODEvalError(f"override '{override}': there are only {len(elements)} of '{field.name}'.")
+    return elements[index]
+
+
+def _assign(message: Message, part: str, value: str, override: str) -> None:
+    field, index = _field(message, part, override)
+    if index is not None:
+        elements = getattr(message, field.name)
+        if not field.is_repeated:
+            raise ODEvalError(f"override '{override}': '{field.name}' is not repeated; leave out the index.")
+        if field.message_type is None:
+            # Through a message that holds only this field, so that text proto's own rules read the value.
+            parsed = _parsed(message, field, value, override)
+            if index > len(elements) or len(parsed) != 1:
+                raise ODEvalError(f"override '{override}': '{field.name}' has {len(elements)} values.")
+            elements[index : index + 1] = parsed
+        else:
+            element = _element(elements, field, index, override)
+            element.Clear()
+            parse_text_proto(value.strip().removeprefix("{").removesuffix("}"), element, f"override '{override}'")
+        return
+    parsed = _parsed(message, field, value, override)
+    message.ClearField(field.name)
+    if field.is_repeated:
+        getattr(message, field.name).extend(parsed)
+    elif field.message_type is not None:
+        getattr(message, field.name).SetInParent()
+        getattr(message, field.name).CopyFrom(parsed)
+    else:
+        setattr(message, field.name, parsed)
+
+
+def _parsed(message: Message, field: FieldDescriptor, value: str, override: str) -> Any:
+    """The value of a field as text proto reads it; text for a string field needs no quotes."""
+    quoted = value[:1] in ("'", '"') or (field.is_repeated and value[:1] == "[")
+    if field.type == FieldDescriptor.TYPE_STRING and not quoted:
+        return [value] if field.is_repeated else value
+    holder = type(message)()
+    parse_text_proto(f"{field.name}: {value}", holder, f"override '{override}'")
+    return getattr(holder, field.name)
+
+
+# ---- Paths ----------------------------------------------------------------------------------------------------------
+
+
+def _resolve_paths(config: pipeline_pb2.TrainEvalPipelineConfig, folder: str) -> None:
+    for reader in [config.train_input_reader, *config.eval_input_reader]:
+        if reader.label_map_path:
+            reader.label_map_path = _resolved(reader.label_map_path, folder)
+        if reader.HasField("tf_record_input_reader"):
+            paths = reader.tf_record_input_reader.input_path
+            paths[:] = [_resolved(path, folder) for path in paths]
+    if config.train_config.fine_tune_checkpoint:
+        config.train_config.fine_tune_checkpoint = _resolved(config.train_config.fine_tune_checkpoint, folder, "*")
+    for task in config.model.center_net.keypoint_estimation_task:
+        if task.keypoint_label_map_path:
+            task.keypoint_label_map_path = _resolved(task.keypoint_label_map_path, folder)
+
+
+def _resolved(path: str, folder: str, suffix: str = "") -> str:
+    if os.path.isabs(path) or "://" in path:
+        return path
+    for candidate in (os.path.abspath(path), os.path.join(folder, path)):
+        if glob(candidate + suffix):
+            return candidate
+    return path
+
+
+def _input_paths(field: str, reader: input_reader_pb2.InputReader) -> tuple[list[str], list[str]]:
+    patterns = list(reader.tf_record_input_reader.input_path)
+    name = f"{field}.tf_record_input_reader.input_path"
+    return [name if len(patterns) == 1 else f"{name}[{index}]" for index in range(len(patterns))], patterns
+
+
+def _reject_placeholder(source: str, where: str, value: str) -> None:
+    if PLACEHOLDER in value:
+        raise ODEvalError(f"{source}: {where} is still '{value}'; write the path there or pass --set {where}=PATH.")
+
+
+# ---- Label maps -----------------------------------------------------------------------------------------------------
+
+
+def _check_label_map(path: str, where: str, num_classes: int) -> None:
+    text = read_text(path, f"{where}: label map")
+    label_map = string_int_label_map_pb2.StringIntLabelMap()
+    parse_text_proto(text, label_map, path)
+    if not label_map.item:
+        raise ODEvalError(f"label map {path} has no item; write item {{ id: 1 name: 'cat' }} for each class.")
+    seen: dict[int, str] = {}
+    for item in label_map.item:
+        if item.id < 1 and item.name != "background":
+            raise ODEvalError(
+                f"label map {path}{_line_of_id(text, item.id)}: '{item.name}' has id {item.id}; ids start at 1, as 0 is"
+                " the background's."
+            )
+        if item.id in seen:
+            raise ODEvalError(f"label map {path}: id {item.id} is given to '{seen[item.id]}' and to '{item.name}'.")
+        seen[item.id] = item.name
+    if max(seen) > num_classes:
+        raise ODEvalError(
+            f"label map {path}: '{seen[max(seen)]}' has id {max(seen)}, but num_classes of the model is {num_classes};"
+            f" set num_classes to {max(seen)} or take the class out."
+        )
+
+
+def _line_of_id(text: str, item_id: int) -> str:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.search(rf"\bid\s*:\s*{item_id}\b", line):
+            return f":{number}"
+    return ""

@@ -1,0 +1,317 @@
+"""Training from a pipeline.config: what `model_main_tf2.py` does, on top of `Detector.fit` and the callbacks."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from od_eval.callbacks.loss_logger import LossLogger
+from od_eval.errors import ODEvalError
+from od_eval.odapi import datasets
+from od_eval.odapi.checkpoints import Checkpoints, load_fine_tune_checkpoint
+from od_eval.odapi.detector import Detector, NonFiniteLossError
+from od_eval.odapi.pipeline import Pipeline
+
+SECONDS_BETWEEN_PROGRESS_LINES = 10
+
+
+class Interrupted(Exception):
+    """SIGTERM or Ctrl-C arrived; what there was to save is saved.
+
+    Attributes:
+      exit_status: 128 + the signal's number, as shells have it.
+    """
+
+    def __init__(self, signal_number: int):
+        self.exit_status = 128 + signal_number
+        super().__init__(signal.Signals(signal_number).name)
+
+
+def train(
+    pipeline_config_path: str,
+    model_dir: str,
+    *,
+    overrides: Sequence[str] = (),
+    num_train_steps: int | None = None,
+    checkpoint_every_n: int = 1000,
+    checkpoint_max_to_keep: int = 7,
+    log_every_n: int = 10,
+    steps_per_execution: int = 1,
+    record_summaries: bool = True,
+    seed: int | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+) -> None:
+    """Trains a detector, or goes on where an earlier call with the same `model_dir` stopped.
+
+    Writes checkpoints, `pipeline.config` as run and the TensorBoard run `train/` to `model_dir`, and progress to stdout.
+
+    Args:
+      pipeline_config_path: the pipeline.config.
+      model_dir: made where it is missing.
+      overrides: as for `Pipeline.load`.
+      num_train_steps: the step to stop after; by default `train_config.num_steps`.
+      checkpoint_every_n: steps between checkpoints. The last step is always saved.
+      checkpoint_max_to_keep: the newest checkpoints that stay.
+      log_every_n: steps between points of the curves.
+      steps_per_execution: steps in one call of the training function; signals are answered in between.
+      record_summaries: whether to write images of training batches, at the first step and with every checkpoint.
+      seed: of initial weights, shuffling and augmentation.
+      strategy: to train under; by default all GPUs of the machine, or the CPU.
+
+    Raises:
+      ODEvalError: something the user can put right.
+      Interrupted: SIGTERM or SIGINT arrived; a checkpoint is saved and the curves are flushed.
+    """
+    started = time.monotonic()
+    strategy = strategy or default_strategy()
+    if seed is not None:
+        tf.keras.utils.set_random_seed(seed)
+    pipeline = Pipeline.load(pipeline_config_path, overrides)
+    last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
+    if last_step < 1:
+        raise ODEvalError("how long to train is not said: pass --num_train_steps or set train_config.num_steps.")
+    datasets.check_sharding(pipeline.config.train_input_reader, strategy)
+    is_chief = strategy.extended.should_checkpoint
+    say = print if is_chief else _silent
+
+    with strategy.scope(), _StopSignals() as signals:
+        say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes on {_devices(strategy)} …", flush=True)
+        dataset = pipeline.train_dataset()
+        detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
+        detector.compile(steps_per_execution=steps_per_execution)
+        checkpoints = Checkpoints(detector, model_dir, checkpoint_max_to_keep)
+        restored = checkpoints.restore_newest()
+        if restored:
+            say(f"Going on from {restored}, step {int(detector.step)}.")
+        else:
+            load_fine_tune_checkpoint(detector, pipeline.config.train_config, model_dir)
+        if is_chief:
+            pipeline.save(model_dir)
+        first_step = int(detector.step)
+        if first_step >= last_step:
+            say(f"Nothing to do: {restored} is of step {first_step} already, and num_train_steps is {last_step}.")
+            say(_how_to_look(model_dir))
+            return
+        say(f"Tracing the training step, which takes a while; {last_step - first_step} steps follow.", flush=True)
+        loss_logger = LossLogger(model_dir, log_every_n_steps=log_every_n)
+        progress = _Progress(loss_logger, last_step, say)
+        saver = _SaveCheckpoints(checkpoints, checkpoint_every_n)
+        try:
+            detector.fit(
+                dataset,
+                steps_per_epoch=last_step - first_step,
+                verbose=0,
+                callbacks=[loss_logger, progress, saver, signals.stopper()],
+            )
+        except NonFiniteLossError as error:
+            kept = checkpoints.newest()
+            raise ODEvalError(f"{error} The last good checkpoint is {kept}.") from error
+        except (tf.errors.OpError, OSError) as error:
+            raise datasets.explained_input_error(error, pipeline.config.train_input_reader) from error
+        finally:
+            loss_logger.close()
+        saver.save()
+        signals.raise_if_received(say, checkpoints.newest())
+
+    say(
+        f"Trained {last_step - first_step} steps in {_duration(time.monotonic() - started)}: {progress.summary()}.\n"
+        f"Checkpoint: {checkpoints.newest()}\n" + _how_to_look(model_dir)
+    )
+
+
+def default_strategy() -> tf.distribute.Strategy:
+    """`MirroredStrategy` over the GPUs of this machine where there are several, no distribution otherwise."""
+    if len(tf.config.list_logical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
+    """`MultiWorkerMirroredStrategy` over the workers that the environment variable `TF_CONFIG` lists.
+
+    Raises:
+      ODEvalError: `TF_CONFIG` is missing, is not JSON, or lists another number of workers.
+    """
+    example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
+    except ValueError as error:
+        raise ODEvalError(f"the environment variable TF_CONFIG is not JSON ({error}); it looks like {example}.") from error
+    listed = len(cluster.get("worker", [])) + len(cluster.get("chief", []))
+    if listed != num_workers:
+        raise ODEvalError(
+            f"num_workers is {num_workers}, but the environment variable TF_CONFIG lists {listed} workers; on each"
+            f" machine set it like {example}, with its own index."
+        )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:
+    """`TPUStrategy` on the named Cloud TPU.
+
+    Raises:
+      ODEvalError: it cannot be reached.
+    """
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu_name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        raise ODEvalError(
+            f"no TPU can be used under the name {tpu_name!r}: {str(error).splitlines()[0]}; correct --tpu_name or leave"
+            " out --use_tpu."
+        ) from error
+    return tf.distribute.TPUStrategy(resolver)
+
+
+# ---- Callbacks of the driver ----------------------------------------------------------------------------------------
+
+
+class _Progress(tf.keras.callbacks.Callback):
+    """Prints where the training is: at the first step, at the last, and every few seconds when there is a new point."""
+
+    def __init__(self, loss_logger: LossLogger, last_step: int, say):
+        super().__init__()
+        self._logger = loss_logger
+        self._last_step = last_step
+        self._say = say
+        self._first_loss: float | None = None
+        self._printed_step = -1
+        self._printed_at = 0.0
+        self._began: tuple[float, int] | None = None
+        self._loss = float("nan")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        step = int(self.model.step)
+        self._loss = logs["total_loss"]
+        if self._began is None:
+            self._began = (time.monotonic(), step)
+            self._first_loss = self._loss
+            self._print(step, logs)
+        elif step >= self._last_step or (
+            self._logger.last_step > self._printed_step
+            and time.monotonic() - self._printed_at >= SECONDS_BETWEEN_PROGRESS_LINES
+        ):
+            self._print(step, logs)
+
+    def _print(self, step: int, logs: dict[str, float]) -> None:
+        since, first = self._began
+        elapsed = time.monotonic() - since
+        parts = [f"step {step:>{len(str(self._last_step))}}/{self._last_step}"]
+        parts += [
+            f"{name} {logs[name]:.4g}"
+            for name in ("total_loss", "classification_loss", "localization_loss", "regularization_loss", "other_loss")
+            if name in logs
+        ]
+        if step > first:
+            speed = (step - first) / elapsed
+            left = datetime.timedelta(seconds=round((self._last_step - step) / speed))
+            parts += [f"{speed:.3g} steps/s", f"{speed * self.model.batch_size:.3g} images/s", f"{left} left"]
+        self._say("  ".join(parts), flush=True)
+        self._printed_step, self._printed_at = step, time.monotonic()
+
+    def summary(self) -> str:
+        return f"total_loss {self._first_loss:.4g} at the first step, {self._loss:.4g} at the last"
+
+
+class _SaveCheckpoints(tf.keras.callbacks.Callback):
+    """Saves before the first step, every n steps, and when asked."""
+
+    def __init__(self, checkpoints: Checkpoints, every_n: int):
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._every_n = every_n
+        self._saved_step = -1
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._saved_step = int(self.model.step)
+        if self._saved_step == 0:
+            self._checkpoints.save()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        if int(self.model.step) // self._every_n > self._saved_step // self._every_n:
+            self.save()
+
+    def save(self) -> None:
+        """Saves unless this step is saved already."""
+        step = int(self.model.step)
+        if step != self._saved_step:
+            self._checkpoints.save()
+            self._saved_step = step
+
+
+class _StopSignals:
+    """SIGTERM and Ctrl-C stop the training after the execution under way; a second one stops it at once."""
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._can_finish = False
+        self._before: dict[int, signal.Handlers] = {}
+
+    def __enter__(self) -> _StopSignals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: types.FrameType | None) -> None:
+        if self._received is not None or not self._can_finish:
+            raise Interrupted(number)
+        self._received = number
+        print("Stopping after this step …", file=sys.stderr, flush=True)
+
+    def stopper(self) -> tf.keras.callbacks.Callback:
+        """The callback that ends `fit` when a signal has come; before the first step there is nothing to save."""
+        signals = self
+
+        class StopWhenAsked(tf.keras.callbacks.Callback):
+            def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+                signals._can_finish = True
+                if signals._received is not None:
+                    self.model.stop_training = True
+
+        return StopWhenAsked()
+
+    def raise_if_received(self, say, checkpoint: str | None) -> None:
+        if self._received is not None:
+            say(f"Stopped; saved {checkpoint}. The same command goes on from there.", flush=True)
+            raise Interrupted(self._received)
+
+
+# ---- Words ----------------------------------------------------------------------------------------------------------
+
+
+def _silent(*args: object, **kwargs: object) -> None:
+    """What workers other than the chief say."""
+
+
+def _devices(strategy: tf.distribute.Strategy) -> str:
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        names = {tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in
+                 tf.config.list_physical_devices("GPU")}
+        devices = f"{len(gpus)} × {', '.join(sorted(names))}"
+    else:
+        devices = f"{len(os.sched_getaffinity(0))} CPU cores"
+    replicas = strategy.num_replicas_in_sync
+    return f"{devices}, {replicas} replicas" if replicas > 1 else devices
+
+
+def _duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _how_to_look(model_dir: str) -> str:
+    return f"Look at the curves: tensorboard --logdir {os.path.abspath(model_dir) if '://' not in model_dir else model_dir}"

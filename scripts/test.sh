@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Runs the tests in an environment of their own (.venv), which it sets up the first time.
+#
+#   scripts/test.sh                 the default suite
+#   scripts/test.sh -m slow         what takes longer
+#   scripts/test.sh tests/data -x   anything else pytest understands
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
+
+.venv/bin/python -m pip check
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+case " $* " in
+  *" -m "*) ;;
+  *) set -- -m "not slow" "$@" ;;
+esac
+exec .venv/bin/python -m pytest "$@"

@@ -1,0 +1,32 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="od_eval",
+    version="0.1.0",
+    description="Train and evaluate TensorFlow Object Detection API models, with every loss and metric in TensorBoard",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["od_eval", "od_eval.*"]),
+    entry_points={"console_scripts": ["od-eval = od_eval.cli:main"]},
+    # Ranges that were installed together and tested. The Object Detection API itself is pinned to the release whose
+    # incompatibilities od_eval/odapi/compat.py mends.
+    install_requires=[
+        "tensorflow>=2.19,<2.21",
+        "tf-keras>=2.19,<2.21",
+        "tf-models-official>=2.19,<2.21",
+        "tf-models-research-object-detection>=2.8.0,<2.9",
+        "tensorboard>=2.19,<2.21",
+        "protobuf>=5.28,<8",
+        "numpy>=1.26,<3",
+        "pillow>=10.0",
+        "pycocotools>=2.0.8,<3",
+        "hotcoco>=1.3,<2",
+        "absl-py>=1.4,<3",
+        "tqdm>=4.60,<5",
+    ],
+    extras_require={"dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "ruff>=0.14,<1"]},
+)
