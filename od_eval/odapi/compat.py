@@ -4,23 +4,24 @@
 `object_detection` and `tf_slim`, and changes how *their* modules see the world:
 
 * an `import` statement in one of their modules may be answered with a stand-in (`IMPORT_MENDS`): NumPy with
-  the aliases it has removed, `keras` meaning tf_keras, an `estimator` that has `ModeKeys`, …
+  the names it has removed, `keras` meaning tf_keras, an `estimator` that has `ModeKeys`, …
 * a `*_pb2` module is built from the descriptor it carries, whatever protoc wrote the code around it;
 * a function of theirs may be replaced once its module is loaded (`MODULE_MENDS`).
 
-Nobody else sees any of it: the stand-ins never enter `sys.modules`, and NumPy, Pillow, protobuf and TensorFlow
-stay as they are. Nothing of the Object Detection API is edited, so that a checkout of the model repository on
-`PYTHONPATH` works like the package from PyPI.
+Nobody else sees any of it: the stand-ins never enter `sys.modules`, and NumPy, Pillow, Matplotlib, protobuf and
+TensorFlow stay as they are. Nothing of the Object Detection API is edited, so that a checkout of the model repository
+on `PYTHONPATH` works like the package from PyPI.
 """
 
 from __future__ import annotations
 
-import ast
 import builtins
+import functools
 import importlib
-import importlib.abc
 import importlib.machinery
+import importlib.util
 import os
+import pathlib
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -35,48 +36,59 @@ def install() -> None:
     """Prepares the import of `object_detection`; call it before the first one. Calling it again does nothing.
 
     Raises:
-      ODEvalError: `tf.keras` is Keras 3 already, or modules of the Object Detection API were imported earlier.
+      ODEvalError: modules of the Object Detection API were imported earlier, `tf.keras` is Keras 3 already, or
+        tf-keras is not installed.
     """
     if any(isinstance(finder, _MendingFinder) for finder in sys.meta_path):
         return
-    use_legacy_keras()
+    # The bare package `object_detection` is empty, and does no harm. tf_slim's loads its submodules.
     early = sorted(name for name in sys.modules if _is_mended(name) and name not in MENDED_PACKAGES)
     if early:
         raise ODEvalError(
             f"{early[0]} was imported before od_eval could make it run on this TensorFlow; restart Python and import"
             " od_eval.odapi before object_detection and tf_slim."
         )
+    use_legacy_keras()
     sys.meta_path.insert(0, _MendingFinder())
 
 
 def use_legacy_keras() -> None:
     """Cures Keras 3 objects turning up where the Object Detection API means Keras 2.
 
-    Sets `TF_USE_LEGACY_KERAS`, which TensorFlow reads when `tf.keras` is first used. Where it was used before, nothing
-    can be done in this process.
+    Sets `TF_USE_LEGACY_KERAS`, which TensorFlow reads twice: when it is imported, to know where
+    `from tensorflow.keras import …` leads, and when `tf.keras` is first used. Where TensorFlow is imported already, the
+    first is put right here. Where Keras 3 has been handed out already, nothing can be done in this process.
 
     Raises:
-      ODEvalError: `tf.keras` is Keras 3 already.
+      ODEvalError: `tf.keras` is Keras 3 already, or tf-keras is not installed.
     """
+    if importlib.util.find_spec("tf_keras") is None:
+        raise ODEvalError(
+            "The Object Detection API needs Keras 2, and the package that has it is not installed: `pip install"
+            " tf-keras`, in the version of tensorflow."
+        )
     before = os.environ.get("TF_USE_LEGACY_KERAS")
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     if "tensorflow" not in sys.modules:
         return
-    keras_version = sys.modules["tensorflow"].keras.__version__
-    if not keras_version.startswith("2.") or "tensorflow.keras" in sys.modules and _is_keras_3("tensorflow.keras"):
-        if before is None:
-            del os.environ["TF_USE_LEGACY_KERAS"]
-        else:
-            os.environ["TF_USE_LEGACY_KERAS"] = before
-        raise ODEvalError(
-            f"tf.keras is Keras {keras_version} in this process, and the Object Detection API needs Keras 2 (tf_keras):"
-            " restart Python, and before TensorFlow is imported set the environment variable TF_USE_LEGACY_KERAS=1 or"
-            " `import od_eval.odapi`."
-        )
-
-
-def _is_keras_3(module_name: str) -> bool:
-    return getattr(sys.modules[module_name], "__version__", "").startswith("3.")
+    for package_name, keras_api in (
+        ("tensorflow", "_v2"),
+        ("tensorflow.compat.v1", "_v1"),
+        ("tensorflow.compat.v2", "_v2"),
+    ):
+        package = importlib.import_module(package_name)
+        if not package.keras.layers.Layer.__module__.startswith("tf_keras."):
+            os.environ.pop("TF_USE_LEGACY_KERAS")
+            if before is not None:
+                os.environ["TF_USE_LEGACY_KERAS"] = before
+            raise ODEvalError(
+                f"{package_name}.keras is Keras 3 in this process, and the Object Detection API needs Keras 2"
+                " (tf_keras): restart Python, and before TensorFlow is imported set the environment variable"
+                " TF_USE_LEGACY_KERAS=1 or `import od_eval.odapi`."
+            )
+        keras_path = str(pathlib.Path(sys.modules["tf_keras"].__file__).parent / "api" / keras_api)
+        if keras_path not in package.__path__:
+            package.__path__.insert(0, keras_path)
 
 
 # ---- What an import statement of the Object Detection API gets ----------------------------------------------------
@@ -87,33 +99,36 @@ class _View(types.ModuleType):
 
     def __init__(self, module: types.ModuleType, **attributes: Any):
         super().__init__(module.__name__, module.__doc__)
-        self.__dict__.update(vars(module))
-        self.__dict__.update(attributes)
-        self.__dict__["_viewed_module"] = module
+        vars(self).update(attributes, _viewed_module=module)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_viewed_module"], name)
+        return getattr(object.__getattribute__(self, "_viewed_module"), name)
 
 
-def numpy_with_removed_aliases() -> types.ModuleType:
-    """Cures `module 'numpy' has no attribute 'float'` (and `int`, `bool`, `object`, `str`, `complex`)."""
+def numpy_with_removed_names() -> types.ModuleType:
+    """Cures `module 'numpy' has no attribute 'float'` (and `int`, `bool`, `object`, `NAN`, `string_`).
+
+    And `The binary mode of fromstring is removed`, which is what `frombuffer` does.
+    """
     import numpy
 
-    aliases = {"float": float, "int": int, "bool": bool, "object": object, "str": str, "complex": complex}
-    missing = {name: value for name, value in aliases.items() if name not in vars(numpy)}
-    return _View(numpy, **missing)
+    names = {"float": float, "int": int, "bool": bool, "object": object, "NAN": numpy.nan, "string_": numpy.bytes_}
+    missing = {name: value for name, value in names.items() if name not in vars(numpy)}
+
+    def fromstring(string: Any, dtype: Any = float, count: int = -1, *, sep: str = "", **kwargs: Any) -> Any:
+        if sep:
+            return numpy.fromstring(string, dtype, count, sep=sep, **kwargs)
+        return numpy.frombuffer(string, dtype, count).copy()
+
+    return _View(numpy, fromstring=fromstring, **missing)
 
 
-def keras_meaning_tf_keras() -> types.ModuleType:
-    """Cures `module 'keras.applications.resnet' has no attribute 'ResNet'`: `keras` was Keras 2 when that was written."""
-    import tf_keras
+def keras_applications_of_tf_keras() -> types.ModuleType:
+    """Cures `module 'keras.applications.resnet' has no attribute 'ResNet'`.
 
-    return tf_keras
-
-
-def keras_applications_meaning_tf_keras() -> types.ModuleType:
-    """The same for `from keras.applications import …`."""
-    return importlib.import_module("tf_keras.applications")
+    `keras` was Keras 2 when that was written, and a public module held all that its source file held.
+    """
+    return importlib.import_module("tf_keras.src.applications")
 
 
 def compat_v1_with_estimator() -> types.ModuleType:
@@ -132,17 +147,31 @@ def compat_v1_with_estimator() -> types.ModuleType:
     return _View(tf_v1, estimator=types.SimpleNamespace(ModeKeys=ModeKeys))
 
 
-def tensorflow_ops_with_control_flow() -> types.ModuleType:
-    """Cures `control_flow_ops has no attribute 'case'` (`cond`, `while_loop`): TensorFlow moved them to other modules."""
-    ops = importlib.import_module("tensorflow.python.ops")
-    control_flow_ops = importlib.import_module("tensorflow.python.ops.control_flow_ops")
-    moved = {"case": "control_flow_case", "cond": "cond", "while_loop": "while_loop"}
-    found = {
-        name: getattr(importlib.import_module(f"tensorflow.python.ops.{module}"), name)
-        for name, module in moved.items()
-        if not hasattr(control_flow_ops, name)
+def tensorflow_ops_with_moved_functions() -> types.ModuleType:
+    """Cures `control_flow_ops has no attribute 'case'` (`cond`, `while_loop`; `array_ops.stack`).
+
+    TensorFlow moved them to modules of their own; `tf_slim.data.tfexample_decoder` looks for them in the old place.
+    """
+    new_places = {
+        "control_flow_ops": {
+            "Assert": "control_flow_assert",
+            "case": "control_flow_case",
+            "cond": "cond",
+            "while_loop": "while_loop",
+        },
+        "array_ops": {"stack": "array_ops_stack", "unstack": "array_ops_stack"},
     }
-    return _View(ops, control_flow_ops=_View(control_flow_ops, **found))
+    ops = "tensorflow.python.ops"
+    return _View(
+        importlib.import_module(ops),
+        **{
+            old_place: _View(
+                importlib.import_module(f"{ops}.{old_place}"),
+                **{name: getattr(importlib.import_module(f"{ops}.{place}"), name) for name, place in moved.items()},
+            )
+            for old_place, moved in new_places.items()
+        },
+    )
 
 
 def tensorflow_io_for_deepmac() -> types.ModuleType:
@@ -169,11 +198,13 @@ def rgb_to_lab(rgb: Any) -> Any:
     import tensorflow as tf
 
     rgb = tf.convert_to_tensor(rgb)
-    linear = tf.where(rgb > 0.04045, tf.pow((rgb + 0.055) / 1.055, 2.4), rgb / 12.92)
     to_xyz = tf.constant(
         [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]], rgb.dtype
     )
     white = tf.constant([0.95047, 1.0, 1.08883], rgb.dtype)
+    # Both branches of `tf.where` have a gradient, whichever is chosen. `tf.maximum` keeps those of the powers finite
+    # where the power is not chosen: at black, and where a resized image goes below it.
+    linear = tf.where(rgb > 0.04045, tf.pow((tf.maximum(rgb, 0.04045) + 0.055) / 1.055, 2.4), rgb / 12.92)
     xyz = tf.tensordot(linear, to_xyz, axes=[[-1], [1]]) / white
     f = tf.where(xyz > 0.008856, tf.pow(tf.maximum(xyz, 0.008856), 1.0 / 3.0), 7.787 * xyz + 16.0 / 116.0)
     x, y, z = tf.unstack(f, axis=-1)
@@ -185,41 +216,59 @@ def pillow_with_getsize() -> types.ModuleType:
     import PIL
     from PIL import ImageFont
 
-    class FontWithGetsize:
-        """A Pillow font that still tells `(width, height)` of a text; everything else it leaves to the font."""
+    def with_getsize(load: Callable[..., Any]) -> Callable[..., Any]:
+        def load_with_getsize(*args: Any, **kwargs: Any) -> Any:
+            font = load(*args, **kwargs)
 
-        def __init__(self, font: Any):
-            self._font = font
+            def getsize(text: str) -> tuple[int, int]:
+                left, _, right, bottom = font.getbbox(text)
+                return int(right - left), int(bottom)
 
-        def getsize(self, text: str) -> tuple[int, int]:
-            _, _, right, bottom = self._font.getbbox(text)
-            return int(right), int(bottom)
+            font.getsize = getsize  # of this one font, which nobody else has
+            return font
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._font, name)
+        return load_with_getsize
 
-    def truetype(*args: Any, **kwargs: Any) -> FontWithGetsize:
-        return FontWithGetsize(ImageFont.truetype(*args, **kwargs))
+    return _View(
+        PIL,
+        ImageFont=_View(
+            ImageFont,
+            truetype=with_getsize(ImageFont.truetype),
+            load_default=with_getsize(ImageFont.load_default),
+        ),
+    )
 
-    def load_default(*args: Any, **kwargs: Any) -> FontWithGetsize:
-        return FontWithGetsize(ImageFont.load_default(*args, **kwargs))
 
-    return _View(PIL, ImageFont=_View(ImageFont, truetype=truetype, load_default=load_default))
+def matplotlib_with_tostring_rgb() -> types.ModuleType:
+    """Cures `'FigureCanvasAgg' object has no attribute 'tostring_rgb'`, which Matplotlib 3.10 removed."""
+    import matplotlib
+    import numpy
+
+    def figure(*args: Any, **kwargs: Any) -> Any:
+        fig = pyplot.figure(*args, **kwargs)
+        fig.canvas.tostring_rgb = lambda: numpy.asarray(fig.canvas.buffer_rgba())[..., :3].tobytes()
+        return fig
+
+    pyplot = importlib.import_module("matplotlib.pyplot")
+    return _View(matplotlib, pyplot=_View(pyplot, figure=figure))
 
 
 # What an import statement names -> what it gets instead: for `from a.b import c` the name is `a.b`, for `import a.b` it
 # is `a`.
 IMPORT_MENDS: dict[str, Callable[[], types.ModuleType]] = {
-    "numpy": numpy_with_removed_aliases,
-    "keras": keras_meaning_tf_keras,
-    "keras.applications": keras_applications_meaning_tf_keras,
-    "tensorflow.compat.v1": compat_v1_with_estimator,
-    "tensorflow.python.ops": tensorflow_ops_with_control_flow,
-    "tensorflow_io": tensorflow_io_for_deepmac,
     "PIL": pillow_with_getsize,
+    "keras.applications": keras_applications_of_tf_keras,
+    "matplotlib": matplotlib_with_tostring_rgb,
+    "numpy": numpy_with_removed_names,
+    "tensorflow.compat.v1": compat_v1_with_estimator,
+    "tensorflow.python.ops": tensorflow_ops_with_moved_functions,
+    "tensorflow_io": tensorflow_io_for_deepmac,
 }
 
-_stand_ins: dict[str, types.ModuleType] = {}
+
+@functools.cache
+def _stand_in(name: str) -> types.ModuleType:
+    return IMPORT_MENDS[name]()
 
 
 def _import(
@@ -229,9 +278,7 @@ def _import(
     wanted = name if fromlist else name.partition(".")[0]
     if level or wanted not in IMPORT_MENDS:
         return builtins.__import__(name, globals, locals, fromlist, level)
-    if wanted not in _stand_ins:
-        _stand_ins[wanted] = IMPORT_MENDS[wanted]()
-    stand_in = _stand_ins[wanted]
+    stand_in = _stand_in(wanted)
     if isinstance(stand_in, _View):
         builtins.__import__(name, globals, locals, fromlist)  # loads submodules, as in `import PIL.ImageColor`
     return stand_in
@@ -243,7 +290,7 @@ _BUILTINS = {**vars(builtins), "__import__": _import}
 # ---- Protocol buffers -----------------------------------------------------------------------------------------------
 
 
-def exec_protobuf_module(module: types.ModuleType, source: str) -> None:
+def fill_protobuf_module(module: types.ModuleType, code: types.CodeType) -> None:
     """Cures `TypeError: Descriptors cannot be created directly`, and code from a protoc newer than the runtime.
 
     What protoc wrote around it differs from version to version, and protobuf refuses what it does not know; the
@@ -251,46 +298,84 @@ def exec_protobuf_module(module: types.ModuleType, source: str) -> None:
 
     Args:
       module: the empty module `object_detection.protos.*_pb2`.
-      source: the text that protoc, 3.19 or later, wrote for it.
+      code: what protoc, 3.19 or later, wrote for it, compiled.
+
+    Raises:
+      ImportError: the code holds no descriptor.
     """
     from google.protobuf import descriptor_pb2, descriptor_pool
     from google.protobuf.internal import builder
 
-    serialized = _serialized_descriptor(source, module.__name__)
+    proto_path = module.__name__.removesuffix("_pb2").replace(".", "/") + ".proto"
+    beginning = descriptor_pb2.FileDescriptorProto(name=proto_path).SerializeToString()
+    serialized = next((c for c in code.co_consts if isinstance(c, bytes) and c.startswith(beginning)), None)
+    if serialized is None:
+        raise ImportError(
+            f"{code.co_filename} holds no serialized descriptor of {proto_path}; {_HOW_TO_COMPILE_PROTOS}."
+        )
     for dependency in descriptor_pb2.FileDescriptorProto.FromString(serialized).dependency:
         importlib.import_module(dependency.removesuffix(".proto").replace("/", ".") + "_pb2")
     module.DESCRIPTOR = descriptor_pool.Default().AddSerializedFile(serialized)
-    builder.BuildMessageAndEnumDescriptors(module.DESCRIPTOR, module.__dict__)
-    builder.BuildTopDescriptorsAndMessages(module.DESCRIPTOR, module.__name__, module.__dict__)
+    builder.BuildMessageAndEnumDescriptors(module.DESCRIPTOR, vars(module))
+    builder.BuildTopDescriptorsAndMessages(module.DESCRIPTOR, module.__name__, vars(module))
 
 
-def _serialized_descriptor(source: str, module_name: str) -> bytes:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
-            function = getattr(node.func, "attr", getattr(node.func, "id", None))
-            found = node.args if function == "AddSerializedFile" else []
-            if function == "FileDescriptor":
-                found = [keyword.value for keyword in node.keywords if keyword.arg == "serialized_pb"]
-            if found and isinstance(found[0], ast.Constant) and isinstance(found[0].value, bytes):
-                return found[0].value
-    raise ImportError(f"{module_name} holds no serialized descriptor; compile its .proto again with protoc 3.19 or later")
+def _is_protobuf_module(module_name: str) -> bool:
+    return module_name.startswith("object_detection.protos.") and module_name.endswith("_pb2")
+
+
+_HOW_TO_COMPILE_PROTOS = (
+    "compile the .proto files: in the folder that holds object_detection, run"
+    " `protoc object_detection/protos/*.proto --python_out=.`"
+)
 
 
 # ---- Functions of the Object Detection API that need another body ---------------------------------------------------
 
 
 def int64_features_from_booleans(dataset_util: types.ModuleType) -> None:
-    """Cures `Int64List.value: Expected an int, got a boolean`: protobuf used to take booleans for integers."""
-    import tensorflow as tf
+    """Cures `Int64List.value: Expected an int, got a boolean`: protobuf used to take booleans for integers.
 
-    def int64_list_feature(value):
-        return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(item) for item in value]))
+    `create_coco_tf_record` comes with them where a file says `"iscrowd": false`.
+    """
+    import numpy as np
 
-    dataset_util.int64_list_feature = int64_list_feature
-    dataset_util.int64_feature = lambda value: int64_list_feature([value])
+    int64_list_feature = dataset_util.int64_list_feature
+
+    def int64_list_feature_from_booleans(value):
+        return int64_list_feature([int(item) if isinstance(item, bool | np.bool_) else item for item in value])
+
+    dataset_util.int64_list_feature = int64_list_feature_from_booleans
+    dataset_util.int64_feature = lambda value: int64_list_feature_from_booleans([value])
+
+
+def box_components_of_empty_frames(seq_example_util: types.ModuleType) -> None:
+    """Cures `operands could not be broadcast together with shapes (2,4) (0,)`.
+
+    `boxes_to_box_components` asks `bbox != []` of an array; NumPy used to answer with one boolean.
+    """
+    import numpy as np
+
+    def boxes_to_box_components(bboxes):
+        frames = [np.reshape(np.asarray(boxes, np.float32), [-1, 4]) for boxes in bboxes]
+        return tuple([boxes[:, component] for boxes in frames] for component in range(4))
+
+    seq_example_util.boxes_to_box_components = boxes_to_box_components
+
+
+def int_of_one_element(generate_embedding_data: types.ModuleType) -> None:
+    """Cures `only 0-dimensional arrays can be converted to Python scalars`.
+
+    The module says `int(num_detections)` of a tensor of shape [1], which NumPy used to let pass.
+    """
+    import numpy as np
+
+    generate_embedding_data.int = lambda value: int(np.asarray(value).item())
 
 
 MODULE_MENDS: dict[str, Callable[[types.ModuleType], None]] = {
+    "object_detection.dataset_tools.context_rcnn.generate_embedding_data": int_of_one_element,
+    "object_detection.dataset_tools.seq_example_util": box_components_of_empty_frames,
     "object_detection.utils.dataset_util": int64_features_from_booleans,
 }
 
@@ -302,7 +387,7 @@ def _is_mended(module_name: str) -> bool:
     return module_name.partition(".")[0] in MENDED_PACKAGES
 
 
-class _MendingFinder(importlib.abc.MetaPathFinder):
+class _MendingFinder:
     """Lets the other finders find a module of `MENDED_PACKAGES`, and has it loaded with the mends."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
@@ -313,36 +398,32 @@ class _MendingFinder(importlib.abc.MetaPathFinder):
                 continue
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
-                if isinstance(spec.loader, importlib.abc.InspectLoader):
+                if spec.loader is not None:
                     spec.loader = _MendingLoader(spec.loader)
                 return spec
+        if _is_protobuf_module(fullname):
+            proto = fullname.rpartition(".")[2].removesuffix("_pb2") + ".proto"
+            for folder in path:
+                if (pathlib.Path(folder) / proto).exists():
+                    raise ODEvalError(f"{folder} holds {proto}, but not the Python module; {_HOW_TO_COMPILE_PROTOS}.")
         return None
 
 
-class _MendingLoader(importlib.abc.InspectLoader):
+class _MendingLoader:
     """Executes a module with the mends; for everything else it is the loader it wraps."""
 
-    def __init__(self, loader: importlib.abc.InspectLoader):
+    def __init__(self, loader: Any):
         self._loader = loader
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def get_source(self, fullname: str) -> str | None:
-        return self._loader.get_source(fullname)
-
-    def get_code(self, fullname: str) -> types.CodeType | None:
-        return self._loader.get_code(fullname)
-
-    def is_package(self, fullname: str) -> bool:
-        return self._loader.is_package(fullname)
+        return getattr(object.__getattribute__(self, "_loader"), name)
 
     def exec_module(self, module: types.ModuleType) -> None:
-        name = module.__name__
-        if name.startswith("object_detection.protos.") and name.endswith("_pb2"):
-            exec_protobuf_module(module, self._loader.get_source(name))
+        code = self._loader.get_code(module.__name__)
+        if _is_protobuf_module(module.__name__):
+            fill_protobuf_module(module, code)
             return
-        module.__dict__["__builtins__"] = _BUILTINS
-        exec(self._loader.get_code(name), module.__dict__)
-        if name in MODULE_MENDS:
-            MODULE_MENDS[name](module)
+        vars(module)["__builtins__"] = _BUILTINS
+        exec(code, vars(module))
+        if module.__name__ in MODULE_MENDS:
+            MODULE_MENDS[module.__name__](module)

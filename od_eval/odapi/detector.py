@@ -119,6 +119,10 @@ class Detector(tf.keras.Model):
           The prediction dict of the meta-architecture, in float32.
         """
         self.model._is_training = training
+        attention = getattr(self.model, "_context_feature_extract_fn", None)
+        if attention is not None:  # Context R-CNN's attention is made for one mode, and remembers what differs
+            attention._is_training = training
+            attention._max_num_proposals = self.model.max_num_proposals
         predictions = self.model.predict(
             features[InputDataFields.image],
             features[InputDataFields.true_image_shape],

@@ -117,7 +117,7 @@ class Pipeline:
 
     def _eval_reader_index(self, which: int | str) -> int:
         readers = self.config.eval_input_reader
-        if isinstance(which, int) and which < len(readers):
+        if isinstance(which, int) and 0 <= which < len(readers):
             return which
         for index, reader in enumerate(readers):
             if reader.name == which:
@@ -229,6 +229,8 @@ def _field(message: Message, part: str, override: str) -> tuple[FieldDescriptor,
             f"override '{override}': {message.DESCRIPTOR.name} has no field '{name}'"
             f"{_did_you_mean(name, message.DESCRIPTOR)}."
         )
+    if index and not field.is_repeated:
+        raise ODEvalError(f"override '{override}': '{name}' is not repeated; leave out the index.")
     return field, int(index.rstrip("]")) if index else None
 
 
@@ -261,8 +263,6 @@ def _assign(message: Message, part: str, value: str, override: str) -> None:
     field, index = _field(message, part, override)
     if index is not None:
         elements = getattr(message, field.name)
-        if not field.is_repeated:
-            raise ODEvalError(f"override '{override}': '{field.name}' is not repeated; leave out the index.")
         if field.message_type is None:
             # Through a message that holds only this field, so that text proto's own rules read the value.
             parsed = _parsed(message, field, value, override)
@@ -307,9 +307,9 @@ def _resolve_paths(config: pipeline_pb2.TrainEvalPipelineConfig, folder: str) ->
             paths[:] = [_resolved(path, folder) for path in paths]
     if config.train_config.fine_tune_checkpoint:
         config.train_config.fine_tune_checkpoint = _resolved(config.train_config.fine_tune_checkpoint, folder, "*")
-    for task in config.model.center_net.keypoint_estimation_task:
-        if task.keypoint_label_map_path:
-            task.keypoint_label_map_path = _resolved(task.keypoint_label_map_path, folder)
+    if config.model.center_net.keypoint_label_map_path:
+        center_net = config.model.center_net
+        center_net.keypoint_label_map_path = _resolved(center_net.keypoint_label_map_path, folder)
 
 
 def _resolved(path: str, folder: str, suffix: str = "") -> str:

@@ -1,0 +1,50 @@
+"""What several tests share: the data folder, a small dataset, small configs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of photographs and configs described in its README.md; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("OD_EVAL_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is absent; set OD_EVAL_DATA to the folder with raccoon/, zoo_configs/ and odapi_files/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small dataset of drawn shapes: train-*, validation-* and label_map.pbtxt; 4 classes, masks."""
+    from od_eval.data.shapes import write_shapes
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    write_shapes(folder, num_train=16, num_validation=4, image_size=96)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def config_overrides(shapes: Path) -> list[str]:
+    """Overrides that make a config of pipeline_configs/ read the small dataset, two images at a time."""
+    return [
+        "train_config.batch_size=2",
+        f"train_input_reader.tf_record_input_reader.input_path={shapes}/train-?????-of-?????",
+        f"train_input_reader.label_map_path={shapes}/label_map.pbtxt",
+        f"eval_input_reader.tf_record_input_reader.input_path={shapes}/validation-?????-of-?????",
+        f"eval_input_reader.label_map_path={shapes}/label_map.pbtxt",
+    ]
+
+
+@pytest.fixture(scope="session")
+def ssd_config() -> Path:
+    """The config with the smallest model."""
+    return REPOSITORY / "pipeline_configs" / "ssd_mobilenet_v2_96x96.config"
