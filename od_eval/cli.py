@@ -12,6 +12,7 @@ SIGTERM.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -47,13 +48,8 @@ def run(program: str, argv: Sequence[str]) -> int:
     Returns:
       The exit status.
     """
-    # Read by TensorFlow's C++ code when it is loaded: device messages and deprecation notices are left out, unless
-    # --verbosity asks for them. An error there reaches Python as an exception all the same.
-    verbose = any(argument.lstrip("-") in ("verbosity=1", "v=1") for argument in argv)
-    if not verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
     from absl import flags
+    from absl import logging as absl_logging  # defines --verbosity
 
     from od_eval.errors import ODEvalError
 
@@ -68,6 +64,13 @@ def run(program: str, argv: Sequence[str]) -> int:
     except flags.Error as error:
         print(f"{argv[0]}: {error}\nIts flags: {argv[0]} --help", file=sys.stderr)
         return 2
+    verbose = flags.FLAGS.verbosity >= 1
+    if not verbose:
+        # Device messages and deprecation notices of TensorFlow, and what the Object Detection API tells its developers.
+        # An error in TensorFlow's C++ code, which reads the variable, reaches Python as an exception all the same.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        absl_logging.set_verbosity(absl_logging.ERROR)
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         return module.main()
     except ODEvalError as error:

@@ -29,4 +29,4 @@ def write_whole(path: str, text: str) -> None:
     except (tf.errors.OpError, OSError) as error:
         if tf.io.gfile.exists(aside):
             tf.io.gfile.remove(aside)
-        raise ODEvalError(f"'{path}' cannot be written: {str(getattr(error, 'message', error))}") from error
+        raise ODEvalError(f"'{path}' cannot be written: {getattr(error, 'message', error)!s}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
@@ -10,16 +9,17 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from od_eval.callbacks.loss_logger import LossLogger
 from od_eval.errors import ODEvalError
+from od_eval.files import write_whole
 from od_eval.odapi import datasets
 from od_eval.odapi.checkpoints import Checkpoints, load_fine_tune_checkpoint
 from od_eval.odapi.detector import Detector, NonFiniteLossError
-from od_eval.odapi.pipeline import Pipeline
+from od_eval.odapi.pipeline import Pipeline, input_files
 
 SECONDS_BETWEEN_PROGRESS_LINES = 10
 
@@ -52,7 +52,7 @@ def train(
 ) -> None:
     """Trains a detector, or goes on where an earlier call with the same `model_dir` stopped.
 
-    Writes checkpoints, `pipeline.config` as run and the TensorBoard run `train/` to `model_dir`, and progress to stdout.
+    Writes checkpoints, `pipeline.config` as run and the TensorBoard run `train/` to `model_dir`; progress to stdout.
 
     Args:
       pipeline_config_path: the pipeline.config.
@@ -79,12 +79,13 @@ def train(
     last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
     if last_step < 1:
         raise ODEvalError("how long to train is not said: pass --num_train_steps or set train_config.num_steps.")
-    datasets.check_sharding(pipeline.config.train_input_reader, strategy)
     is_chief = strategy.extended.should_checkpoint
     say = print if is_chief else _silent
 
     with strategy.scope(), _StopSignals() as signals:
-        say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes on {_devices(strategy)} …", flush=True)
+        what = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
+        say(f"Building {what} on {_devices(strategy)} …", flush=True)
+        _check_model_dir(model_dir)
         dataset = pipeline.train_dataset()
         detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
         detector.compile(steps_per_execution=steps_per_execution)
@@ -103,7 +104,7 @@ def train(
             return
         say(f"Tracing the training step, which takes a while; {last_step - first_step} steps follow.", flush=True)
         loss_logger = LossLogger(model_dir, log_every_n_steps=log_every_n)
-        progress = _Progress(loss_logger, last_step, say)
+        progress = _Progress(last_step, say)
         saver = _SaveCheckpoints(checkpoints, checkpoint_every_n)
         try:
             detector.fit(
@@ -113,18 +114,17 @@ def train(
                 callbacks=[loss_logger, progress, saver, signals.stopper()],
             )
         except NonFiniteLossError as error:
-            kept = checkpoints.newest()
-            raise ODEvalError(f"{error} The last good checkpoint is {kept}.") from error
-        except (tf.errors.OpError, OSError) as error:
-            raise datasets.explained_input_error(error, pipeline.config.train_input_reader) from error
-        finally:
-            loss_logger.close()
+            loss_logger.on_train_end()
+            raise ODEvalError(f"{error} The last good checkpoint is {checkpoints.newest()}.") from error
+        except tf.errors.OpError as error:
+            raise _explained(error, pipeline) from error
         saver.save()
         signals.raise_if_received(say, checkpoints.newest())
 
     say(
-        f"Trained {last_step - first_step} steps in {_duration(time.monotonic() - started)}: {progress.summary()}.\n"
-        f"Checkpoint: {checkpoints.newest()}\n" + _how_to_look(model_dir)
+        f"Trained {last_step - first_step} steps in {datetime.timedelta(seconds=round(time.monotonic() - started))};"
+        f" total_loss went from {progress.printed_losses[0]:.4g} to {progress.printed_losses[-1]:.4g}.\n"
+        f"Checkpoint: {checkpoints.newest()}\n{_how_to_look(model_dir)}"
     )
 
 
@@ -145,7 +145,9 @@ def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
     try:
         cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
     except ValueError as error:
-        raise ODEvalError(f"the environment variable TF_CONFIG is not JSON ({error}); it looks like {example}.") from error
+        raise ODEvalError(
+            f"the environment variable TF_CONFIG is not JSON ({error}); it looks like {example}."
+        ) from error
     listed = len(cluster.get("worker", [])) + len(cluster.get("chief", []))
     if listed != num_workers:
         raise ODEvalError(
@@ -177,50 +179,42 @@ def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:
 
 
 class _Progress(tf.keras.callbacks.Callback):
-    """Prints where the training is: at the first step, at the last, and every few seconds when there is a new point."""
+    """Prints where the training is: after the first execution, every few seconds, and after the last."""
 
-    def __init__(self, loss_logger: LossLogger, last_step: int, say):
+    LOSSES = ("total_loss", "classification_loss", "localization_loss", "regularization_loss", "other_loss")
+
+    def __init__(self, last_step: int, say: Callable[..., None]):
         super().__init__()
-        self._logger = loss_logger
         self._last_step = last_step
         self._say = say
-        self._first_loss: float | None = None
-        self._printed_step = -1
-        self._printed_at = 0.0
-        self._began: tuple[float, int] | None = None
-        self._loss = float("nan")
+        self.printed_losses: list[float] = []  # total_loss of each line
+        self._executions: list[Mapping[str, float]] = []  # since the last line
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        step = int(self.model.step)
-        self._loss = logs["total_loss"]
-        if self._began is None:
-            self._began = (time.monotonic(), step)
-            self._first_loss = self._loss
-            self._print(step, logs)
-        elif step >= self._last_step or (
-            self._logger.last_step > self._printed_step
-            and time.monotonic() - self._printed_at >= SECONDS_BETWEEN_PROGRESS_LINES
-        ):
-            self._print(step, logs)
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
+        now, step = time.monotonic(), int(self.model.step)
+        self._executions.append(logs)
+        if not self.printed_losses:  # tracing is over, the clock starts
+            self._began, self._first_step = now, step
+        elif step < self._last_step and now - self._printed < SECONDS_BETWEEN_PROGRESS_LINES:
+            return
+        self._print(step, now)
+        self._executions.clear()
+        self._printed = now
 
-    def _print(self, step: int, logs: dict[str, float]) -> None:
-        since, first = self._began
-        elapsed = time.monotonic() - since
+    def _print(self, step: int, now: float) -> None:
+        losses = {
+            name: sum(logs[name] for logs in self._executions) / len(self._executions)
+            for name in self.LOSSES
+            if name in self._executions[0]
+        }
         parts = [f"step {step:>{len(str(self._last_step))}}/{self._last_step}"]
-        parts += [
-            f"{name} {logs[name]:.4g}"
-            for name in ("total_loss", "classification_loss", "localization_loss", "regularization_loss", "other_loss")
-            if name in logs
-        ]
-        if step > first:
-            speed = (step - first) / elapsed
+        parts += [f"{name} {loss:.4g}" for name, loss in losses.items()]
+        if step > self._first_step:
+            speed = (step - self._first_step) / (now - self._began)
             left = datetime.timedelta(seconds=round((self._last_step - step) / speed))
             parts += [f"{speed:.3g} steps/s", f"{speed * self.model.batch_size:.3g} images/s", f"{left} left"]
         self._say("  ".join(parts), flush=True)
-        self._printed_step, self._printed_at = step, time.monotonic()
-
-    def summary(self) -> str:
-        return f"total_loss {self._first_loss:.4g} at the first step, {self._loss:.4g} at the last"
+        self.printed_losses.append(losses["total_loss"])
 
 
 class _SaveCheckpoints(tf.keras.callbacks.Callback):
@@ -284,10 +278,38 @@ class _StopSignals:
 
         return StopWhenAsked()
 
-    def raise_if_received(self, say, checkpoint: str | None) -> None:
+    def raise_if_received(self, say: Callable[..., None], checkpoint: str | None) -> None:
         if self._received is not None:
             say(f"Stopped; saved {checkpoint}. The same command goes on from there.", flush=True)
             raise Interrupted(self._received)
+
+
+# ---- What can go wrong ----------------------------------------------------------------------------------------------
+
+
+def _check_model_dir(model_dir: str) -> None:
+    """Writes and removes a file there, before minutes are spent on what could not be saved."""
+    probe = os.path.join(model_dir, ".od_eval_can_write")
+    write_whole(probe, "")
+    tf.io.gfile.remove(probe)
+
+
+def _explained(error: tf.errors.OpError, pipeline: Pipeline) -> ODEvalError:
+    """What an error in the middle of the training means to the user."""
+    if isinstance(error, tf.errors.ResourceExhaustedError) and "allocating" in error.message:
+        return ODEvalError(
+            "memory does not suffice for a training step; lower train_config.batch_size, now"
+            f" {pipeline.config.train_config.batch_size}, or the size of the image_resizer."
+        )
+    if "No space left" in error.message:
+        return ODEvalError("the disk is full; make room and start again to go on from the newest checkpoint.")
+    print("Looking for the record that cannot be read …", file=sys.stderr, flush=True)
+    broken = datasets.find_broken_record(input_files(pipeline.config.train_input_reader))
+    if broken:
+        return ODEvalError(f"{broken}; make the file again or take the record out.")
+    return ODEvalError(
+        f"TensorFlow could not go on: {error.message.strip().splitlines()[-1]}; --verbosity=1 shows where."
+    )
 
 
 # ---- Words ----------------------------------------------------------------------------------------------------------
@@ -298,10 +320,9 @@ def _silent(*args: object, **kwargs: object) -> None:
 
 
 def _devices(strategy: tf.distribute.Strategy) -> str:
-    gpus = tf.config.list_logical_devices("GPU")
+    gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        names = {tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in
-                 tf.config.list_physical_devices("GPU")}
+        names = {tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus}
         devices = f"{len(gpus)} × {', '.join(sorted(names))}"
     else:
         devices = f"{len(os.sched_getaffinity(0))} CPU cores"
@@ -309,9 +330,5 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
     return f"{devices}, {replicas} replicas" if replicas > 1 else devices
 
 
-def _duration(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))
-
-
 def _how_to_look(model_dir: str) -> str:
-    return f"Look at the curves: tensorboard --logdir {os.path.abspath(model_dir) if '://' not in model_dir else model_dir}"
+    return f"Look at the curves: tensorboard --logdir {model_dir if '://' in model_dir else os.path.abspath(model_dir)}"

@@ -87,8 +87,8 @@ class Remark:
       reason: the kind, the same words for every remark of it: "image file missing".
       where: the annotation file and the line, id or object in it.
       detail: what exactly.
-      left_out: what is therefore not in the records: "image", "object", "mask" or "keypoints"; "" where it was converted
-        after all.
+      left_out: what is therefore not in the records: "image", "object", "mask" or "keypoints"; "" where it was
+        converted after all.
     """
 
     reason: str
@@ -116,7 +116,7 @@ class Annotations:
 
 def categories_of(images: list[AnnotatedImage]) -> list[Category]:
     """The classes of the objects in `images`, by name, with ids from 1; for formats that have no ids of their own."""
-    names = sorted({one.class_name for image in images for one in image.objects})
+    names = sorted({one.class_name for image in images for one in image.objects} - {""})
     return [Category(id, name) for id, name in enumerate(names, start=1)]
 
 

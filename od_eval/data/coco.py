@@ -43,6 +43,13 @@ def read_coco(path: Path, images: ImageFolder) -> Annotations:
     content = _load(path)
     remarks: list[Remark] = []
     names, categories, keypoint_names = _read_categories(path, content["categories"])
+    changed_ids = [
+        f"{name}: {one.id} instead of {old}"
+        for (old, name), one in zip(names.items(), categories, strict=True)
+        if old != one.id
+    ]
+    if changed_ids:
+        remarks.append(Remark("category ids changed to count from 1", str(path), ", ".join(changed_ids)))
 
     by_id: dict[Any, AnnotatedImage] = {}
     known_ids = set()
@@ -104,10 +111,8 @@ def _load(path: Path) -> dict[str, list[Any]]:
     return content
 
 
-def _read_categories(
-    path: Path, entries: list[Any]
-) -> tuple[dict[Any, str], list[Category], dict[str, list[str]]]:
-    """(category id in the file -> name, categories with the ids to be written, class name -> names of its keypoints)."""
+def _read_categories(path: Path, entries: list[Any]) -> tuple[dict[Any, str], list[Category], dict[str, list[str]]]:
+    """(id in the file -> name, categories with the ids to be written, class name -> names of its keypoints)."""
     for entry in entries:
         named = isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry["name"].strip()
         if not named or not isinstance(entry.get("id"), int) or isinstance(entry["id"], bool):
@@ -116,6 +121,10 @@ def _read_categories(
         value, times = Counter(entry[key] for entry in entries).most_common(1)[0] if entries else (None, 0)
         if times > 1:
             raise ODEvalError(f"annotation file '{path}': {times} categories have the {key} '{value}'.")
+    try:
+        json.dumps(entries, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ODEvalError(f"annotation file '{path}': a category has a name that is no valid Unicode.") from error
     names = {entry["id"]: entry["name"] for entry in sorted(entries, key=lambda entry: entry["id"])}
     keep = names and min(names) >= 1 and max(names) <= max(HIGHEST_SPARSE_ID, 2 * len(names))
     categories = [Category(old if keep else new, name) for new, (old, name) in enumerate(names.items(), start=1)]

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from od_eval.errors import ODEvalError
 
@@ -20,7 +20,17 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # files.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 _ORIENTATION = 0x0112  # the EXIF tag
-_SIDEWAYS = (5, 6, 7, 8)  # the EXIF orientations that swap width and height
+# Its values but 1, and what makes the image upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)  # those that swap width and height
 
 
 class ImageNotFound(Exception):
@@ -54,7 +64,12 @@ class ImageFolder:
         self._folder = folder
         self._files: set[str] = set()
         self._by_key: dict[str, list[str]] = defaultdict(list)
-        for root, _, names in os.walk(folder, followlinks=True):
+        walked: set[str] = set()  # a link may lead back up
+        for root, folders, names in os.walk(folder, followlinks=True):
+            if os.path.realpath(root) in walked:
+                folders.clear()
+                continue
+            walked.add(os.path.realpath(root))
             for name in names:
                 if name.lower().endswith(EXTENSIONS):
                     path = (Path(root) / name).relative_to(folder)
@@ -63,7 +78,9 @@ class ImageFolder:
                     for key in {key.casefold() for key in keys}:
                         self._by_key[key].append(path.as_posix())
         if not self._files:
-            raise ODEvalError(f"image folder '{folder}' has no image in it ({', '.join(EXTENSIONS)}).")
+            raise ODEvalError(
+                f"image folder '{folder}' has no image in it ({', '.join(EXTENSIONS)}); --images names another one."
+            )
 
     def __len__(self) -> int:
         return len(self._files)
@@ -144,7 +161,7 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedIma
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata and big images; errors are errors all the same
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
-            stored_as = image.format
+            stored_as = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG with others behind it
             image.load()  # to the last byte: a truncated file shows itself here
             orientation = image.getexif().get(_ORIENTATION, 1)
     except FileNotFoundError as error:
@@ -156,11 +173,14 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedIma
     turned, reference = _match_size(path, image.size, orientation, annotated_size)
     mode = image.mode
     if turned:
-        image = ImageOps.exif_transpose(image)
+        image = image.transpose(_TURNS[orientation])
         changes.append(("image turned upright as its EXIF orientation says", f"{path}: orientation {orientation}"))
     if reference != image.size:
         changes.append(
-            ("image of another size than annotated, boxes scaled", f"{path}: {_x(image.size)}, annotated {_x(reference)}")
+            (
+                "image of another size than annotated, boxes scaled",
+                f"{path}: {_x(image.size)}, annotated {_x(reference)}",
+            )
         )
     lossy = stored_as in ("JPEG", "WEBP")
     if stored_as not in ("JPEG", "PNG") or mode == "CMYK":
@@ -193,7 +213,7 @@ def _match_size(
     """(whether to turn the image as EXIF says, the size that the annotated coordinates refer to)."""
     upright = stored[::-1] if orientation in _SIDEWAYS else stored
     candidates = [(False, stored)]
-    if orientation in range(2, 9):
+    if orientation in _TURNS:
         candidates.insert(0, (True, upright))
     if annotated is None:
         return candidates[0]
@@ -218,7 +238,9 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ImageUnusable("image unreadable", f"{path}: pixels of 32 bits, whose range is not known")
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    image.info = {}  # nothing that tells a viewer to turn it again
+    return image
 
 
 def _encode(image: Image.Image, lossy: bool) -> bytes:

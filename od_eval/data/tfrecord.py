@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -148,26 +149,28 @@ def shard_pattern(split: str, num_shards: int) -> str:
     return f"{split}-?????-of-{num_shards:05d}"
 
 
-def write_shards(folder: Path, split: str, num_shards: int, framed_records: Iterable[bytes], total: int) -> None:
+def write_shards(folder: Path, split: str, num_shards: int, records: Iterable[bytes], total: int) -> None:
     """Writes records into the files of a split, in order, as evenly as it goes.
 
     Args:
       folder: where to.
       split: "train" or "validation".
       num_shards: how many files.
-      framed_records: see `frame`; an empty one is counted, but not written.
+      records: the records; an empty one is counted, but not written.
       total: how many there are.
     """
-    records = iter(framed_records)
+    remaining = iter(records)
     for shard in range(num_shards):
         with (folder / shard_name(split, shard, num_shards)).open("wb") as file:
             for _ in range(total * shard // num_shards, total * (shard + 1) // num_shards):
-                file.write(next(records))
+                record = next(remaining)
+                if record:
+                    file.write(frame(record))
 
 
 @contextlib.contextmanager
 def dataset_folder(folder: Path, splits: Sequence[str], files: Sequence[str], overwrite: bool) -> Iterator[Path]:
-    """A place to write a dataset to, which appears in `folder` when it is whole and not at all when anything goes wrong.
+    """A place to write a dataset to, which appears in `folder` when it is whole, and not at all if anything goes wrong.
 
     Args:
       folder: the folder of the dataset; made where it is missing.
@@ -182,7 +185,7 @@ def dataset_folder(folder: Path, splits: Sequence[str], files: Sequence[str], ov
     Raises:
       ODEvalError: there are such files already and `overwrite` is false, or the disk does not take what is written.
     """
-    if "://" in str(folder):
+    if re.match(r"\w\w+:/", str(folder)):  # gs://…, which Path has made gs:/…
         raise ODEvalError(f"'{folder}' is not a local folder; write to one and copy the files from there.")
     aside = folder / ".unfinished"  # the same name each time, so that what a killed run left is cleared away
     try:

@@ -51,7 +51,9 @@ def read_voc(folder: Path, images: ImageFolder) -> Annotations:
             remarks.append(Remark("XML unreadable", str(path), str(error), "image"))
             continue
         if root.tag != "annotation":
-            remarks.append(Remark("XML unreadable", str(path), f"<{root.tag}> is not Pascal VOC's <annotation>", "image"))
+            remarks.append(
+                Remark("XML unreadable", str(path), f"<{root.tag}> is not Pascal VOC's <annotation>", "image")
+            )
             continue
         try:
             filename = _find_image(path.relative_to(folder), _text(root, "filename"), images)

@@ -21,7 +21,13 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from od_eval.errors import ODEvalError
 from od_eval.odapi.detector import Detector
 
-_UNREADABLE = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError, tf.errors.InvalidArgumentError)
+# What TensorFlow raises for a checkpoint with missing, truncated or overwritten files.
+_UNREADABLE = (
+    tf.errors.DataLossError,
+    tf.errors.OutOfRangeError,
+    tf.errors.NotFoundError,
+    tf.errors.InvalidArgumentError,
+)
 
 
 class Checkpoints:
@@ -63,8 +69,9 @@ class Checkpoints:
         for variable in self._detector.model.variables:
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable.read_value())):
                 raise ODEvalError(
-                    f"'{variable.name}' is not finite after step {int(self._detector.step)}, which is not saved; lower the"
-                    " learning rate, lengthen its warm-up or set train_config.gradient_clipping_by_norm."
+                    f"'{variable.name}' is not finite after step {int(self._detector.step)}, which is not saved; the"
+                    f" last good checkpoint is {self.newest()}. Lower the learning rate, lengthen its warm-up or set"
+                    " train_config.gradient_clipping_by_norm."
                 )
         number = int(self._checkpoint.save_counter) + 1
         try:
@@ -103,7 +110,8 @@ class Checkpoints:
             return path
         if unreadable:
             raise ODEvalError(
-                f"none of the checkpoints in '{self._directory}' can be read; remove {', '.join(unreadable)} to start anew."
+                f"none of the checkpoints in '{self._directory}' can be read; remove {', '.join(unreadable)} to start"
+                " anew."
             )
         return None
 

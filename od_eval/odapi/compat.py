@@ -306,6 +306,7 @@ def fill_protobuf_module(module: types.ModuleType, code: types.CodeType) -> None
     from google.protobuf import descriptor_pb2, descriptor_pool
     from google.protobuf.internal import builder
 
+    # A serialized descriptor begins with its first field, the path of the .proto.
     proto_path = module.__name__.removesuffix("_pb2").replace(".", "/") + ".proto"
     beginning = descriptor_pb2.FileDescriptorProto(name=proto_path).SerializeToString()
     serialized = next((c for c in code.co_consts if isinstance(c, bytes) and c.startswith(beginning)), None)
@@ -315,6 +316,7 @@ def fill_protobuf_module(module: types.ModuleType, code: types.CodeType) -> None
         )
     for dependency in descriptor_pb2.FileDescriptorProto.FromString(serialized).dependency:
         importlib.import_module(dependency.removesuffix(".proto").replace("/", ".") + "_pb2")
+    # What code from protoc 3.20 and later does, and protobuf must therefore keep.
     module.DESCRIPTOR = descriptor_pool.Default().AddSerializedFile(serialized)
     builder.BuildMessageAndEnumDescriptors(module.DESCRIPTOR, vars(module))
     builder.BuildTopDescriptorsAndMessages(module.DESCRIPTOR, module.__name__, vars(module))

@@ -25,9 +25,7 @@ def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Datas
     return build(None)
 
 
-def eval_dataset(
-    config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader
-) -> tf.data.Dataset:
+def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
     """See `Pipeline.eval_dataset`."""
     return _without_autograph(inputs.eval_input)(
         eval_config=config.eval_config, eval_input_config=reader, model_config=config.model

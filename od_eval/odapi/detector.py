@@ -111,8 +111,8 @@ class Detector(tf.keras.Model):
         Groundtruth must have been provided to `model` when `training` is true.
 
         Args:
-          features: `image` float32 `[batch, height, width, 3]`, preprocessed, and `true_image_shape` int32 `[batch, 3]`,
-            as the datasets of `Pipeline` give them.
+          features: `image` float32 `[batch, height, width, 3]`, preprocessed, and `true_image_shape` int32
+            `[batch, 3]`, as the datasets of `Pipeline` give them.
           training: whether batch normalization, dropout and sampling behave as in training.
 
         Returns:
@@ -143,9 +143,7 @@ class Detector(tf.keras.Model):
         Returns:
           Scalars: the components, `Loss/regularization_loss` where the model has any, and `Loss/total_loss`.
         """
-        labels = model_lib.unstack_batch(
-            labels, unpad_groundtruth_tensors=self._train_config.unpad_groundtruth_tensors
-        )
+        labels = model_lib.unstack_batch(labels, unpad_groundtruth_tensors=self._train_config.unpad_groundtruth_tensors)
         # The value: were it the variable, the model would take it for one of its weights.
         model_lib.provide_groundtruth(self.model, labels, training_step=self.step.read_value())
         predictions = self(features, training=training)
@@ -391,4 +389,6 @@ def _explained(where: str) -> Iterator[None]:
         reason = str(error)
         if reason.startswith("Exception encountered when calling layer"):  # Keras wraps it in a list of arguments
             reason = reason.split("\n\n")[1]
-        raise ODEvalError(f"{where}: the Object Detection API cannot build this: {reason.strip().rstrip('.')}.") from error
+        raise ODEvalError(
+            f"{where}: the Object Detection API cannot build this: {reason.strip().rstrip('.')}."
+        ) from error

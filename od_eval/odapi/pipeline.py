@@ -38,7 +38,9 @@ class Pipeline:
         self.config = config
         self.source = source
         if config.model.WhichOneof("model") is None:
-            raise ODEvalError(f"{source}: `model` names no meta-architecture; add `model {{ ssd {{ … }} }}` or another.")
+            raise ODEvalError(
+                f"{source}: `model` names no meta-architecture; add `model {{ ssd {{ … }} }}` or another."
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = ()) -> Pipeline:
@@ -94,7 +96,15 @@ class Pipeline:
         Raises:
           ODEvalError: an input path, the label map or a placeholder has to be put right.
         """
-        self.check_input("train_input_reader", self.config.train_input_reader)
+        reader = self.config.train_input_reader
+        self.check_input("train_input_reader", reader)
+        workers = getattr(tf.distribute.get_strategy().extended, "_num_workers", 1)
+        if len(input_files(reader)) < workers:
+            # The Object Detection API gives each worker its own files; one without any would wait for ever.
+            raise ODEvalError(
+                f"{self.source}: train_input_reader has {len(input_files(reader))} record files for {workers} workers;"
+                " write the dataset in at least as many shards as there are workers."
+            )
         return datasets.train_dataset(self.config)
 
     def eval_dataset(self, which: int | str = 0) -> tf.data.Dataset:

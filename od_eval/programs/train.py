@@ -8,7 +8,7 @@ earlier one stopped. Flags of the Object Detection API's own model_main_tf2.py k
 
 from __future__ import annotations
 
-from absl import flags, logging
+from absl import flags
 
 from od_eval.errors import ODEvalError
 
@@ -46,10 +46,7 @@ def main() -> int:
         )
     if FLAGS.eval_on_train_data:
         print("warning: --eval_on_train_data has no effect: this version of od_eval does not evaluate yet.")
-    if FLAGS.verbosity < 1:
-        logging.set_verbosity(logging.ERROR)  # TensorFlow's deprecation notices are absl warnings
     print("Loading TensorFlow …", flush=True)
-    import od_eval.odapi  # before TensorFlow: it settles which Keras tf.keras is
     from od_eval import training
 
     if FLAGS.use_tpu:

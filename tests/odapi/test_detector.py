@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import od_eval.odapi  # makes object_detection importable
 from od_eval import Detector, ODEvalError, Pipeline
 from od_eval.odapi.detector import NonFiniteLossError
 
@@ -136,7 +135,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_exact_step_and_values(start, b
         features, labels = batch
         return {**features, "image": features["image"] * float("nan")}, labels
 
-    with pytest.raises(NonFiniteLossError, match=r"not finite at step 6 \(.*total_loss nan.*learning_rate 0\.0") as error:
+    with pytest.raises(
+        NonFiniteLossError, match=r"not finite at step 6 \(.*total_loss nan.*learning_rate 0\.0"
+    ) as error:
         fit(start, [*batches[:5], broken(batches[5]), *batches[6:]], steps_per_execution=4)
     assert error.value.step == 6
     assert error.value.values["learning_rate"] == pytest.approx(float(start.optimizer.learning_rate), rel=0.5)

@@ -65,7 +65,8 @@ def test_a_misspelled_field_is_named_with_file_line_and_the_field_meant(folder):
 
 
 @pytest.mark.parametrize(
-    ("text", "line"), [(CONFIG.replace("height: 96", "height: tall"), 5), (CONFIG + "model {", len(CONFIG.splitlines()) + 1)]
+    ("text", "line"),
+    [(CONFIG.replace("height: 96", "height: tall"), 5), (CONFIG + "model {", len(CONFIG.splitlines()) + 1)],
 )
 def test_text_that_is_not_a_config_is_refused_with_its_line(folder, text, line):
     (folder / "pipeline.config").write_text(text)
@@ -94,7 +95,11 @@ def test_a_config_without_a_model_is_refused(folder):
         ("train_config.fine_tune_checkpoint=''", "train_config.fine_tune_checkpoint", ""),
         ("train_config.use_bfloat16=true", "train_config.use_bfloat16", True),
         ("train_config.fine_tune_checkpoint_version=V2", "train_config.fine_tune_checkpoint_version", 2),
-        ("model.ssd.image_resizer.fixed_shape_resizer.width=64", "model.ssd.image_resizer.fixed_shape_resizer.width", 64),
+        (
+            "model.ssd.image_resizer.fixed_shape_resizer.width=64",
+            "model.ssd.image_resizer.fixed_shape_resizer.width",
+            64,
+        ),
         ("train_config.freeze_variables=Conv1", "train_config.freeze_variables", ["Conv1"]),
         ("train_config.freeze_variables=['a', 'b']", "train_config.freeze_variables", ["a", "b"]),
     ],
@@ -149,7 +154,9 @@ def test_an_override_that_does_not_fit_is_quoted_with_the_reason(folder, overrid
     assert reason in message
 
 
-def test_relative_paths_are_found_beside_the_config_unless_the_working_directory_has_them(folder, monkeypatch, tmp_path):
+def test_relative_paths_are_found_beside_the_config_unless_the_working_directory_has_them(
+    folder, monkeypatch, tmp_path
+):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

@@ -1,0 +1,276 @@
+"""LossLogger: the losses of training and validation in TensorBoard."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from od_eval import losses as loss_names
+from od_eval.callbacks.base import Callback
+from od_eval.callbacks.step_means import StepMeans, number
+from od_eval.tensorboard import tags
+
+
+class LossLogger(Callback):
+    """Writes total, classification, localization and regularization loss to TensorBoard while a model trains.
+
+    It writes the losses it finds in Keras's `logs`, under the same tags for every model: the categories of
+    `od_eval.losses` (`Loss/total_loss`, `Loss/classification_loss`, `Loss/localization_loss`,
+    `Loss/regularization_loss`, `Loss/other_loss`) and each part under the name the model gives it
+    (`Loss/RPNLoss/objectness_loss`). Beside them stand `learning_rate` (as the optimizer gives it after the step),
+    `gradient_norm` if the model reports it, `steps_per_sec` and `images_per_sec`. Training goes to `<log_dir>/train`,
+    the `val_*` losses at the end of an epoch to `<log_dir>/eval`, so that TensorBoard draws both in one chart. Other
+    entries of `logs`, like accuracy, are left to `tf.keras.callbacks.TensorBoard`.
+
+    Each point is the mean over all steps since the point before it, whether the model reports the loss of its last
+    batch or, as Keras's metrics do, the mean since the epoch began. Points stand at optimizer steps
+    (`optimizer.iterations`). A training that is resumed continues its curves: points after the step where it resumes
+    are taken out of the run first, because these steps are trained again (the event files as they were stay in the
+    folder, as `events.out.replaced-at-step-…`); a training that begins at step 0 begins with an empty run.
+
+    While `fit` runs, the writer of the train run is TensorFlow's default one (in validation, that of the eval run):
+    `tf.summary.…` in a `train_step` writes to the same run. With several workers, the chief alone writes.
+
+    Args:
+      log_dir: the folder above the runs `train` and `eval`; the `model_dir`, for example.
+      log_every_n_steps: optimizer steps between points. 100, as in the Object Detection API: frequent enough to see
+        what happens, and 100,000 steps make a chart of 1,000 points, which TensorBoard still shows without sampling.
+        With `steps_per_execution` over 1 a point is written at the end of the execution that gets there.
+      losses: native loss name -> category (`"localization_loss"`, …), for names that `od_eval.losses` does not know or
+        puts elsewhere. What is named here counts as a loss, whatever its name.
+      batch_size: images in a step, on all replicas together, for `images_per_sec`. By default the model's own
+        `batch_size`, if it has one, as a `Detector` has; otherwise there is no `images_per_sec`.
+
+    Example:
+
+    >>> model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+    >>> model.compile(optimizer="sgd", loss="mse")
+    >>> x, y = np.random.rand(64, 4), np.random.rand(64, 1)
+    >>> model.fit(x, y, batch_size=8, epochs=5, validation_data=(x, y), verbose=0,
+    ...           callbacks=[od_eval.LossLogger("runs/a", log_every_n_steps=10, batch_size=8)])
+
+    Then `tensorboard --logdir runs`.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        log_every_n_steps: int = 100,
+        losses: Mapping[str, str] | None = None,
+        batch_size: int | None = None,
+    ):
+        super().__init__()
+        if not os.fspath(log_dir):
+            raise ValueError("log_dir is empty; LossLogger needs a folder to write to.")
+        for name, value in {"log_every_n_steps": log_every_n_steps, "batch_size": batch_size}.items():
+            if (not isinstance(value, numbers.Integral) or value < 1) and (name, value) != ("batch_size", None):
+                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}.")
+        loss_names.check_mapping(losses or {})
+        self._runs = {run: os.path.join(os.fspath(log_dir), run) for run in (tags.TRAIN, tags.EVAL)}
+        self._log_every_n_steps = log_every_n_steps
+        self._mapping = dict(losses or {})
+        self._batch_size = batch_size
+        self._last_step: int | None = None
+        self._default_writer: Any = None
+        self._fitting = False
+
+    # ---- Keras calls these ------------------------------------------------------------------------------------------
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._summaries_go_to(None)  # A `fit` that an error ended has not come to on_train_end.
+        strategy = getattr(self.model, "distribute_strategy", None)
+        self._writes = strategy is None or strategy.extended.should_save_summary
+        self._fitting = False
+        if self._writes and getattr(self.model, "optimizer", None) is None:
+            raise ValueError("LossLogger counts optimizer steps, and this model has no optimizer: compile it with one.")
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if not self._writes:
+            return
+        if not self._fitting:
+            self._begin()
+        elif self._means is not None:
+            self._means.begin_epoch()
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self._writes:
+            self._first_batch = batch
+            self._clock.resume()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if not self._writes:
+            return
+        # Keras 3 does not say so when the last execution of an epoch is shorter than the others.
+        steps = min(batch + 1, self._batches_per_epoch) - self._first_batch
+        self._clock.count(steps)
+        if self._means is None:
+            self._means = StepMeans(self.model, self._names_to_log(logs))
+        self._means.add(logs, steps)
+        # To read a variable takes longer than all of this. So batches are counted, and `iterations`, which may differ
+        # (gradients accumulated over batches, a last execution cut short), is read when a point seems due.
+        self._step += steps
+        if self._step >= self._next_point:
+            self._step = self._optimizer_step()
+        if self._step >= self._next_point:
+            self._write_point()
+        elif self._executions == 1 or batch + 1 >= self._batches_per_epoch:
+            # Early, to see which values are means of the epoch; and at its end, before anyone evaluates.
+            self._means.settle()
+        self._executions += 1
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        if self._fitting:
+            self._clock.pause()
+            if self._means is not None:
+                self._means.settle()  # Keras is about to reset the metrics.
+            self._summaries_go_to(tags.EVAL)
+
+    def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        if self._fitting:
+            self._summaries_go_to(tags.TRAIN)
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if not self._fitting:
+            return
+        self._clock.pause()
+        if self._means is not None:
+            self._means.settle(metrics_are_current=False)
+        validation = {name[4:]: value for name, value in (logs or {}).items() if name.startswith("val_")}
+        losses = {name: number(value) for name, value in validation.items() if loss_names.is_loss(name, self._mapping)}
+        if losses:
+            self._write(tags.EVAL, self._optimizer_step(), self._loss_scalars(losses))
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        if not self._fitting:
+            return
+        self._step = self._optimizer_step()
+        if self._step == self._first_step and self._executions:
+            warnings.warn(
+                "model.optimizer.iterations did not change while the model trained: LossLogger writes one point for all"
+                " of it. Does train_step use another optimizer?",
+                stacklevel=2,
+            )
+        self._write_point()
+        self._last_step = self._step
+        self._summaries_go_to(None)
+        self._fitting = False
+
+    # ---- How it does that -------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """With the first epoch, not in on_train_begin: there, other callbacks restore the checkpoint to go on from."""
+        self._first_step = self._step = self._optimizer_step()
+        if self._step != self._last_step:
+            resumed = [_writers().resume(run_dir, self._step) for run_dir in self._runs.values()]
+            if any(resumed):
+                # Summaries in the traced step would write to a writer that is closed now.
+                self.model.make_train_function(force=True)
+        self._means: StepMeans | None = None
+        self._clock = _Clock()
+        self._executions = 0
+        self._batches_per_epoch = self.params.get("steps") or math.inf
+        self._set_next_point()
+        self._summaries_go_to(tags.TRAIN)
+        self._fitting = True
+
+    def _names_to_log(self, logs: Mapping[str, Any]) -> list[str]:
+        names = [name for name in logs if loss_names.is_loss(name, self._mapping)]
+        if not names:
+            warnings.warn(
+                f"LossLogger finds no loss in what the model reports ({', '.join(logs) or 'nothing'}). Name yours:"
+                ' LossLogger(log_dir, losses={"name": "total_loss"}).',
+                stacklevel=2,
+            )
+        return names + [name for name in (tags.GRADIENT_NORM,) if name in logs]
+
+    def _write_point(self) -> None:
+        means = self._means.take() if self._means else {}
+        if means:
+            gradient_norm = means.pop(tags.GRADIENT_NORM, None)
+            steps_per_sec = self._clock.steps_per_sec()
+            batch_size = self._batch_size or getattr(self.model, "batch_size", None)
+            scalars = {
+                **self._loss_scalars(means),
+                tags.LEARNING_RATE: _learning_rate(self.model.optimizer),
+                tags.GRADIENT_NORM: gradient_norm,
+                tags.STEPS_PER_SEC: steps_per_sec,
+                tags.IMAGES_PER_SEC: steps_per_sec * batch_size if steps_per_sec and batch_size else None,
+            }
+            self._write(tags.TRAIN, self._step, scalars)
+        self._set_next_point()
+
+    def _set_next_point(self) -> None:
+        self._next_point = (self._step // self._log_every_n_steps + 1) * self._log_every_n_steps
+
+    def _loss_scalars(self, losses: Mapping[str, float]) -> dict[str, float]:
+        parts = {name: loss for name, loss in losses.items() if name != "loss"}  # `loss` is total_loss
+        categories = loss_names.categorize(losses, self._mapping)
+        return {tags.loss(name): loss for name, loss in {**parts, **categories}.items()}
+
+    def _write(self, run: str, step: int, scalars: Mapping[str, float | None]) -> None:
+        known = {tag: value for tag, value in scalars.items() if value is not None}
+        _writers().write_scalars(self._runs[run], step, known)
+
+    def _optimizer_step(self) -> int:
+        return int(number(self.model.optimizer.iterations))
+
+    def _summaries_go_to(self, run: str | None) -> None:
+        if self._default_writer is not None:
+            self._default_writer.__exit__(None, None, None)
+            self._default_writer = None
+        if run is not None:
+            self._default_writer = _writers().writer(self._runs[run]).as_default()
+            self._default_writer.__enter__()
+
+
+class _Clock:
+    """Time spent training: not what comes before the first execution has ended (tracing), nor between epochs."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._first_is_over = False
+        self._start_again()
+
+    def resume(self) -> None:
+        if self._since is None and self._first_is_over:
+            self._since = time.perf_counter()
+
+    def count(self, steps: int) -> None:
+        now = time.perf_counter()
+        if self._since is not None:
+            self._seconds += now - self._since
+            self._steps += steps
+        self._since = now
+        self._first_is_over = True
+
+    def pause(self) -> None:
+        self._since = None
+
+    def steps_per_sec(self) -> float | None:
+        """Since the last call; None if no step was timed."""
+        steps, seconds = self._steps, self._seconds
+        self._start_again()
+        return steps / seconds if steps and seconds else None
+
+    def _start_again(self) -> None:
+        self._steps = 0
+        self._seconds = 0.0
+
+
+def _learning_rate(optimizer: Any) -> float | None:
+    learning_rate = getattr(optimizer, "learning_rate", None)
+    if callable(learning_rate):  # a schedule; legacy optimizers hand it over as it is
+        learning_rate = learning_rate(optimizer.iterations)
+    return None if learning_rate is None else number(learning_rate)
+
+
+def _writers() -> Any:
+    """Imported here for the reason given in `callbacks.base`: it imports TensorFlow."""
+    from od_eval.tensorboard import writers
+
+    return writers

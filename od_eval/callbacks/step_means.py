@@ -1,0 +1,111 @@
+"""Means over steps from what Keras reports in `logs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# A metric of Keras is float32, and so is the mean it reports.
+_SAME = 1e-5
+
+
+class StepMeans:
+    """Collects what executions report, and gives its mean over the steps since it was last asked.
+
+    Keras reports a metric as its mean since the epoch began. What the steps since the last reading have added is the
+    difference of two sums: of the metric's own total and count if these can be read, otherwise of the mean times the
+    number of steps. Any other value is taken for the mean over the steps of its execution: that is what a `train_step`
+    that averages over them reports, like `od_eval.Detector`'s. Of one that returns the loss of its batch, Keras passes
+    on the last batch of an execution only, which then stands for the others.
+
+    Adding costs next to nothing. No value is looked at before it is needed: to look at a tensor is to wait for it.
+
+    Args:
+      model: its metrics are read.
+      names: the entries of `logs` to collect.
+    """
+
+    def __init__(self, model: Any, names: list[str]):
+        self._names = names
+        # To read a metric in training on several workers is a collective operation: not for the chief alone to do.
+        self._metrics = {
+            metric.name: metric
+            for metric in _flatten(model.metrics)
+            if metric.name in names and hasattr(metric, "total") and hasattr(metric, "count")
+        }
+        self._metrics_are_readable = not _has_other_workers(getattr(model, "distribute_strategy", None))
+        self._clear_window()
+        self.begin_epoch()
+
+    def begin_epoch(self) -> None:
+        """Keras has reset its metrics. Settle before that."""
+        self._epoch_steps = self._settled_steps = 0
+        self._settled: dict[str, tuple[float, float]] = {}  # total and count when last settled
+
+    def add(self, logs: Mapping[str, Any], steps: int) -> None:
+        self._reports.append((steps, {name: logs[name] for name in self._names}))
+        self._epoch_steps += steps
+
+    def settle(self, metrics_are_current: bool = True) -> None:
+        """Finds out what the reports since the last call have added to the means of the epoch.
+
+        Args:
+          metrics_are_current: the metrics are still as they were when the last report was made, not reset or used for
+            validation since.
+        """
+        steps = self._epoch_steps - self._settled_steps
+        if not steps:
+            return
+        last_report = self._reports[-1][1]
+        for name, metric in list(self._metrics.items()):
+            mean = number(last_report[name])
+            total_before, count_before = self._settled.get(name, (0.0, 0.0))
+            if metrics_are_current and self._metrics_are_readable:
+                total, count = number(metric.total), number(metric.count)
+                if not count or abs(mean - total / count) > _SAME * abs(mean):
+                    # A `train_step` that reports the loss of its batch under the name of a metric.
+                    del self._metrics[name]
+                    continue
+            else:
+                total, count = mean * self._epoch_steps, self._epoch_steps
+                if count_before:
+                    total_before, count_before = total_before / count_before * self._settled_steps, self._settled_steps
+            if count <= count_before:  # The metric was reset in between, by an evaluation in the middle of an epoch.
+                total_before, count_before = 0.0, 0.0
+            self._sums[name] = self._sums.get(name, 0.0) + (total - total_before) / (count - count_before) * steps
+            self._settled[name] = (total, count)
+        self._settled_steps = self._epoch_steps
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call; empty if no step was made."""
+        self.settle()
+        all_steps = sum(steps for steps, _ in self._reports)
+        means = {}
+        for name in self._names if all_steps else ():
+            if name in self._metrics:
+                sum_of_steps = self._sums[name]
+            else:
+                sum_of_steps = sum(steps * number(values[name]) for steps, values in self._reports)
+            means[name] = sum_of_steps / all_steps
+        self._clear_window()
+        return means
+
+    def _clear_window(self) -> None:
+        self._reports: list[tuple[int, dict[str, Any]]] = []
+        self._sums: dict[str, float] = {}
+
+
+def number(value: Any) -> float:
+    """Of a tensor or variable of TensorFlow, on one replica or several, or of Keras 3; or of a number."""
+    return float(value.numpy() if hasattr(value, "numpy") else value)
+
+
+def _flatten(metrics: list[Any]) -> list[Any]:
+    """With the metrics inside of metrics (Keras 3 keeps those given to `compile` in one)."""
+    return [leaf for metric in metrics for leaf in (metric, *_flatten(getattr(metric, "metrics", [])))]
+
+
+def _has_other_workers(strategy: Any) -> bool:
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return False
+    return strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)

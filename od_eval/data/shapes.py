@@ -1,0 +1,192 @@
+"""A dataset of drawn shapes: something to train on, without a download, whose boxes and masks are exact."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from od_eval.data.annotations import Category
+from od_eval.data.conversion import LABEL_MAP, default_num_shards
+from od_eval.data.examples import Encoding, Instance, encode_record
+from od_eval.data.images import EncodedImage, encode_jpeg
+from od_eval.data.tfrecord import dataset_folder, shard_pattern, write_shards
+from od_eval.errors import ODEvalError
+from od_eval.odapi.label_map import label_map_text
+
+CATEGORIES = tuple(Category(id, name) for id, name in enumerate(("circle", "square", "star", "triangle"), start=1))
+# Radius of a shape, as a part of the side of the image.
+_SMALLEST_RADIUS, _LARGEST_RADIUS = 0.07, 0.22
+# No shape hides more than this part of another.
+_MOST_HIDDEN = 0.3
+_SUBPIXELS = 4  # a side; shapes are drawn this much larger and averaged, for smooth edges
+_TRIES = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnImage:
+    """An image and what is in it.
+
+    Attributes:
+      pixels: uint8 [size, size, 3].
+      class_names: of each shape.
+      masks: bool [number of shapes, size, size]: the pixels where it is seen.
+    """
+
+    pixels: np.ndarray
+    class_names: list[str]
+    masks: np.ndarray
+
+
+def draw_image(random: np.random.Generator, size: int, max_shapes: int) -> DrawnImage:
+    """Draws 1 to `max_shapes` shapes on a textured background.
+
+    Args:
+      random: decides everything.
+      size: width and height of the image in pixels.
+      max_shapes: the most shapes there may be.
+
+    Returns:
+      The image. Shapes may overlap; a mask is of what is seen of its shape.
+    """
+    pixels = _background(random, size)
+    class_names: list[str] = []
+    masks: list[np.ndarray] = []
+    full_areas: list[int] = []
+    for _ in range(random.integers(1, max_shapes + 1)):
+        for _ in range(_TRIES):
+            class_name = CATEGORIES[random.integers(len(CATEGORIES))].name
+            window, coverage = _draw_shape(random, class_name, size)
+            hidden = [np.count_nonzero(earlier[window] & (coverage > 0.5)) for earlier in masks]
+            seen = [np.count_nonzero(earlier) for earlier in masks]
+            if all(
+                now - less >= (1 - _MOST_HIDDEN) * area
+                for now, less, area in zip(seen, hidden, full_areas, strict=True)
+            ):
+                break
+        else:
+            continue  # no room
+        _paint(random, pixels[window], coverage)
+        mask = np.zeros((size, size), bool)
+        mask[window] = coverage > 0.5
+        masks = [*(earlier & ~mask for earlier in masks), mask]
+        class_names.append(class_name)
+        full_areas.append(np.count_nonzero(mask))
+    pixels += random.integers(-6, 7, pixels.shape, np.int8)  # grain
+    return DrawnImage(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8), class_names, np.array(masks))
+
+
+def write_shapes(
+    output_dir: Path,
+    *,
+    num_train: int = 200,
+    num_validation: int = 50,
+    image_size: int = 320,
+    max_shapes: int = 5,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> dict[str, str]:
+    """Writes a dataset of drawn shapes: the same files as a conversion, with masks.
+
+    The same arguments give the same files, byte for byte. An image is the same however many others there are.
+
+    Args:
+      output_dir: gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and `label_map.pbtxt`.
+      num_train, num_validation: how many images.
+      image_size: their width and height in pixels, at least 32.
+      max_shapes: the most shapes in an image, at least 1.
+      seed: another seed gives other images.
+      overwrite: whether earlier files of a dataset in `output_dir` are replaced.
+
+    Returns:
+      "train" and "validation" -> the pattern of its files, for those with images.
+
+    Raises:
+      ODEvalError: there are no images to draw, such files are there already, or they cannot be written.
+    """
+    numbers = {name: number for name, number in (("train", num_train), ("validation", num_validation)) if number > 0}
+    if not numbers:
+        raise ODEvalError(
+            "no images are asked for: one of the numbers of images for train and validation must be over 0."
+        )
+    encoding = Encoding({one.name: one.id for one in CATEGORIES}, with_masks=True)
+    patterns = {}
+    with (
+        dataset_folder(output_dir, list(numbers), [LABEL_MAP], overwrite) as folder,
+        tqdm(total=sum(numbers.values()), unit="image", disable=None) as progress,
+    ):
+        for split, number in numbers.items():
+            progress.set_description(split)
+            records = (
+                _record(split, index, image_size, max_shapes, seed, encoding, progress) for index in range(number)
+            )
+            write_shards(folder, split, default_num_shards(number), records, number)
+            patterns[split] = shard_pattern(split, default_num_shards(number))
+        (folder / LABEL_MAP).write_text(label_map_text(CATEGORIES), encoding="utf-8")
+    return patterns
+
+
+def _record(split: str, index: int, size: int, max_shapes: int, seed: int, encoding: Encoding, progress: tqdm) -> bytes:
+    random = np.random.default_rng([seed, ["train", "validation"].index(split), index])
+    drawn = draw_image(random, size, max_shapes)
+    image = EncodedImage(encode_jpeg(Image.fromarray(drawn.pixels)), "jpeg", size, size, (1.0, 1.0), [])
+    instances = []
+    for class_name, mask in zip(drawn.class_names, drawn.masks, strict=True):
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        instances.append(Instance(class_name, box, np.count_nonzero(mask), mask=mask))
+    filename = f"{split}-{index:06d}.jpg"
+    progress.update()
+    return encode_record(image, filename, filename, instances, encoding)
+
+
+def _background(random: np.random.Generator, size: int) -> np.ndarray:
+    """Clouds of muted colours, coarse and fine: float32 [size, size, 3]."""
+    clouds = np.full((64, 64, 3), random.uniform(80, 175, 3))  # small, as they are smooth
+    for cells, strength in ((3, 60), (12, 25), (48, 15)):
+        noise = random.integers(0, 256, (cells, cells, 3), np.uint8)
+        clouds += (
+            (np.asarray(Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC)) - 128.0) * strength / 128
+        )
+    small = Image.fromarray(np.clip(clouds, 0, 255).astype(np.uint8))
+    return np.asarray(small.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+
+
+def _draw_shape(random: np.random.Generator, class_name: str, size: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """A shape at a random place: the window of pixels around it, and how much it covers of each (float32, 0 to 1)."""
+    radius = size * random.uniform(_SMALLEST_RADIUS, _LARGEST_RADIUS)
+    x, y = random.uniform(radius, size - radius, 2)
+    turn = random.uniform(0, 2 * math.pi)
+    left, top = int(x - radius), int(y - radius)
+    right, bottom = min(math.ceil(x + radius) + 1, size), min(math.ceil(y + radius) + 1, size)
+    image = Image.new("L", ((right - left) * _SUBPIXELS, (bottom - top) * _SUBPIXELS))
+    draw = ImageDraw.Draw(image)
+    center_x, center_y, large = (x - left) * _SUBPIXELS, (y - top) * _SUBPIXELS, radius * _SUBPIXELS
+    if class_name == "circle":
+        draw.ellipse((center_x - large, center_y - large, center_x + large, center_y + large), fill=255)
+    else:
+        # Distances of the corners from the centre, as parts of the radius.
+        distances = {"square": (1,) * 4, "star": (1, 0.45) * 5, "triangle": (1,) * 3}[class_name]
+        angles = [turn + 2 * math.pi * corner / len(distances) for corner in range(len(distances))]
+        corners = [
+            (center_x + distance * large * math.cos(angle), center_y + distance * large * math.sin(angle))
+            for distance, angle in zip(distances, angles, strict=True)
+        ]
+        draw.polygon(corners, fill=255)
+    coverage = np.asarray(image.reduce(_SUBPIXELS), np.float32) / 255
+    return (slice(top, bottom), slice(left, right)), coverage
+
+
+def _paint(random: np.random.Generator, pixels: np.ndarray, coverage: np.ndarray) -> None:
+    """Paints a shape into `pixels`, in a colour that stands out from what is below it, lighter towards one side."""
+    below = pixels[coverage > 0.5].mean(axis=0)
+    colors = random.uniform(0, 255, (8, 3)).astype(np.float32)
+    color = colors[np.argmax(np.abs(colors - below).sum(axis=1))]
+    rows, columns = np.indices(coverage.shape, np.float32) / max(coverage.shape) - 0.5
+    direction = random.uniform(0, 2 * math.pi)
+    shade = 30 * (rows * np.float32(math.sin(direction)) + columns * np.float32(math.cos(direction)))
+    pixels += ((color + shade[..., None]) - pixels) * coverage[..., None]

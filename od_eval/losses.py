@@ -1,0 +1,132 @@
+"""From the loss names of a model to the five that everybody asks for.
+
+    categorize({"Loss/RPNLoss/objectness_loss": 0.5, "Loss/BoxClassifierLoss/classification_loss": 0.25, …})
+    # {"total_loss": …, "classification_loss": 0.75, "localization_loss": …, "regularization_loss": …}
+
+A *native* name is what a model itself calls a part of its loss: the key that `DetectionModel.loss` of the Object
+Detection API gives it (all of these begin with `Loss/`), or the key a Keras model puts into its logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+TOTAL = "total_loss"
+CLASSIFICATION = "classification_loss"
+LOCALIZATION = "localization_loss"
+REGULARIZATION = "regularization_loss"
+OTHER = "other_loss"
+CATEGORIES = (TOTAL, CLASSIFICATION, LOCALIZATION, REGULARIZATION, OTHER)
+
+NATIVE_PREFIX = "Loss/"
+
+# Names that are not listed are OTHER: CenterNet's keypoint losses, for example, carry the name the config gives to the
+# task (`Loss/<task>/keypoint/heatmap`, …/offset, …/regression, …/depth).
+CATEGORY_OF_NATIVE = {
+    # All meta-architectures; added by the training loop, not by `DetectionModel.loss`.
+    "Loss/total_loss": TOTAL,
+    "Loss/regularization_loss": REGULARIZATION,
+    # SSD, RetinaNet, EfficientDet (ssd_meta_arch.py)
+    "Loss/classification_loss": CLASSIFICATION,
+    "Loss/localization_loss": LOCALIZATION,
+    # Faster R-CNN, Mask R-CNN, Context R-CNN (faster_rcnn_meta_arch.py)
+    "Loss/RPNLoss/objectness_loss": CLASSIFICATION,
+    "Loss/RPNLoss/localization_loss": LOCALIZATION,
+    "Loss/BoxClassifierLoss/classification_loss": CLASSIFICATION,
+    "Loss/BoxClassifierLoss/localization_loss": LOCALIZATION,
+    "Loss/BoxClassifierLoss/mask_loss": OTHER,
+    # CenterNet and DeepMAC (center_net_meta_arch.py)
+    "Loss/object_center": CLASSIFICATION,
+    "Loss/box/scale": LOCALIZATION,
+    "Loss/box/offset": LOCALIZATION,
+    "Loss/segmentation/heatmap": OTHER,
+    "Loss/densepose/heatmap": OTHER,
+    "Loss/densepose/regression": OTHER,
+    "Loss/track/reid": OTHER,
+    "Loss/track/offset": OTHER,
+    # DeepMAC (deepmac_meta_arch.py)
+    "Loss/deep_mask_estimation": OTHER,
+    "Loss/deep_mask_box_consistency": OTHER,
+    "Loss/deep_mask_color_consistency": OTHER,
+    "Loss/deep_mask_pointly_supervised": OTHER,
+    "Loss/deep_mask_augmented_self_supervision": OTHER,
+}
+
+# What Keras models call them (tf.keras's own `loss`, KerasCV, KerasHub, tf-models-official, the usual examples).
+CATEGORY_OF_KERAS = {
+    "loss": TOTAL,
+    "class_loss": CLASSIFICATION,
+    "cls_loss": CLASSIFICATION,
+    "cls_logits_loss": CLASSIFICATION,
+    "objectness_loss": CLASSIFICATION,
+    "box_loss": LOCALIZATION,
+    "bbox_loss": LOCALIZATION,
+    "bbox_regression_loss": LOCALIZATION,
+}
+
+_CATEGORY_OF = {**{name: name for name in CATEGORIES}, **CATEGORY_OF_NATIVE, **CATEGORY_OF_KERAS}
+
+T = TypeVar("T")
+
+
+def check_mapping(mapping: Mapping[str, str]) -> None:
+    """Raises ValueError if a native name is given a category that there is not."""
+    for name, category in mapping.items():
+        if category not in CATEGORIES:
+            raise ValueError(
+                f"'{category}', given for the loss '{name}', is not a category of losses; it must be one of"
+                f" {', '.join(CATEGORIES)}."
+            )
+
+
+def is_loss(name: str, mapping: Mapping[str, str] | None = None) -> bool:
+    """Whether an entry of Keras's `logs` is a loss, judged by its name; what the user's mapping names is one."""
+    return name.startswith(NATIVE_PREFIX) or name == "loss" or name.endswith("_loss") or name in (mapping or {})
+
+
+def categorize(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None) -> dict[str, T]:
+    """Sums the parts of a model's loss into total, classification, localization, regularization and other loss.
+
+    Nothing but `+` is done to the values, so they may be floats, arrays or tensors, in a graph or out of it.
+
+    * The total is the one given (`Loss/total_loss`, Keras's `loss`); if there is none, the sum of all parts.
+    * A part that is in no category is in `other_loss`.
+    * A value whose name is that of a category is that category; its parts, which may be given beside it, are not
+      added to it. So categorizing what was categorized changes nothing.
+    * A model of the Object Detection API reports every part it has: classification, localization and regularization
+      loss are 0.0 if it has none. `other_loss` is left out then, and of other models, of which nothing is known, every
+      category that is not there.
+
+    Args:
+      losses: native name -> value.
+      mapping: native name -> category, for names that this module does not know, or puts elsewhere than you would.
+
+    Returns:
+      Category -> value, in the order of `CATEGORIES`.
+
+    Raises:
+      ValueError: `mapping` names a category that there is not.
+    """
+    mapping = mapping or {}
+    check_mapping(mapping)
+    category_of = {**_CATEGORY_OF, **mapping}
+    given = {name for name in CATEGORIES if name in losses and category_of[name] == name}
+
+    sums: dict[str, Any] = {}
+    for name, loss in losses.items():
+        category = category_of.get(name, OTHER)
+        if category != TOTAL and (name in given or category not in given):
+            sums[category] = sums[category] + loss if category in sums else loss
+    if any(name.startswith(NATIVE_PREFIX) and category_of.get(name) != TOTAL for name in losses):
+        for category in (CLASSIFICATION, LOCALIZATION, REGULARIZATION):
+            sums.setdefault(category, 0.0)
+
+    # Names of the total are names of one thing, not parts to add up: the user's first, then in the order above.
+    totals = [losses[name] for name in (*mapping, *_CATEGORY_OF) if name in losses and category_of[name] == TOTAL]
+    if totals:
+        sums[TOTAL] = totals[0]
+    elif sums:
+        parts = [sums[category] for category in CATEGORIES if category in sums]
+        sums[TOTAL] = sum(parts[1:], start=parts[0])
+    return {category: sums[category] for category in CATEGORIES if category in sums}

@@ -1,0 +1,143 @@
+"""Converts images with annotations to TFRecords as the Object Detection API reads them, and a label map.
+
+    od-eval convert --annotations=instances.json --images=photos --output_dir=records
+    od-eval convert --annotations=VOC2012 --validation_list=VOC2012/ImageSets/Main/val.txt --output_dir=records
+    od-eval convert --annotations=boxes.csv --images=photos --validation_fraction=0.2 --output_dir=records
+
+Reads COCO's JSON (boxes, polygon and RLE masks, crowds, keypoints), a folder of Pascal VOC's XML files, or a CSV file
+with the columns filename, class, xmin, ymin, xmax, ymax and, if known, width and height. Writes train-?????-of-?????,
+validation-?????-of-?????, label_map.pbtxt and conversion_report.json into --output_dir, all or none of them, and prints
+what to write into the pipeline.config.
+
+What cannot be converted is left out, counted by reason here and listed in the report: an image that is missing, broken
+or of another shape than annotated, a box without area or outside the image, an unknown class. What can be made right is
+converted and listed too: a box that reaches over the edge of the image is cut there, CMYK becomes RGB, BMP, GIF and
+TIFF become PNG, WebP becomes JPEG, an image that EXIF turns is turned.
+
+Training and validation images with annotation files of their own take two commands: --validation_fraction=0 for the
+first, then --validation_fraction=1 and --label_map=OUTPUT_DIR/label_map.pbtxt for the second.
+
+Exit status: 0 converted; 1 nothing converted, or with --strict anything left out; 2 wrong flags.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+
+from absl import flags
+
+from od_eval.data.conversion import FORMATS, Conversion, convert_dataset
+from od_eval.data.pipeline_lines import pipeline_lines
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("annotations", None, "COCO JSON file, folder of Pascal VOC XML files, or CSV file.", required=True)
+flags.DEFINE_string(
+    "images", None, "Folder of the image files. By default VOC's JPEGImages, else the folder of the annotations."
+)
+flags.DEFINE_string("output_dir", None, "Folder for the records, the label map and the report.", required=True)
+flags.DEFINE_enum("format", None, FORMATS, "Format of the annotations. By default told from --annotations.")
+flags.DEFINE_string(
+    "label_map",
+    None,
+    "Label map (.pbtxt) whose ids are used; classes that are not in it are left out. By default one is written: COCO's"
+    " own ids where they start at 1 and have few gaps or end by 90, else ids from 1.",
+)
+flags.DEFINE_float(
+    "validation_fraction", 0.1, "Part of the images that is for validation.", lower_bound=0.0, upper_bound=1.0
+)
+flags.DEFINE_string(
+    "validation_list", None, "Text file of the images for validation, one a line, instead of a fraction of them."
+)
+flags.DEFINE_integer("seed", 0, "Decides which images are for validation, and the order of the training images.")
+flags.DEFINE_integer(
+    "num_shards", None, "Number of files for training. By default one per 500 images, 100 at most.", lower_bound=1
+)
+flags.DEFINE_bool("include_masks", True, "Write masks, where the annotations have any.")
+flags.DEFINE_integer(
+    "num_workers",
+    None,
+    "Number of processes. By default one per processor, or a single one for few images.",
+    lower_bound=1,
+)
+flags.DEFINE_bool("overwrite", False, "Replace the files of an earlier conversion in --output_dir.")
+flags.DEFINE_bool("strict", False, "Exit with status 1 when anything was left out.")
+
+_MOST_LINES = 20
+
+
+def main() -> int:
+    """Converts as the flags say; returns the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that nothing unfinished stays behind
+    conversion = convert_dataset(
+        Path(FLAGS.annotations),
+        Path(FLAGS.output_dir),
+        images_dir=Path(FLAGS.images) if FLAGS.images else None,
+        annotation_format=FLAGS.format,
+        label_map_path=Path(FLAGS.label_map) if FLAGS.label_map else None,
+        validation=Path(FLAGS.validation_list) if FLAGS.validation_list else FLAGS.validation_fraction,
+        seed=FLAGS.seed,
+        num_shards=FLAGS.num_shards,
+        include_masks=FLAGS.include_masks,
+        num_workers=FLAGS.num_workers,
+        overwrite=FLAGS.overwrite,
+    )
+    print(_summary(conversion, Path(FLAGS.output_dir)))
+    left_out = conversion.left_out
+    if left_out and FLAGS.strict:
+        print(f"error: {len(left_out)} things were left out, see {conversion.report_path}.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _summary(conversion: Conversion, folder: Path) -> str:
+    lines = []
+    for name, split in conversion.splits.items():
+        empty = f", {split.num_empty} of them without objects" if split.num_empty else ""
+        num_objects = sum(split.objects.values())
+        lines.append(f"{name}: {split.num_images} images{empty}, {num_objects} objects in {folder / split.pattern}")
+    lines += ["", f"classes ({conversion.label_map_path}) and their objects in " + " + ".join(conversion.splits) + ":"]
+    rows = [
+        f"  {one.id:4} {_printable(one.name)}: "
+        + " + ".join(
+            str(split.objects.get(one.name, 0) + split.objects.get(one.display_name, 0))
+            for split in conversion.splits.values()
+        )
+        for one in conversion.categories
+    ]
+    lines += _shortened(rows)
+    if conversion.num_unannotated:
+        lines += ["", f"{conversion.num_unannotated} image files have no annotation and are in no record."]
+    for title, remarks in (
+        ("left out:", conversion.left_out),
+        ("converted with a change:", [remark for remark in conversion.remarks if not remark.left_out]),
+    ):
+        if remarks:
+            lines += ["", title]
+            first = {remark.reason: remark for remark in reversed(remarks)}
+            for reason, times in Counter(remark.reason for remark in remarks).most_common():
+                example = f"{first[reason].where}: {first[reason].detail}"
+                lines.append(f"  {times:5} × {reason}; first {_printable(example)}")
+    if conversion.remarks:
+        lines.append(f"all of them: {conversion.report_path}")
+    config = pipeline_lines(
+        folder,
+        {name: split.pattern for name, split in conversion.splits.items()},
+        conversion.label_map_path,
+        max(one.id for one in conversion.categories),
+        conversion.with_masks,
+        len(conversion.keypoint_labels),
+    )
+    return "\n".join([*lines, "", "for the pipeline.config:", "", config])
+
+
+def _shortened(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= _MOST_LINES else [*lines[:_MOST_LINES], f"  … and {len(lines) - _MOST_LINES} more"]
+
+
+def _printable(text: str) -> str:
+    """Text from a file, with nothing in it that a terminal would obey or cannot print."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,0 +1,51 @@
+"""Draws a dataset of circles, squares, stars and triangles with boxes and masks, to try a training on.
+
+    od-eval shapes --output_dir=shapes --num_train=200 --num_validation=50
+
+Writes train-?????-of-?????, validation-?????-of-????? and label_map.pbtxt, all or none of them, and prints what to
+write into the pipeline.config. The same flags give the same files, byte for byte.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from od_eval.data.conversion import LABEL_MAP
+from od_eval.data.pipeline_lines import pipeline_lines
+from od_eval.data.shapes import CATEGORIES, write_shapes
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("output_dir", None, "Folder for the records and the label map.", required=True)
+flags.DEFINE_integer("num_train", 200, "Number of images for training.", lower_bound=0)
+flags.DEFINE_integer("num_validation", 50, "Number of images for validation.", lower_bound=0)
+flags.DEFINE_integer("image_size", 320, "Width and height of the images in pixels.", lower_bound=32, upper_bound=4096)
+flags.DEFINE_integer("max_shapes", 5, "The most shapes in an image.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Another seed gives other images.", lower_bound=0)
+flags.DEFINE_bool("overwrite", False, "Replace the files of an earlier dataset in --output_dir.")
+
+
+def main() -> int:
+    """Draws as the flags say; returns the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that nothing unfinished stays behind
+    folder = Path(FLAGS.output_dir)
+    patterns = write_shapes(
+        folder,
+        num_train=FLAGS.num_train,
+        num_validation=FLAGS.num_validation,
+        image_size=FLAGS.image_size,
+        max_shapes=FLAGS.max_shapes,
+        seed=FLAGS.seed,
+        overwrite=FLAGS.overwrite,
+    )
+    for split, number in (("train", FLAGS.num_train), ("validation", FLAGS.num_validation)):
+        if split in patterns:
+            print(f"{split}: {number} images in {folder / patterns[split]}")
+    print("classes: " + ", ".join(f"{one.id} {one.name}" for one in CATEGORIES))
+    print("\nfor the pipeline.config:\n")
+    print(pipeline_lines(folder, patterns, folder / LABEL_MAP, len(CATEGORIES), True, 0))
+    return 0

@@ -1,0 +1,66 @@
+"""The event files of a run: which they are, and how a resumed training takes back what it will train again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto import event_pb2
+
+# TensorBoard reads every file that has this in its name.
+_MARK = "tfevents"
+
+
+def event_files(run_dir: str) -> list[str]:
+    """The event files in a run's folder (not in folders below it), oldest first; none if there is no such folder."""
+    if not tf.io.gfile.isdir(run_dir):
+        return []
+    return sorted(os.path.join(run_dir, name) for name in tf.io.gfile.listdir(run_dir) if _MARK in name)
+
+
+def has_events_after(event_file: str, step: int) -> bool:
+    return any(_step(record) > step for record in _records(event_file))
+
+
+def drop_events_after(event_file: str, step: int) -> bool:
+    """Takes the events of later steps than `step` out of an event file.
+
+    A file without such events is not touched. Otherwise what remains is written to a file beside it, which then takes
+    its place in one move. A last record that was cut off when its writer was killed is not taken over. The original is
+    kept, in the same folder, under a name that TensorBoard does not read: `tfevents` becomes
+    `replaced-at-step-00001000`, and to undo this is to rename it back.
+
+    Args:
+      event_file: on any filesystem that `tf.io.gfile` knows. Nobody may be writing to it.
+      step: of the newest event to keep; -1 keeps none, and no file.
+
+    Returns:
+      Whether there were events to drop.
+    """
+    if not has_events_after(event_file, step):
+        return False
+    folder, name = os.path.split(event_file)
+    kept_original = os.path.join(folder, name.replace(_MARK, f"replaced-at-step-{max(step, 0):08d}"))
+    if step < 0:
+        tf.io.gfile.rename(event_file, kept_original, overwrite=True)
+    else:
+        # Copied, not renamed: the run has its curves whenever this is interrupted.
+        tf.io.gfile.copy(event_file, kept_original, overwrite=True)
+        rewritten = kept_original + ".tmp"
+        with tf.io.TFRecordWriter(rewritten) as writer:
+            for record in _records(event_file):
+                if _step(record) <= step:
+                    writer.write(record)
+        tf.io.gfile.rename(rewritten, event_file, overwrite=True)
+    return True
+
+
+def _records(event_file: str) -> Iterator[bytes]:
+    """The serialized events of a file, up to its end or to the first record that is not whole."""
+    return RawEventFileLoader(event_file).Load()
+
+
+def _step(record: bytes) -> int:
+    return event_pb2.Event.FromString(record).step

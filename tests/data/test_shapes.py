@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from od_eval.data.shapes import CATEGORIES, draw_image, write_shapes
+from od_eval.errors import ODEvalError
+from od_eval.odapi.label_map import read_label_map
+
+
+def test_shapes_are_seen_where_their_masks_are() -> None:
+    for seed in range(30):
+        drawn = draw_image(np.random.default_rng(seed), 96, 6)
+        assert drawn.pixels.shape == (96, 96, 3)
+        assert 1 <= len(drawn.class_names) == len(drawn.masks) <= 6
+        assert set(drawn.class_names) <= {one.name for one in CATEGORIES}
+        assert (drawn.masks.sum(axis=0) <= 1).all()  # no pixel belongs to two
+        outside = drawn.pixels[~drawn.masks.any(axis=0)].astype(float)
+        for mask in drawn.masks:
+            assert mask.sum() > 50
+            shape = drawn.pixels[mask].astype(float)
+            assert np.abs(shape.mean(axis=0) - outside.mean(axis=0)).sum() > 20 or shape.std() < outside.std()
+
+
+def test_the_same_seed_draws_the_same_files(tmp_path) -> None:
+    def write(name: str, **options) -> dict[str, bytes]:
+        write_shapes(tmp_path / name, **({"num_train": 5, "num_validation": 2, "image_size": 64} | options))
+        return {path.name: path.read_bytes() for path in sorted((tmp_path / name).iterdir())}
+
+    first, again, other = write("a"), write("b"), write("c", seed=1)
+    assert list(first) == ["label_map.pbtxt", "train-00000-of-00001", "validation-00000-of-00001"]
+    assert first == again
+    assert all(first[name] != other[name] for name in first if name != "label_map.pbtxt")
+    longer = write("d", num_train=8)
+    assert longer["train-00000-of-00001"].startswith(first["train-00000-of-00001"])
+
+
+def test_the_decoder_reads_boxes_around_the_masks(tmp_path, read_records, decode) -> None:
+    write_shapes(tmp_path, num_train=8, num_validation=0, image_size=80)
+    label_map = read_label_map(tmp_path / "label_map.pbtxt")
+    assert [one.id for one in label_map] == [1, 2, 3, 4]
+    records = read_records(tmp_path, "train")
+    assert len(records) == 8
+    for record in records:
+        decoded = decode(record, load_instance_masks=True, instance_mask_type=2)
+        assert decoded["image"].shape == (80, 80, 3)
+        masks = decoded["groundtruth_instance_masks"]
+        assert len(masks) == len(decoded["groundtruth_boxes"]) == len(decoded["groundtruth_classes"]) >= 1
+        assert decoded["groundtruth_area"].tolist() == masks.sum(axis=(1, 2)).tolist()
+        for mask, (ymin, xmin, ymax, xmax) in zip(masks, np.rint(decoded["groundtruth_boxes"] * 80), strict=True):
+            rows, columns = np.nonzero(mask)
+            assert (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1) == (ymin, xmin, ymax, xmax)
+    assert {int(one) for record in records for one in decode(record)["groundtruth_classes"]} == {1, 2, 3, 4}
+
+
+def test_no_images_are_an_error(tmp_path) -> None:
+    with pytest.raises(ODEvalError, match="no images are asked for"):
+        write_shapes(tmp_path / "out", num_train=0, num_validation=0)
+    assert not (tmp_path / "out").exists()

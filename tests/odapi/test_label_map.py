@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from od_eval.data.annotations import Category
+from od_eval.errors import ODEvalError
+from od_eval.odapi.label_map import label_map_text, read_label_map
+
+
+def test_any_name_comes_back_as_it_was(tmp_path) -> None:
+    names = ["cat", "it's", 'a "b"', "back\\slash", "日本語", "line\nbreak", "}", "# no comment", "\u202e"]
+    categories = [Category(id, name, "shown") if id == 1 else Category(id, name) for id, name in enumerate(names, 1)]
+    categories.append(Category(90, "person", keypoints={"nose": 0, "l'œil": 1}))
+    path = tmp_path / "label_map.pbtxt"
+    path.write_text(label_map_text(categories), encoding="utf-8")
+    assert read_label_map(path) == categories
+
+
+def test_the_object_detection_api_reads_it(tmp_path) -> None:
+    import od_eval.odapi  # noqa: F401, I001  (makes the next import possible)
+    from object_detection.utils import label_map_util
+
+    path = tmp_path / "label_map.pbtxt"
+    categories = [Category(1, 'a "b"'), Category(3, "person", keypoints={"nose": 0, "ear": 1})]
+    path.write_text(label_map_text(categories), encoding="utf-8")
+    assert label_map_util.get_label_map_dict(str(path)) == {'a "b"': 1, "person": 3}
+    assert label_map_util.get_keypoint_label_map_dict(str(path)) == {"nose": 0, "ear": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["kitti", "mscoco", "mscoco_complete", "pet", "face_person_with_keypoints", "snapshot_serengeti"]
+)
+def test_the_label_maps_of_the_object_detection_api_are_read(shared_data, name) -> None:
+    categories = read_label_map(shared_data / "odapi_files" / "data" / f"{name}_label_map.pbtxt")
+    assert all(one.id >= 1 for one in categories)
+    if name == "mscoco":
+        assert Category(90, "/m/012xff", "toothbrush") in categories
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("item { id: 0 name: 'cat' }", "'cat' has id 0; ids start at 1"),
+        ("item { id: 0 name: 'background' }", "has no class in it"),
+        ("", "has no class in it"),
+        ("item {\n  id: 1\n  nam: 'cat'\n}", r", line 3 .*nam"),
+        ("item { id: 1 }", "id 1 has no name"),
+        ("item { id: 1 name: 'a' } item { id: 1 name: 'b' }", "there twice"),
+        ("item { id: 1 name: 'a' } item { id: 2 name: 'b' display_name: 'a' }", "there twice"),
+    ],
+)
+def test_a_wrong_label_map_is_named(tmp_path, text, message) -> None:
+    path = tmp_path / "label_map.pbtxt"
+    path.write_text(text)
+    with pytest.raises(ODEvalError, match=message) as error:
+        read_label_map(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_missing_label_map_is_named(tmp_path) -> None:
+    with pytest.raises(ODEvalError, match=r"nowhere\.pbtxt' cannot be read: No such file"):
+        read_label_map(tmp_path / "nowhere.pbtxt")

@@ -1,0 +1,127 @@
+"""`od-eval convert` and `od-eval shapes` as a user runs them, through the launchers in scripts/."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def run(script: str, *arguments: str, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, sys.executable, str(REPOSITORY / "scripts" / script), *arguments]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Path:
+    for index in range(10):
+        Image.new("RGB", (64, 48), "gray").save(tmp_path / f"{index}.jpg")
+    rows = [f"{index}.jpg,cat,1,2,30,40" for index in range(10)]
+    (tmp_path / "boxes.csv").write_text("\n".join(["filename,class,xmin,ymin,xmax,ymax", *rows]))
+    return tmp_path
+
+
+def test_convert_says_what_it_did_and_what_to_write_into_the_config(dataset) -> None:
+    out = dataset / "out"
+    result = run("create_tf_record.py", f"--annotations={dataset}/boxes.csv", f"--output_dir={out}")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"train: 9 images, 9 objects in {out}/train-?????-of-00001" in result.stdout
+    assert "1 cat: 9 + 1" in result.stdout
+    assert "num_classes: 1" in result.stdout
+    assert f'label_map_path: "{out}/label_map.pbtxt"' in result.stdout
+    assert f'tf_record_input_reader {{ input_path: "{out}/validation-?????-of-00001" }}' in result.stdout
+
+
+def test_convert_is_strict_when_it_is_told_to(dataset) -> None:
+    with (dataset / "boxes.csv").open("a") as file:
+        file.write("\n1.jpg,cat,1,2,1,40\n10.jpg,\x1b[31mcat,1,2,1,40")
+    arguments = [f"--annotations={dataset}/boxes.csv", f"--output_dir={dataset}/out"]
+    result = run("create_tf_record.py", *arguments)
+    assert result.returncode == 0
+    assert "1 × box without area" in result.stdout
+    assert "1 × image file missing" in result.stdout
+    assert f"all of them: {dataset}/out/conversion_report.json" in result.stdout
+    assert "\x1b" not in result.stdout
+    result = run("create_tf_record.py", *arguments, "--strict", "--overwrite")
+    assert result.returncode == 1
+    assert result.stderr == f"error: 2 things were left out, see {dataset}/out/conversion_report.json.\n"
+    assert (dataset / "out" / "train-00000-of-00001").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--annotations={0}/nothing.json", "--output_dir={0}/out"], 1, "nothing.json' does not exist"),
+        (["--annotations={0}/0.jpg", "--output_dir={0}/out"], 1, "--format=coco|voc|csv"),
+        (["--annotations={0}/boxes.csv", "--output_dir={0}/boxes.csv"], 1, "cannot be written to"),
+        (["--output_dir={0}/out"], 2, "--annotations"),
+        (["--annotations={0}/boxes.csv", "--output_dir={0}/out", "--validation_fraction=2"], 2, "validation_fraction"),
+    ],
+)
+def test_convert_names_what_is_wrong_in_a_sentence(dataset, arguments, status, message) -> None:
+    result = run("create_tf_record.py", *(argument.format(dataset) for argument in arguments))
+    assert result.returncode == status
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (dataset / "out").exists()
+
+
+def test_neither_program_imports_tensorflow(tmp_path) -> None:
+    code = "import sys, od_eval.programs.{}; sys.exit('tensorflow' in sys.modules)"
+    for program in ("convert", "shapes"):
+        subprocess.run([sys.executable, "-c", code.format(program)], check=True, cwd=REPOSITORY, timeout=60)
+
+
+def test_shapes_writes_a_dataset_quickly(tmp_path) -> None:
+    result = run("create_shapes_dataset.py", f"--output_dir={tmp_path}/a", "--num_train=6", "--num_validation=2")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "train: 6 images" in result.stdout
+    assert "mask_type: PNG_MASKS" in result.stdout
+    assert len(list((tmp_path / "a").iterdir())) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs ulimit")
+def test_a_disk_that_is_full_leaves_nothing_and_is_a_sentence(tmp_path) -> None:
+    limit = ("bash", "-c", 'ulimit -f 64; exec "$@"', "bash")  # 64 KiB a file
+    result = run("create_shapes_dataset.py", f"--output_dir={tmp_path}/out", prefix=limit)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"error: the dataset cannot be written to '{tmp_path}/out': File too large.\n"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(
+    ("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_conversion_that_is_ended_leaves_no_files_and_no_processes(dataset, signal_number, status) -> None:
+    with (dataset / "boxes.csv").open("a") as file:
+        for index in range(10, 2010):
+            os.link(dataset / "0.jpg", dataset / f"{index}.jpg")
+            file.write(f"\n{index}.jpg,cat,1,2,30,40")
+    command = [sys.executable, str(REPOSITORY / "scripts" / "create_tf_record.py"), "--num_workers=2"]
+    command += [f"--annotations={dataset}/boxes.csv", f"--output_dir={dataset}/out"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes)
+    shard = dataset / "out" / ".unfinished" / "train-00000-of-00004"
+    deadline = time.monotonic() + 60
+    while not shard.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    process.communicate(timeout=60)  # until its workers, too, have closed what they inherited
+    assert process.returncode == status
+    assert not list(dataset.glob("out/train-*"))
+    if signal_number != signal.SIGKILL:
+        assert not (dataset / "out").exists()
+    else:
+        assert run("create_tf_record.py", *command[3:]).returncode == 0
+        assert not (dataset / "out" / ".unfinished").exists()
