@@ -17,7 +17,7 @@ from od_eval.callbacks.loss_logger import LossLogger
 from od_eval.errors import ODEvalError
 from od_eval.files import write_whole
 from od_eval.odapi import datasets
-from od_eval.odapi.checkpoints import Checkpoints, load_fine_tune_checkpoint
+from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 from od_eval.odapi.detector import Detector, NonFiniteLossError
 from od_eval.odapi.pipeline import Pipeline, input_files
 
@@ -86,6 +86,7 @@ def train(
         what = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {what} on {_devices(strategy)} …", flush=True)
         _check_model_dir(model_dir)
+        check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
         dataset = pipeline.train_dataset()
         detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
         detector.compile(steps_per_execution=steps_per_execution)
@@ -94,7 +95,7 @@ def train(
         if restored:
             say(f"Going on from {restored}, step {int(detector.step)}.")
         else:
-            load_fine_tune_checkpoint(detector, pipeline.config.train_config, model_dir)
+            load_fine_tune_checkpoint(detector, pipeline.config.train_config)
         if is_chief:
             pipeline.save(model_dir)
         first_step = int(detector.step)

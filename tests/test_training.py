@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from od_eval import Detector, ODEvalError, Pipeline, training
-from od_eval.odapi.checkpoints import Checkpoints, load_fine_tune_checkpoint
+from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
 LOSSES = ["Loss/classification_loss", "Loss/localization_loss", "Loss/regularization_loss", "Loss/total_loss"]
@@ -233,7 +233,9 @@ def test_a_model_dir_with_another_models_checkpoint_is_refused_with_what_differs
     assert (tmp_path / "run" / "pipeline.config").read_bytes() == config
 
 
-def test_a_damaged_record_is_named_with_its_file_when_training_fails_on_it(ssd_config, config_overrides, shapes, tmp_path):
+def test_a_damaged_record_is_named_with_its_file_when_training_fails_on_it(
+    ssd_config, config_overrides, shapes, tmp_path
+):
     (whole,) = shapes.glob("train-*")
     records = list(tf.data.TFRecordDataset(str(whole)).as_numpy_iterator())
     broken = tmp_path / "train-00000-of-00001"
@@ -313,7 +315,7 @@ def test_fine_tuning_takes_what_its_type_says(ssd_config, config_overrides, pret
         f"train_config.fine_tune_checkpoint={checkpoint}",
         f"train_config.fine_tune_checkpoint_type={kind}",
     )
-    load_fine_tune_checkpoint(detector, train_config, "/elsewhere")
+    load_fine_tune_checkpoint(detector, train_config)
     names = {variable.name for variable in detector.model.variables}
     predictor = {name for name in names if "BoxPredictor" in name}
     assert predictor
@@ -328,7 +330,7 @@ def test_fine_tuning_from_a_classification_checkpoint_takes_the_backbone(ssd_con
         f"train_config.fine_tune_checkpoint={checkpoint}",
         "train_config.fine_tune_checkpoint_type=classification",
     )
-    load_fine_tune_checkpoint(detector, train_config, "/elsewhere")
+    load_fine_tune_checkpoint(detector, train_config)
     backbone = {variable.name for variable in detector.model._feature_extractor.classification_backbone.variables}
     assert backbone
     assert equal_variables(detector, donor) == backbone
@@ -345,12 +347,15 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
             f"train_config.fine_tune_checkpoint={path}",
             f"train_config.fine_tune_checkpoint_type={kind}",
         )
-        return error_of(load_fine_tune_checkpoint, detector, train_config, "/elsewhere")
+        return error_of(load_fine_tune_checkpoint, detector, train_config)
 
     missing = message(f"{detection}-no", "detection")
     assert "does not exist" in missing
     assert f"there is {detection.rpartition('/')[0]}" in missing
-    assert re.search(r"\d+ of \d+ variables have another shape: .*is \[.*\] there and", message(detection, "full", "model.ssd.num_classes=7"))
+    assert re.search(
+        r"\d+ of \d+ variables have another shape: .*is \[.*\] there and",
+        message(detection, "full", "model.ssd.num_classes=7"),
+    )
     assert "variables are not in it" in message(classification, "detection")
     assert "'no_such_type'" in message(detection, "no_such_type")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -358,6 +363,8 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
         session.run(variable.initializer)
         old = tf.compat.v1.train.Saver([variable]).save(session, str(tmp_path / "model.ckpt"))
     assert "was written by TF1" in message(old, "detection")
+    train_config = fresh_detector(ssd_config, config_overrides, f"train_config.fine_tune_checkpoint={detection}")[1]
+    assert "lies in model_dir" in error_of(check_fine_tune_checkpoint, train_config, os.path.dirname(detection))
 
 
 # ---- Several replicas and workers ---------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from typing import Any
 
 import tensorflow as tf
 from object_detection.protos import train_pb2
-from object_detection.utils import variables_helper
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from od_eval.errors import ODEvalError
@@ -124,7 +123,23 @@ class Checkpoints:
         return [found[number] for number in sorted(found, reverse=True)]
 
 
-def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainConfig, model_dir: str) -> None:
+def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: str) -> None:
+    """Looks for what `load_fine_tune_checkpoint` will load.
+
+    Raises:
+      ODEvalError: it is not there, or lies in `model_dir`, where it would be taken for a checkpoint of the run.
+    """
+    if not train_config.fine_tune_checkpoint:
+        return
+    path = _existing_checkpoint(train_config.fine_tune_checkpoint)
+    if os.path.abspath(os.path.dirname(path)) == os.path.abspath(model_dir):
+        raise ODEvalError(
+            f"train_config.fine_tune_checkpoint '{path}' lies in model_dir, where the checkpoints of this run go; choose"
+            " another model_dir."
+        )
+
+
+def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainConfig) -> None:
     """Initializes a detector from `train_config.fine_tune_checkpoint`, as the Object Detection API does.
 
     `fine_tune_checkpoint_type` says what is taken: `classification` the backbone, from a classification checkpoint;
@@ -133,7 +148,6 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
     Args:
       detector: its variables are assigned.
       train_config: with `fine_tune_checkpoint` set; nothing happens where it is empty.
-      model_dir: where the new run writes; the checkpoint must not lie there.
 
     Raises:
       ODEvalError: there is no such checkpoint, it is TF1's, or it does not fit; differing variables are named.
@@ -144,9 +158,8 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
     path = _existing_checkpoint(path)
     kind = train_config.fine_tune_checkpoint_type
     try:
-        variables_helper.ensure_checkpoint_supported(path, kind, model_dir)
         objects = detector.model.restore_from_objects("detection" if kind == "fine_tune" else kind)
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:
         raise ODEvalError(f"train_config.fine_tune_checkpoint '{path}' with type '{kind}': {error}") from error
     check_fits(
         objects,

@@ -104,6 +104,8 @@ class Detector(tf.keras.Model):
                 if self._train_config.optimizer.use_moving_average:
                     optimizer.shadow_copy(self.model)
         super().compile(optimizer=optimizer, **kwargs)
+        with self.distribute_strategy.scope():
+            _create_slots(self.optimizer, self._variables_to_train())
 
     def call(self, features: Tensors, training: bool = False) -> dict[str, Any]:
         """The raw predictions of the Object Detection API's `DetectionModel.predict`.
@@ -211,7 +213,9 @@ class Detector(tf.keras.Model):
 
     def _summarize_images(self, features: Tensors) -> None:
         if self._summary_every_n:
-            tf.summary.image("train_input_images", features[InputDataFields.image], step=self.step, max_outputs=3)
+            # The name scope of the loop would be a part of the tag.
+            with tf.name_scope("/"):
+                tf.summary.image("train_input_images", features[InputDataFields.image], step=self.step, max_outputs=3)
 
     # ---- Executions: several steps in one call of a tf.function ----------------------------------------------------
 
@@ -338,6 +342,15 @@ def _feature_specs(pipeline: Pipeline) -> dict[str, tf.TensorSpec]:
         specs[InputDataFields.context_features] = tf.TensorSpec(context, tf.float32)
         specs[InputDataFields.valid_context_size] = tf.TensorSpec([1], tf.int32)
     return specs
+
+
+def _create_slots(optimizer: Any, variables: Sequence[tf.Variable]) -> None:
+    """Makes an optimizer's variables now: replicas cannot in the loop of an execution, and restoring wants them all."""
+    optimizer = getattr(optimizer, "_optimizer", optimizer)  # what a moving average is wrapped around
+    if isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer):
+        optimizer._create_all_weights(variables)
+    else:
+        optimizer.build(variables)
 
 
 class _RunningMeans:
