@@ -93,12 +93,12 @@ def train(
         checkpoints = Checkpoints(detector, model_dir, checkpoint_max_to_keep)
         restored = checkpoints.restore_newest()
         if restored:
-            say(f"Going on from {restored}, step {int(detector.step)}.")
+            say(f"Going on from {restored}, step {detector.steps_done}.")
         else:
             load_fine_tune_checkpoint(detector, pipeline.config.train_config)
         if is_chief:
             pipeline.save(model_dir)
-        first_step = int(detector.step)
+        first_step = detector.steps_done
         if first_step >= last_step:
             say(f"Nothing to do: {restored} is of step {first_step} already, and num_train_steps is {last_step}.")
             say(_how_to_look(model_dir))
@@ -192,7 +192,7 @@ class _Progress(tf.keras.callbacks.Callback):
         self._executions: list[Mapping[str, float]] = []  # since the last line
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, float]) -> None:
-        now, step = time.monotonic(), int(self.model.step)
+        now, step = time.monotonic(), self.model.steps_done
         self._executions.append(logs)
         if not self.printed_losses:  # tracing is over, the clock starts
             self._began, self._first_step = now, step
@@ -228,17 +228,17 @@ class _SaveCheckpoints(tf.keras.callbacks.Callback):
         self._saved_step = -1
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._saved_step = int(self.model.step)
+        self._saved_step = self.model.steps_done
         if self._saved_step == 0:
             self._checkpoints.save()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        if int(self.model.step) // self._every_n > self._saved_step // self._every_n:
+        if self.model.steps_done // self._every_n > self._saved_step // self._every_n:
             self.save()
 
     def save(self) -> None:
         """Saves unless this step is saved already."""
-        step = int(self.model.step)
+        step = self.model.steps_done
         if step != self._saved_step:
             self._checkpoints.save()
             self._saved_step = step

@@ -194,7 +194,8 @@ def test_a_program_ends_with_one_sentence_and_status_1_and_writes_nothing(ssd_co
     process = run(ssd_config, ["train_config.batch_sise=2"], tmp_path / "run")
     assert process.returncode == 1
     assert process.stderr == (
-        "error: override 'train_config.batch_sise=2': TrainConfig has no field 'batch_sise'; did you mean 'batch_size'?.\n"
+        "error: override 'train_config.batch_sise=2': TrainConfig has no field 'batch_sise';"
+        " did you mean 'batch_size'?.\n"
     )
     assert not (tmp_path / "run").exists()
 
@@ -291,7 +292,7 @@ def equal_variables(detector, other):
 
 @pytest.fixture(scope="module")
 def pretrained(ssd_config, config_overrides, tmp_path_factory):
-    """A detector with weights like no other, its detection checkpoint, and a classification checkpoint of its backbone."""
+    """A detector with weights like no other, its detection checkpoint, and one of its backbone for classification."""
     folder = tmp_path_factory.mktemp("pretrained")
     detector, _ = fresh_detector(ssd_config, config_overrides)
     for number, variable in enumerate(detector.model.variables):

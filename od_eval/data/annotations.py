@@ -11,22 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-
-@dataclasses.dataclass(frozen=True)
-class Category:
-    """One class of a label map.
-
-    Attributes:
-      id: from 1.
-      name: what the annotations call it.
-      display_name: another name for it; empty where there is none.
-      keypoints: name of a keypoint -> its index in every object's list of keypoints, from 0.
-    """
-
-    id: int
-    name: str
-    display_name: str = ""
-    keypoints: dict[str, int] = dataclasses.field(default_factory=dict)
+from od_eval.odapi.label_map import Category
 
 
 @dataclasses.dataclass(slots=True)

@@ -1,4 +1,7 @@
-"""From an annotated image to a record: the features of the Object Detection API's `tf.train.Example`."""
+"""From an annotated image to the features of the Object Detection API's `tf.train.Example`.
+
+This is what worker processes do; nothing here imports TensorFlow, which each of them would have to load.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from hotcoco import mask as coco_mask  # pycocotools.mask decodes an RLE that ends early to whatever is in the memory
+from PIL import Image
 
 from od_eval.data.annotations import AnnotatedImage, AnnotatedObject, Remark
 from od_eval.data.images import EncodedImage, ImageUnusable, encode_mask, read_image
-from od_eval.data.tfrecord import Feature, encode_example
+
+# Key of a `tf.train.Example` -> bytes, floats or ints, all of one kind.
+Features = dict[str, list[bytes] | list[float] | list[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,44 +69,44 @@ class Converted:
     """What became of one annotated image.
 
     Attributes:
-      record: the serialized example; empty where the image was left out.
+      features: of the record; None where the image was left out.
       class_names: the class of each object in the record.
       remarks: what was left out or changed.
     """
 
-    record: bytes
+    features: Features | None
     class_names: list[str]
     remarks: list[Remark]
 
 
 def convert_image(annotated: AnnotatedImage, encoding: Encoding) -> Converted:
-    """Reads the image file of an annotated image and makes a record of both.
+    """Reads the image file of an annotated image and makes the features of both.
 
     Args:
       annotated: the image.
       encoding: of the dataset.
 
     Returns:
-      The record, and what could not be converted or was changed on the way.
+      The features, and what could not be converted or was changed on the way.
     """
     try:
         image = read_image(annotated.path, annotated.size)
     except ImageUnusable as error:
-        return Converted(b"", [], [Remark(error.reason, annotated.where, str(error), "image")])
+        return Converted(None, [], [Remark(error.reason, annotated.where, str(error), "image")])
     remarks = [Remark(reason, annotated.where, detail) for reason, detail in image.changes]
     instances = []
     for annotated_object in annotated.objects:
-        instance = _convert_object(annotated_object, annotated.size, image, encoding, remarks)
+        instance = _convert_object(annotated_object, image, encoding, remarks)
         if instance is not None:
             instances.append(instance)
-    record = encode_record(image, annotated.filename, annotated.source_id, instances, encoding)
-    return Converted(record, [instance.class_name for instance in instances], remarks)
+    features = make_features(image, annotated.filename, annotated.source_id, instances, encoding)
+    return Converted(features, [instance.class_name for instance in instances], remarks)
 
 
-def encode_record(
+def make_features(
     image: EncodedImage, filename: str, source_id: str, instances: Sequence[Instance], encoding: Encoding
-) -> bytes:
-    """An image and its objects as a serialized `tf.train.Example`.
+) -> Features:
+    """An image and its objects as the features of a `tf.train.Example`.
 
     Args:
       image: the image.
@@ -110,10 +116,10 @@ def encode_record(
       encoding: of the dataset.
 
     Returns:
-      The serialized message.
+      The features; an empty list is a feature without values.
     """
     boxes = np.array([instance.box for instance in instances], np.float64).reshape(-1, 4)
-    features: dict[str, Feature] = {
+    features: Features = {
         "image/encoded": [image.encoded],
         "image/format": [image.format.encode()],
         "image/height": [image.height],
@@ -121,10 +127,10 @@ def encode_record(
         "image/filename": [filename.encode("utf-8", "surrogateescape")],
         "image/source_id": [source_id.encode("utf-8", "surrogateescape")],
         "image/key/sha256": [hashlib.sha256(image.encoded).hexdigest().encode()],
-        "image/object/bbox/xmin": boxes[:, 0] / image.width,
-        "image/object/bbox/ymin": boxes[:, 1] / image.height,
-        "image/object/bbox/xmax": boxes[:, 2] / image.width,
-        "image/object/bbox/ymax": boxes[:, 3] / image.height,
+        "image/object/bbox/xmin": (boxes[:, 0] / image.width).tolist(),
+        "image/object/bbox/ymin": (boxes[:, 1] / image.height).tolist(),
+        "image/object/bbox/xmax": (boxes[:, 2] / image.width).tolist(),
+        "image/object/bbox/ymax": (boxes[:, 3] / image.height).tolist(),
         "image/object/class/label": [encoding.class_ids[instance.class_name] for instance in instances],
         "image/object/class/text": [instance.class_name.encode() for instance in instances],
         "image/object/area": [float(instance.area) for instance in instances],
@@ -145,20 +151,16 @@ def encode_record(
         keypoints = np.array(
             [unlabeled if instance.keypoints is None else instance.keypoints for instance in instances]
         ).reshape(-1, len(encoding.keypoint_labels), 3)
-        features["image/object/keypoint/x"] = (keypoints[:, :, 0] / image.width).ravel()
-        features["image/object/keypoint/y"] = (keypoints[:, :, 1] / image.height).ravel()
-        features["image/object/keypoint/visibility"] = keypoints[:, :, 2].astype(np.int64).ravel()
-        features["image/object/keypoint/num"] = np.count_nonzero(keypoints[:, :, 2], axis=1)
+        features["image/object/keypoint/x"] = (keypoints[:, :, 0] / image.width).ravel().tolist()
+        features["image/object/keypoint/y"] = (keypoints[:, :, 1] / image.height).ravel().tolist()
+        features["image/object/keypoint/visibility"] = keypoints[:, :, 2].astype(int).ravel().tolist()
+        features["image/object/keypoint/num"] = np.count_nonzero(keypoints[:, :, 2], axis=1).tolist()
         features["image/object/keypoint/text"] = [label.encode() for label in encoding.keypoint_labels] * len(instances)
-    return encode_example(features)
+    return features
 
 
 def _convert_object(
-    one: AnnotatedObject,
-    annotated_size: tuple[int, int] | None,
-    image: EncodedImage,
-    encoding: Encoding,
-    remarks: list[Remark],
+    one: AnnotatedObject, image: EncodedImage, encoding: Encoding, remarks: list[Remark]
 ) -> Instance | None:
     """The object in pixels of the image, inside it; None where it is left out, and a remark says why."""
 
@@ -186,8 +188,8 @@ def _convert_object(
     mask = None
     if encoding.with_masks:
         try:
-            mask = _read_mask(one.segmentation, annotated_size, image)
-        except (ValueError, TypeError, KeyError, IndexError) as error:
+            mask = _read_mask(one.segmentation, image)
+        except (ValueError, TypeError) as error:
             detail = f"{one.class_name}: {error}"
             remarks.append(Remark("mask unreadable, object kept without it", one.where, detail, "mask"))
         else:
@@ -195,11 +197,11 @@ def _convert_object(
                 remarks.append(Remark("object without a mask in a dataset with masks", one.where, one.class_name))
 
     keypoints = None
-    indices = encoding.keypoint_indices.get(one.class_name, ())
-    if one.keypoints and indices:
+    if any(one.keypoints):
+        indices = encoding.keypoint_indices.get(one.class_name, ())
         values = np.array(one.keypoints)
         if len(values) != 3 * len(indices) or not np.isfinite(values).all():
-            detail = f"{one.class_name}: {len(values)} numbers for {len(indices)} keypoints"
+            detail = f"{one.class_name}: {len(values)} numbers for {len(indices)} names of keypoints"
             remarks.append(Remark("keypoints unreadable, object kept without them", one.where, detail, "keypoints"))
         else:
             keypoints = np.zeros((len(encoding.keypoint_labels), 3))
@@ -226,65 +228,33 @@ def _convert_object(
     )
 
 
-def _read_mask(segmentation: Any, annotated_size: tuple[int, int] | None, image: EncodedImage) -> np.ndarray | None:
+def _read_mask(segmentation: Any, image: EncodedImage) -> np.ndarray | None:
     """COCO's polygons or RLE as bool [height, width] of the image; None where they cover no pixel.
 
     Raises:
-      ValueError: (or TypeError, KeyError, IndexError) it is neither, or of another size than the image.
+      ValueError: (or TypeError) it is neither, or of another size than the image as annotated.
     """
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
-        mask = _decode_rle(segmentation)
-        if annotated_size is not None and mask.shape != annotated_size[::-1]:
-            raise ValueError(f"RLE of {mask.shape[1]}×{mask.shape[0]} for an image of {annotated_size}")
-        if mask.shape != (image.height, image.width):  # annotated in another size: nearest pixel
-            rows = (np.arange(image.height) + 0.5) * mask.shape[0] // image.height
-            columns = (np.arange(image.width) + 0.5) * mask.shape[1] // image.width
-            mask = mask[rows.astype(int)][:, columns.astype(int)]
+        mask = _decode_rle(segmentation, *image.annotated_size)
+        mask = Image.fromarray(mask).resize((image.width, image.height), Image.Resampling.NEAREST)
     else:
-        polygons = []
-        for polygon in segmentation:
-            points = np.array(polygon, np.float64).reshape(-1, 2) * image.scale
-            # Points far outside are a mistake, and would make pycocotools fill the memory.
-            if not np.isfinite(points).all() or np.abs(points).max(initial=0) > 16 * max(image.width, image.height):
-                raise ValueError("a polygon with points far outside the image")
-            if len(points) >= 3:
-                polygons.append(points.ravel().tolist())
+        polygons = [(np.reshape(polygon, (-1, 2)) * image.scale).ravel().tolist() for polygon in segmentation]
+        polygons = [polygon for polygon in polygons if len(polygon) >= 6]
         if not polygons:
             return None
         mask = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, image.height, image.width)))
-    mask = np.ascontiguousarray(mask, dtype=bool)
+    mask = np.array(mask, bool, order="C")
     return mask if mask.any() else None
 
 
-def _decode_rle(rle: dict[str, Any]) -> np.ndarray:
-    # Not with pycocotools, which leaves memory as it finds it where the runs end early.
-    height, width = (int(side) for side in rle["size"])
-    runs = rle["counts"] if isinstance(rle["counts"], list) else _decode_runs(rle["counts"])
-    if height * width > 1 << 30 or min(height, width, *runs) < 0 or sum(runs) != height * width:
-        raise ValueError(f"RLE of {sum(runs)} pixels for {width}×{height}")
-    # Columns first; every other run is of the object.
-    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
-
-
-def _decode_runs(text: str) -> list[int]:
-    """The lengths of the runs in COCO's compressed RLE: signed numbers in groups of 5 bits, each character from "0".
-
-    From the fourth on, a number is the difference to the one two before it.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        group = ord(character) - ord("0")
-        if not 0 <= group < 64 or shift > 40:
-            raise ValueError("RLE with a character that cannot be in it")
-        value |= (group & 31) << shift
-        shift += 5
-        if group < 32:  # the last group of this number
-            value -= (group & 16) << shift - 4  # its sign
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    if shift:
-        raise ValueError("RLE cut off")
-    return runs
+def _decode_rle(rle: dict[str, Any], width: int, height: int) -> np.ndarray:
+    if rle.get("size") != [height, width]:
+        raise ValueError(f"RLE of size {rle.get('size')} for {width}×{height} pixels")
+    mask = coco_mask.decode(rle)  # refuses runs that are longer than the mask, not those that are shorter:
+    try:  # then they would be short enough for a pixel less
+        coco_mask.decode(rle | {"size": [height * width - 1, 1]})
+    except ValueError:
+        return mask
+    raise ValueError(f"RLE that ends before {width}×{height} pixels")

@@ -8,10 +8,11 @@ import os
 import re
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from od_eval.errors import ODEvalError
 
@@ -19,18 +20,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # What Pillow may take a file for, whatever its name says: no format that runs another program (EPS) or opens other
 # files.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-_ORIENTATION = 0x0112  # the EXIF tag
-# Its values but 1, and what makes the image upright.
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_SIDEWAYS = (5, 6, 7, 8)  # those that swap width and height
 
 
 class ImageNotFound(Exception):
@@ -123,7 +112,7 @@ class EncodedImage:
       encoded: the bytes of a JPEG or PNG file.
       format: "jpeg" or "png".
       width, height: in pixels, as TensorFlow decodes it.
-      scale: (x, y): what annotated coordinates are multiplied with to be pixels of this image.
+      annotated_size: (width, height) that the annotated coordinates refer to.
       changes: (what was done, detail) for each thing that was done to the image or its coordinates.
     """
 
@@ -131,8 +120,13 @@ class EncodedImage:
     format: str
     width: int
     height: int
-    scale: tuple[float, float]
-    changes: list[tuple[str, str]]
+    annotated_size: tuple[int, int]
+    changes: Sequence[tuple[str, str]] = ()
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(x, y): what annotated coordinates are multiplied with to be pixels of this image."""
+        return self.width / self.annotated_size[0], self.height / self.annotated_size[1]
 
 
 def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedImage:
@@ -163,70 +157,56 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedIma
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
             stored_as = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG with others behind it
             image.load()  # to the last byte: a truncated file shows itself here
-            orientation = image.getexif().get(_ORIENTATION, 1)
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+            upright = ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
     except FileNotFoundError as error:
         raise ImageUnusable("image file missing", str(path)) from error
     except Exception as error:  # the decoders of broken files raise nearly anything; it is reported, not hidden
         raise ImageUnusable("image unreadable", f"{path}: {str(error) or type(error).__name__}") from error
 
     changes = []
-    turned, reference = _match_size(path, image.size, orientation, annotated_size)
-    mode = image.mode
-    if turned:
-        image = image.transpose(_TURNS[orientation])
-        changes.append(("image turned upright as its EXIF orientation says", f"{path}: orientation {orientation}"))
-    if reference != image.size:
-        changes.append(
-            (
-                "image of another size than annotated, boxes scaled",
-                f"{path}: {_x(image.size)}, annotated {_x(reference)}",
-            )
+    annotated = next((one for one in (upright, image) if _same_shape(one.size, annotated_size)), None)
+    if annotated is None:
+        raise ImageUnusable(
+            "image of another shape than annotated",
+            f"{path}: {_x(image.size)} pixels, annotated {_x(annotated_size)}",
         )
-    lossy = stored_as in ("JPEG", "WEBP")
-    if stored_as not in ("JPEG", "PNG") or mode == "CMYK":
-        changes.append((f"{stored_as} ({mode}) encoded as {'JPEG' if lossy else 'PNG'}", str(path)))
-    if turned or stored_as not in ("JPEG", "PNG") or mode == "CMYK":
-        content = _encode(_as_rgb(image, path), lossy)
-        stored_as = "JPEG" if lossy else "PNG"
-    width, height = image.size
-    scale = (width / reference[0], height / reference[1])
-    return EncodedImage(content, stored_as.lower(), width, height, scale, changes)
+    annotated_size = annotated_size or annotated.size
+    if annotated is not image:
+        changes.append(("image turned upright as its EXIF orientation says", f"{path}: orientation {orientation}"))
+    if annotated.size != annotated_size:
+        detail = f"{path}: {_x(annotated.size)}, annotated {_x(annotated_size)}"
+        changes.append(("image of another size than annotated, boxes scaled", detail))
+    file_format = "JPEG" if stored_as in ("JPEG", "WEBP") else "PNG"
+    if stored_as != file_format or image.mode == "CMYK":
+        changes.append((f"{stored_as} ({image.mode}) encoded as {file_format}", str(path)))
+        content = _encode(_as_rgb(annotated, path), file_format)
+    elif annotated is not image:
+        content = _encode(_as_rgb(annotated, path), file_format)
+    return EncodedImage(content, file_format.lower(), *annotated.size, annotated_size, changes)
 
 
-def encode_jpeg(image: Image.Image, quality: int = 95) -> bytes:
+def encode_jpeg(image: Image.Image) -> bytes:
     """An RGB image as the bytes of a JPEG file."""
-    output = io.BytesIO()
-    image.save(output, "JPEG", quality=quality)
-    return output.getvalue()
+    return _encode(image, "JPEG")
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """A mask (bool [height, width]) as the bytes of a PNG file with one bit a pixel."""
+    return _encode(Image.fromarray(mask), "PNG")
+
+
+def _encode(image: Image.Image, file_format: str) -> bytes:
     output = io.BytesIO()
-    Image.fromarray(mask).save(output, "PNG")
+    image.save(output, file_format, quality=95)  # PNG has no quality, and does not mind
     return output.getvalue()
 
 
-def _match_size(
-    path: Path, stored: tuple[int, int], orientation: int, annotated: tuple[int, int] | None
-) -> tuple[bool, tuple[int, int]]:
-    """(whether to turn the image as EXIF says, the size that the annotated coordinates refer to)."""
-    upright = stored[::-1] if orientation in _SIDEWAYS else stored
-    candidates = [(False, stored)]
-    if orientation in _TURNS:
-        candidates.insert(0, (True, upright))
+def _same_shape(size: tuple[int, int], annotated: tuple[int, int] | None) -> bool:
+    """Whether the sides have the same ratio, but for a pixel by which the smaller of the two sizes was rounded."""
     if annotated is None:
-        return candidates[0]
-    for turned, size in candidates:
-        if size == annotated:
-            return turned, size
-    for turned, (width, height) in candidates:
-        # The same shape, but for a pixel by which the smaller of the two sizes was rounded.
-        if abs(annotated[0] * height - annotated[1] * width) <= max(*annotated, width, height):
-            return turned, annotated
-    raise ImageUnusable(
-        "image of another shape than annotated", f"{path}: {_x(stored)} pixels, annotated {_x(annotated)}"
-    )
+        return True
+    return abs(annotated[0] * size[1] - annotated[1] * size[0]) <= max(*annotated, *size)
 
 
 def _x(size: tuple[int, int]) -> str:
@@ -241,11 +221,3 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
     image = image.convert("RGB")
     image.info = {}  # nothing that tells a viewer to turn it again
     return image
-
-
-def _encode(image: Image.Image, lossy: bool) -> bytes:
-    if lossy:
-        return encode_jpeg(image)
-    output = io.BytesIO()
-    image.save(output, "PNG")
-    return output.getvalue()

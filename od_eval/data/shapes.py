@@ -133,7 +133,7 @@ def write_shapes(
 def _record(split: str, index: int, size: int, max_shapes: int, seed: int, encoding: Encoding, progress: tqdm) -> bytes:
     random = np.random.default_rng([seed, ["train", "validation"].index(split), index])
     drawn = draw_image(random, size, max_shapes)
-    image = EncodedImage(encode_jpeg(Image.fromarray(drawn.pixels)), "jpeg", size, size, (1.0, 1.0), [])
+    image = EncodedImage(encode_jpeg(Image.fromarray(drawn.pixels)), "jpeg", size, size, (size, size))
     instances = []
     for class_name, mask in zip(drawn.class_names, drawn.masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))

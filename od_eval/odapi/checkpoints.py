@@ -20,14 +20,6 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 from od_eval.errors import ODEvalError
 from od_eval.odapi.detector import Detector
 
-# What TensorFlow raises for a checkpoint with missing, truncated or overwritten files.
-_UNREADABLE = (
-    tf.errors.DataLossError,
-    tf.errors.OutOfRangeError,
-    tf.errors.NotFoundError,
-    tf.errors.InvalidArgumentError,
-)
-
 
 class Checkpoints:
     """Saves a compiled detector to `directory`, and restores it from there.
@@ -68,18 +60,18 @@ class Checkpoints:
         for variable in self._detector.model.variables:
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable.read_value())):
                 raise ODEvalError(
-                    f"'{variable.name}' is not finite after step {int(self._detector.step)}, which is not saved; the"
+                    f"'{variable.name}' is not finite after step {self._detector.steps_done}, which is not saved; the"
                     f" last good checkpoint is {self.newest()}. Lower the learning rate, lengthen its warm-up or set"
                     " train_config.gradient_clipping_by_norm."
                 )
-        number = int(self._checkpoint.save_counter) + 1
+        number = int(self._checkpoint.save_counter.numpy()) + 1
         try:
             return self._manager.save()
         except (tf.errors.OpError, OSError) as error:
             for leftover in tf.io.gfile.glob(os.path.join(self._directory, f"ckpt-{number}[._]*")):
                 (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(leftover)
             raise ODEvalError(
-                f"checkpoint '{self._directory}/ckpt-{number}' of step {int(self._detector.step)} could not be written:"
+                f"checkpoint '{self._directory}/ckpt-{number}' of step {self._detector.steps_done} could not be written:"
                 f" {_first_line(error)}; make room or choose another model_dir, and start again to go on from"
                 f" {os.path.basename(self.newest() or 'the beginning')}."
             ) from error
@@ -102,7 +94,7 @@ class Checkpoints:
             try:
                 check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
                 self._checkpoint.restore(path)
-            except _UNREADABLE as error:
+            except tf.errors.OpError as error:  # files that are missing, truncated or overwritten
                 unreadable.append(path)
                 print(f"warning: checkpoint '{path}' is damaged and passed over: {_first_line(error)}", file=sys.stderr)
                 continue
@@ -134,8 +126,8 @@ def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: s
     path = _existing_checkpoint(train_config.fine_tune_checkpoint)
     if os.path.abspath(os.path.dirname(path)) == os.path.abspath(model_dir):
         raise ODEvalError(
-            f"train_config.fine_tune_checkpoint '{path}' lies in model_dir, where the checkpoints of this run go; choose"
-            " another model_dir."
+            f"train_config.fine_tune_checkpoint '{path}' lies in model_dir, where the checkpoints of this run go;"
+            " choose another model_dir."
         )
 
 

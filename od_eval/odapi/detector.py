@@ -91,6 +91,11 @@ class Detector(tf.keras.Model):
             self._build_variables(pipeline)
         self._means = _RunningMeans()
 
+    @property
+    def steps_done(self) -> int:
+        """The value of `step`."""
+        return int(self.step.numpy())
+
     def compile(self, optimizer: tf.keras.optimizers.legacy.Optimizer | None = None, **kwargs: Any) -> None:
         """Makes the detector ready for `fit`.
 
@@ -239,7 +244,7 @@ class Detector(tf.keras.Model):
 
             def test_function(iterator: Iterator) -> dict[str, float]:
                 execution = _RunningMeans()
-                for _ in range(int(self._steps_per_execution)):
+                for _ in range(int(self._steps_per_execution.numpy())):
                     try:
                         names, steps = run(iterator, tf.constant(1, tf.int64))
                     except tf.errors.OutOfRangeError:
@@ -290,7 +295,7 @@ class Detector(tf.keras.Model):
         broken = np.flatnonzero(~np.isfinite(steps[:, of_losses]).all(axis=1))
         if broken.size:
             first = int(broken[0])
-            step = int(self.step) - len(steps) + first + 1
+            step = self.steps_done - len(steps) + first + 1
             raise NonFiniteLossError(step, dict(zip(names, steps[first].tolist(), strict=True)))
 
     # `metrics` stays empty: what Keras asks of it are the means of the epoch, and these are kept here.

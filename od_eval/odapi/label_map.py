@@ -1,58 +1,76 @@
-"""Label maps: which class has which id. Reads and writes the Object Detection API's own proto, without TensorFlow."""
+"""Label maps: which class has which id. Reads and writes the Object Detection API's own proto."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from google.protobuf import text_format
 from object_detection.protos import string_int_label_map_pb2
 
-from od_eval.data.annotations import Category
 from od_eval.errors import ODEvalError
+from od_eval.odapi.text_proto import parse_text_proto, read_text
 
 
-def read_label_map(path: Path) -> list[Category]:
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """One class of a label map.
+
+    Attributes:
+      id: from 1.
+      name: what the annotations call it.
+      display_name: another name for it; empty where there is none.
+      keypoints: name of a keypoint -> its index in every object's list of keypoints, from 0.
+    """
+
+    id: int
+    name: str
+    display_name: str = ""
+    keypoints: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> list[Category]:
     """Reads a label map.
 
     Args:
-      path: a text file (`label_map.pbtxt`).
+      path: a text file (`label_map.pbtxt`), local or on any filesystem that `tf.io.gfile` knows.
+      what: how the message about a file that cannot be read calls it.
 
     Returns:
       The classes as in the file, without the background (id 0).
 
     Raises:
-      ODEvalError: the file is missing or no label map, an id is below 1, or an id or name is given twice.
+      ODEvalError: the file cannot be read or parsed, there is no class in it, an id is below 1, or an id or a name is
+        given twice.
     """
+    path = os.fspath(path)
+    text = read_text(path, what)
     label_map = string_int_label_map_pb2.StringIntLabelMap()
-    try:
-        text_format.Parse(path.read_text(encoding="utf-8"), label_map)
-    except OSError as error:
-        raise ODEvalError(f"label map '{path}' cannot be read: {error.strerror}.") from error
-    except text_format.ParseError as error:
-        line = f", line {error.GetLine()}" if error.GetLine() else ""
-        raise ODEvalError(f"label map '{path}'{line} is not right: {error}.") from error
-    except UnicodeDecodeError as error:
-        raise ODEvalError(f"label map '{path}' is not text in UTF-8.") from error
+    parse_text_proto(text, label_map, path)
     categories = []
-    ids: set[int] = set()
-    names: set[str] = set()
+    name_of: dict[int, str] = {}
+    id_of: dict[str, int] = {}
     for item in label_map.item:
         if item.id == 0 and "background" in (item.name, item.display_name):
             continue
         if item.id < 1:
-            raise ODEvalError(f"label map '{path}': '{item.name}' has id {item.id}; ids start at 1.")
-        own_names = {item.name, item.display_name} - {""}
-        if not own_names:
-            raise ODEvalError(f"label map '{path}': the class with id {item.id} has no name.")
-        if item.id in ids or own_names & names:
-            raise ODEvalError(f"label map '{path}': id {item.id} or the name '{item.name}' is there twice.")
-        ids.add(item.id)
-        names |= own_names
+            raise ODEvalError(
+                f"label map {path}{_line_of_id(text, item.id)}: '{item.name}' has id {item.id}; ids start at 1, as 0 is"
+                " the background's."
+            )
+        if item.id in name_of:
+            raise ODEvalError(f"label map {path}: id {item.id} is given to '{name_of[item.id]}' and to '{item.name}'.")
+        if item.name in id_of:
+            raise ODEvalError(f"label map {path}: '{item.name}' has id {id_of[item.name]} and id {item.id}.")
+        name_of[item.id] = item.name
+        if item.name:
+            id_of[item.name] = item.id
         keypoints = {keypoint.label: keypoint.id for keypoint in item.keypoints}
         categories.append(Category(item.id, item.name, item.display_name, keypoints))
     if not categories:
-        raise ODEvalError(f"label map '{path}' has no class in it.")
+        raise ODEvalError(f"label map {path} has no item; write item {{ id: 1 name: 'cat' }} for each class.")
     return categories
 
 
@@ -66,3 +84,10 @@ def label_map_text(categories: Sequence[Category]) -> str:
         for label, index in category.keypoints.items():
             item.keypoints.add(id=index, label=label)
     return text_format.MessageToString(label_map, as_utf8=True)
+
+
+def _line_of_id(text: str, item_id: int) -> str:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.search(rf"\bid\s*:\s*{item_id}\b", line):
+            return f":{number}"
+    return ""

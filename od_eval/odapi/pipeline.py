@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -12,12 +11,14 @@ import tensorflow as tf
 from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from object_detection.protos import input_reader_pb2, pipeline_pb2, string_int_label_map_pb2
+from object_detection.protos import input_reader_pb2, pipeline_pb2
 from object_detection.utils import config_util
 
 from od_eval.errors import ODEvalError
 from od_eval.files import write_whole
 from od_eval.odapi import datasets
+from od_eval.odapi.label_map import read_label_map
+from od_eval.odapi.text_proto import did_you_mean, first_line, parse_text_proto, read_text
 
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 _FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+\])?)*)\s*=(.*)", re.DOTALL)
@@ -160,7 +161,14 @@ class Pipeline:
         where = f"{field}.label_map_path"
         _reject_placeholder(self.source, where, reader.label_map_path)
         if reader.label_map_path:
-            _check_label_map(reader.label_map_path, f"{self.source}: {where}", self.num_classes)
+            last = max(
+                read_label_map(reader.label_map_path, f"{self.source}: {where}: label map"), key=lambda one: one.id
+            )
+            if last.id > self.num_classes:
+                raise ODEvalError(
+                    f"label map {reader.label_map_path}: '{last.name}' has id {last.id}, but num_classes of the model"
+                    f" is {self.num_classes}; set num_classes to {last.id} or take the class out."
+                )
 
 
 def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
@@ -175,45 +183,7 @@ def glob(pattern: str) -> list[str]:
     except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError):
         return []
     except (tf.errors.OpError, OSError) as error:
-        raise ODEvalError(f"'{pattern}' cannot be looked up: {_first_line(error)}") from error
-
-
-def read_text(path: str, what: str) -> str:
-    """Reads a text file from any filesystem; an `ODEvalError` names it where that fails."""
-    try:
-        if tf.io.gfile.isdir(path):
-            raise ODEvalError(f"{what} '{path}' is a folder; name the file in it.")
-        with tf.io.gfile.GFile(path, "r") as file:
-            return file.read()
-    except tf.errors.NotFoundError as error:
-        raise ODEvalError(f"{what} '{path}' does not exist (working directory: {os.getcwd()}).") from error
-    except UnicodeDecodeError as error:
-        raise ODEvalError(f"{what} '{path}' is not a text file.") from error
-    except tf.errors.OpError as error:
-        raise ODEvalError(f"{what} '{path}' cannot be read: {_first_line(error)}") from error
-
-
-def parse_text_proto(text: str, message: Message, source: str) -> None:
-    """Merges text proto into `message`; an `ODEvalError` says file, line and the field that was probably meant."""
-    try:
-        text_format.Merge(text, message)
-    except text_format.ParseError as error:
-        line = f":{error.GetLine()}" if error.GetLine() else ""
-        reason = re.sub(r"^\d+:\d+ : ", "", str(error)).rstrip(".")
-        unknown = re.search(r'Message type "([\w.]+)" has no field named "(\w+)"', reason)
-        if unknown:
-            message_type = message.DESCRIPTOR.file.pool.FindMessageTypeByName(unknown[1])
-            reason = f"{message_type.name} has no field '{unknown[2]}'{_did_you_mean(unknown[2], message_type)}"
-        raise ODEvalError(f"{source}{line}: {reason}.") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error).strip().splitlines()[0]
-
-
-def _did_you_mean(name: str, message_type: Any) -> str:
-    similar = difflib.get_close_matches(name, [field.name for field in message_type.fields], n=1)
-    return f"; did you mean '{similar[0]}'?" if similar else ""
+        raise ODEvalError(f"'{pattern}' cannot be looked up: {first_line(error)}") from error
 
 
 # ---- Overrides ------------------------------------------------------------------------------------------------------
@@ -237,7 +207,7 @@ def _field(message: Message, part: str, override: str) -> tuple[FieldDescriptor,
     if field is None:
         raise ODEvalError(
             f"override '{override}': {message.DESCRIPTOR.name} has no field '{name}'"
-            f"{_did_you_mean(name, message.DESCRIPTOR)}."
+            f"{did_you_mean(name, message.DESCRIPTOR)}."
         )
     if index and not field.is_repeated:
         raise ODEvalError(f"override '{override}': '{name}' is not repeated; leave out the index.")
@@ -340,36 +310,3 @@ def _input_paths(field: str, reader: input_reader_pb2.InputReader) -> tuple[list
 def _reject_placeholder(source: str, where: str, value: str) -> None:
     if PLACEHOLDER in value:
         raise ODEvalError(f"{source}: {where} is still '{value}'; write the path there or pass --set {where}=PATH.")
-
-
-# ---- Label maps -----------------------------------------------------------------------------------------------------
-
-
-def _check_label_map(path: str, where: str, num_classes: int) -> None:
-    text = read_text(path, f"{where}: label map")
-    label_map = string_int_label_map_pb2.StringIntLabelMap()
-    parse_text_proto(text, label_map, path)
-    if not label_map.item:
-        raise ODEvalError(f"label map {path} has no item; write item {{ id: 1 name: 'cat' }} for each class.")
-    seen: dict[int, str] = {}
-    for item in label_map.item:
-        if item.id < 1 and item.name != "background":
-            raise ODEvalError(
-                f"label map {path}{_line_of_id(text, item.id)}: '{item.name}' has id {item.id}; ids start at 1, as 0 is"
-                " the background's."
-            )
-        if item.id in seen:
-            raise ODEvalError(f"label map {path}: id {item.id} is given to '{seen[item.id]}' and to '{item.name}'.")
-        seen[item.id] = item.name
-    if max(seen) > num_classes:
-        raise ODEvalError(
-            f"label map {path}: '{seen[max(seen)]}' has id {max(seen)}, but num_classes of the model is {num_classes};"
-            f" set num_classes to {max(seen)} or take the class out."
-        )
-
-
-def _line_of_id(text: str, item_id: int) -> str:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if re.search(rf"\bid\s*:\s*{item_id}\b", line):
-            return f":{number}"
-    return ""
