@@ -20,6 +20,7 @@ setup(
         "tf-models-official>=2.19,<2.21",
         "tf-models-research-object-detection>=2.8.0,<2.9",
         "tensorboard>=2.19,<2.21",
+        "setuptools>=65,<81",  # tensorboard 2.20 imports pkg_resources, which later ones have not got
         "protobuf>=5.28,<8",
         "numpy>=1.26,<3",
         "pillow>=10.0",

@@ -24,7 +24,7 @@ from od_eval.odapi.pipeline import Pipeline, input_files
 SECONDS_BETWEEN_PROGRESS_LINES = 10
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """SIGTERM or Ctrl-C arrived; what there was to save is saved.
 
     Attributes:
@@ -245,7 +245,10 @@ class _SaveCheckpoints(tf.keras.callbacks.Callback):
 
 
 class _StopSignals:
-    """SIGTERM and Ctrl-C stop the training after the execution under way; a second one stops it at once."""
+    """SIGTERM and Ctrl-C stop the training after the execution under way; a second one stops it at once.
+
+    Of several workers, all stop after the same execution, whichever of them was asked to.
+    """
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -274,10 +277,21 @@ class _StopSignals:
         class StopWhenAsked(tf.keras.callbacks.Callback):
             def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
                 signals._can_finish = True
+                strategy = self.model.distribute_strategy
+                if datasets.num_workers(strategy) > 1 and signals._anybody_received(strategy):
+                    signals._received = signals._received or signal.SIGTERM
                 if signals._received is not None:
                     self.model.stop_training = True
 
         return StopWhenAsked()
+
+    def _anybody_received(self, strategy: tf.distribute.Strategy) -> bool:
+        received = tf.constant(int(self._received is not None))
+
+        def count() -> tf.Tensor:
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, received)
+
+        return int(strategy.experimental_local_results(strategy.run(count))[0]) > 0
 
     def raise_if_received(self, say: Callable[..., None], checkpoint: str | None) -> None:
         if self._received is not None:

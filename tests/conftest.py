@@ -13,15 +13,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def two_devices() -> None:
-    """Two logical CPU devices, for tests with replicas; they must be made before TensorFlow runs anything."""
-    import tensorflow as tf
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of photographs and configs described in its README.md; tests that need it skip where it is absent."""

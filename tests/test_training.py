@@ -1,6 +1,5 @@
 """The driver, run as a user runs it: curves, checkpoints, interruptions, and everything that can go wrong."""
 
-import itertools
 import os
 import re
 import resource
@@ -371,61 +370,41 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
 # ---- Several replicas and workers ---------------------------------------------------------------------------------
 
 
-def test_replicas_share_a_batch_and_their_losses_are_averaged(ssd_config, config_overrides):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        pipeline = Pipeline.load(ssd_config, [*config_overrides, "train_config.batch_size=4"])
-        detector = Detector(pipeline)
-        detector.compile()
-        batches = pipeline.train_dataset()
-    alone = Detector(pipeline)
-    for ours, theirs in zip(alone.model.variables, detector.model.variables, strict=True):
-        ours.assign(theirs.numpy())
-    iterator = iter(batches)
-    per_replica = next(iterator)
-    halves = [
-        tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[replica], per_replica)  # noqa: B023
-        for replica in (0, 1)
-    ]
-    assert [half[0]["image"].shape[0] for half in halves] == [2, 2]
-    losses = tf.function(lambda half: alone.compute_losses(*half, training=True), autograph=False)
-    expected = [float(losses(half)["Loss/total_loss"]) for half in halves]
-
-    once = strategy.distribute_datasets_from_function(
-        lambda context: tf.data.Dataset.from_generator(
-            lambda: itertools.cycle(halves),
-            output_signature=tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), halves[0]),
-        )
-    )
-    history = detector.fit(once, steps_per_epoch=1, verbose=0).history
-    assert history["total_loss"][0] == pytest.approx(sum(expected) / 2, rel=1e-4)
-
-
-def test_two_workers_train_together_and_the_chief_alone_writes(ssd_config, config_overrides, shapes, tmp_path):
+def test_two_workers_train_and_stop_together_and_the_chief_alone_writes(ssd_config, config_overrides, shapes, tmp_path):
     (whole,) = shapes.glob("train-*")
     for number in (0, 1):
         shutil.copy(whole, tmp_path / f"train-0000{number}-of-00002")
     overrides = [*config_overrides, f"train_input_reader.tf_record_input_reader.input_path={tmp_path}/train-*-of-00002"]
     ports = [free_port(), free_port()]
     cluster = ", ".join(f'"localhost:{port}"' for port in ports)
-    workers = [
-        Background(
-            ssd_config,
-            overrides,
-            tmp_path / "run",
-            *("--num_workers=2", "--num_train_steps=4", "--log_every_n=1", "--checkpoint_every_n=2"),
-            TF_CONFIG=f'{{"cluster": {{"worker": [{cluster}]}}, "task": {{"type": "worker", "index": {index}}}}}',
-        )
-        for index in (0, 1)
-    ]
-    outputs = [worker.process.communicate(timeout=400) for worker in workers]
-    assert [worker.process.returncode for worker in workers] == [0, 0], outputs
-    assert "step 4/4" in outputs[0][0]
-    assert "step" not in outputs[1][0].replace("steps", "")
-    assert steps(tmp_path / "run" / "train") == [1, 2, 3, 4]
-    assert len(list((tmp_path / "run" / "train").iterdir())) == 1
-    assert sorted(path.stem for path in (tmp_path / "run").glob("*.index")) == ["ckpt-1", "ckpt-2", "ckpt-3"]
-    assert {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()} == {"train"}
+    model_dir = tmp_path / "run"
+
+    def start(*flags):
+        return [
+            Background(
+                ssd_config,
+                overrides,
+                model_dir,
+                *("--num_workers=2", "--log_every_n=1", "--checkpoint_every_n=2", *flags),
+                TF_CONFIG=f'{{"cluster": {{"worker": [{cluster}]}}, "task": {{"type": "worker", "index": {index}}}}}',
+            )
+            for index in (0, 1)
+        ]
+
+    chief, other = start("--num_train_steps=100000")
+    chief.wait_for(r"^step\s+1/")
+    assert other.stop(signal.SIGTERM)[0] == 143
+    assert chief.process.wait(timeout=60) == 143
+    stopped_at = checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
+
+    last = stopped_at + 3
+    outputs = [worker.process.communicate(timeout=400) for worker in start(f"--num_train_steps={last}")]
+    assert f"step {last}/{last}" in outputs[0][0], outputs
+    assert outputs[1][0] == "Loading TensorFlow …\n"
+    assert steps(model_dir / "train") == list(range(1, last + 1))
+    assert len(list((model_dir / "train").iterdir())) == 2  # a file for each of the chief's runs
+    assert {path.name for path in model_dir.iterdir() if path.is_dir()} == {"train"}
+    assert checkpointed_step(tf.train.latest_checkpoint(str(model_dir))) == last
 
 
 def free_port():

@@ -32,6 +32,11 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
     )
 
 
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """How many processes train together under a strategy."""
+    return getattr(strategy.extended, "_num_workers", 1)
+
+
 def _without_autograph(function: Callable[..., tf.data.Dataset]) -> Callable[..., tf.data.Dataset]:
     """AutoGraph takes 20 s to convert the functions of an input pipeline, none of which needs it."""
     return tf.autograph.experimental.do_not_convert(function)

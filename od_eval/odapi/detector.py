@@ -76,6 +76,7 @@ class Detector(tf.keras.Model):
 
     def __init__(self, pipeline: Pipeline, summary_every_n: int = 0):
         super().__init__(name="detector", dtype="float32")
+        pipeline.check_model()
         self._train_config = pipeline.config.train_config
         self._summary_every_n = summary_every_n
         self.batch_size = self._train_config.batch_size
@@ -400,10 +401,12 @@ def _precision(bfloat16: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """The Object Detection API raises ValueErrors for what it cannot build of a config."""
+    """The Object Detection API raises ValueErrors for what it cannot build of a config, Keras anything else."""
     try:
         yield
-    except (ValueError, RuntimeError, NotImplementedError) as error:
+    except ODEvalError:
+        raise
+    except Exception as error:
         reason = str(error)
         if reason.startswith("Exception encountered when calling layer"):  # Keras wraps it in a list of arguments
             reason = reason.split("\n\n")[1]
