@@ -85,9 +85,10 @@ def train(
     with strategy.scope(), _StopSignals() as signals:
         what = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {what} on {_devices(strategy)} …", flush=True)
-        _check_model_dir(model_dir)
-        check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
         dataset = pipeline.train_dataset()
+        check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
+        if is_chief:
+            _check_model_dir(model_dir)
         detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
         detector.compile(steps_per_execution=steps_per_execution)
         checkpoints = Checkpoints(detector, model_dir, checkpoint_max_to_keep)

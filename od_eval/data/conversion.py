@@ -6,6 +6,8 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -19,28 +21,26 @@ from typing import Any
 
 from tqdm import tqdm
 
-from od_eval.data.annotations import AnnotatedImage, Annotations, Category, Remark
+from od_eval.data.annotations import AnnotatedImage, Annotations, Remark
 from od_eval.data.coco import read_coco
 from od_eval.data.csv_boxes import read_csv
-from od_eval.data.examples import Converted, Encoding, convert_image
+from od_eval.data.examples import Converted, Encoding, Features, convert_image
 from od_eval.data.images import ImageFolder, ImageNotFound
-from od_eval.data.tfrecord import dataset_folder, shard_pattern, write_shards
+from od_eval.data.tfrecord import dataset_folder, default_num_shards, shard_pattern, write_shards
 from od_eval.data.voc import read_voc
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import label_map_text, read_label_map
+from od_eval.odapi.label_map import Category, label_map_text, read_label_map
 
 LABEL_MAP = "label_map.pbtxt"
 _READERS = {"coco": read_coco, "voc": read_voc, "csv": read_csv}
 FORMATS = tuple(_READERS)
-# A shard of the default number of shards has about this many images; more than so many shards help no reader.
-_IMAGES_PER_SHARD = 500
-_MOST_SHARDS = 100
 # Below this many images, starting worker processes takes longer than it saves.
 _FEWEST_IMAGES_FOR_WORKERS = 1000
-_IMAGES_PER_TASK = 16
+_IMAGES_PER_TASK = 16  # of a worker process
+_TASKS_AHEAD = 64  # so that finished ones do not fill the memory where the disk is slower
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class SplitSummary:
     """What was written of one split.
 
@@ -52,9 +52,9 @@ class SplitSummary:
     """
 
     pattern: str
-    num_images: int
-    num_empty: int
-    objects: Mapping[str, int]
+    num_images: int = 0
+    num_empty: int = 0
+    objects: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,10 +137,13 @@ def convert_dataset(
         raise ODEvalError(_nothing_left(annotations_path, annotations.remarks))
     _reject_relative_boxes(annotations_path, annotations.images)
 
-    categories = read_label_map(label_map_path) if label_map_path else annotations.categories
+    if label_map_path:
+        categories = read_label_map(label_map_path)
+    else:
+        categories = _with_keypoints(annotations.categories, annotations.keypoint_names)
     if not categories:
         raise ODEvalError(f"'{annotations_path}' has no class in it: there is nothing to learn from these annotations.")
-    encoding, categories = _make_encoding(annotations, categories, label_map_path, include_masks)
+    encoding = _make_encoding(annotations, categories, label_map_path or output_dir / LABEL_MAP, include_masks)
 
     if isinstance(validation, Path):
         train, held_out, remarks = _split_by_list(annotations.images, validation, images)
@@ -161,13 +164,9 @@ def convert_dataset(
             for name, part in parts.items():
                 shards = min(num_shards, len(part)) if num_shards and name == "train" else default_num_shards(len(part))
                 progress.set_description(name)
-                tally = _Tally(progress)
+                splits[name] = SplitSummary(shard_pattern(name, shards))
                 with contextlib.closing(_convert_all(part, encoding, num_workers)) as converted:
-                    write_shards(folder, name, shards, tally.records(converted), len(part))
-                annotations.remarks += tally.remarks
-                splits[name] = SplitSummary(
-                    shard_pattern(name, shards), tally.num_images, tally.num_empty, dict(sorted(tally.objects.items()))
-                )
+                    write_shards(folder, name, shards, _counted(converted, splits[name], annotations.remarks, progress))
         if not any(split.num_images for split in splits.values()):
             raise ODEvalError(_nothing_left(annotations_path, annotations.remarks))
         conversion = Conversion(
@@ -184,11 +183,6 @@ def convert_dataset(
             (folder / LABEL_MAP).write_text(label_map_text(categories), encoding="utf-8")
         (folder / report_name).write_text(_report_text(conversion), encoding="utf-8")
     return conversion
-
-
-def default_num_shards(num_images: int) -> int:
-    """How many files this many images are written to, unless somebody says otherwise."""
-    return min(-(-num_images // _IMAGES_PER_SHARD), _MOST_SHARDS)
 
 
 # ---- Before ---------------------------------------------------------------------------------------------------------
@@ -253,41 +247,47 @@ def _reject_relative_boxes(path: Path, images: Sequence[AnnotatedImage]) -> None
         )
 
 
+def _with_keypoints(categories: Sequence[Category], keypoint_names: Mapping[str, Sequence[str]]) -> list[Category]:
+    """The categories with their keypoints, counted through from 0."""
+    times = Counter(name for names in keypoint_names.values() for name in names)
+    index = itertools.count()
+    return [
+        dataclasses.replace(
+            one,
+            # The Object Detection API wants each label once in a label map.
+            keypoints={
+                name if times[name] == 1 else f"{one.name} {name}": next(index)
+                for name in keypoint_names.get(one.name, ())
+            },
+        )
+        for one in categories
+    ]
+
+
 def _make_encoding(
-    annotations: Annotations, categories: Sequence[Category], label_map_path: Path | None, include_masks: bool
-) -> tuple[Encoding, Sequence[Category]]:
-    """How to encode, and the label map with the keypoints in it."""
-    labels: list[str] = []
+    annotations: Annotations, categories: Sequence[Category], label_map: Path, include_masks: bool
+) -> Encoding:
+    by_name = {name: one for one in categories for name in (one.name, one.display_name) if name}
+    labels = {index: label for one in categories for label, index in one.keypoints.items()}
+    if sorted(labels) != list(range(sum(len(one.keypoints) for one in categories))):
+        raise ODEvalError(f"label map '{label_map}': the ids of the keypoints are not 0, 1, 2, ….")
     indices: dict[str, list[int | None]] = {}
-    if label_map_path:
-        class_ids = {name: one.id for one in categories for name in (one.name, one.display_name) if name}
-        ordered = sorted((index, label) for one in categories for label, index in one.keypoints.items())
-        if [index for index, _ in ordered] != list(range(len(ordered))):
-            raise ODEvalError(f"label map '{label_map_path}': the ids of the keypoints are not 0, 1, 2, ….")
-        labels = [label for _, label in ordered]
-        by_name = {name: one.keypoints for one in categories for name in (one.name, one.display_name) if name}
-        for class_name, names in annotations.keypoint_names.items():
-            indices[class_name] = [by_name.get(class_name, {}).get(name) for name in names]
-            if ordered and None in indices[class_name]:
-                unknown = [name for name, index in zip(names, indices[class_name], strict=True) if index is None]
+    for class_name, names in annotations.keypoint_names.items():
+        if class_name in by_name:
+            known = by_name[class_name].keypoints
+            indices[class_name] = [known.get(name, known.get(f"{class_name} {name}")) for name in names]
+            unknown = [name for name, index in zip(names, indices[class_name], strict=True) if index is None]
+            if unknown:
                 detail = f"{class_name}: {', '.join(unknown)}"
                 annotations.remarks.append(
-                    Remark("keypoint that the label map does not have", str(label_map_path), detail, "keypoints")
+                    Remark("keypoint that the label map does not have", str(label_map), detail, "keypoints")
                 )
-    else:
-        class_ids = {one.name: one.id for one in categories}
-        times = Counter(name for names in annotations.keypoint_names.values() for name in names)
-        with_keypoints = []
-        for one in categories:
-            names = annotations.keypoint_names.get(one.name, [])
-            # The Object Detection API wants each label once in a label map.
-            own = [name if times[name] == 1 else f"{one.name} {name}" for name in names]
-            indices[one.name] = list(range(len(labels), len(labels) + len(own)))
-            with_keypoints.append(dataclasses.replace(one, keypoints=dict(zip(own, indices[one.name], strict=True))))
-            labels += own
-        categories = with_keypoints
-    with_masks = include_masks and any(one.segmentation for image in annotations.images for one in image.objects)
-    return Encoding(class_ids, with_masks, labels, indices), categories
+    return Encoding(
+        {name: one.id for name, one in by_name.items()},
+        include_masks and any(one.segmentation for image in annotations.images for one in image.objects),
+        [labels[index] for index in sorted(labels)],
+        indices,
+    )
 
 
 def _split_by_fraction(
@@ -348,14 +348,10 @@ def _convert_all(images: Sequence[AnnotatedImage], encoding: Encoding, num_worke
         num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
-        # Only so many tasks ahead that the finished ones do not fill the memory where the disk is slower.
-        pending: collections.deque[concurrent.futures.Future[list[Converted]]] = collections.deque()
-        for start in range(0, len(images), _IMAGES_PER_TASK):
-            pending.append(pool.submit(_convert_some, images[start : start + _IMAGES_PER_TASK], encoding))
-            if len(pending) > 4 * num_workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+        step = num_workers * _TASKS_AHEAD * _IMAGES_PER_TASK
+        for start in range(0, len(images), step):
+            convert = functools.partial(convert_image, encoding=encoding)
+            yield from pool.map(convert, images[start : start + step], chunksize=_IMAGES_PER_TASK)
     except concurrent.futures.process.BrokenProcessPool as error:
         raise ODEvalError(
             "a worker process was ended from outside, as happens when the memory is full; try again with a lower"
@@ -375,33 +371,23 @@ def _end_with_parent() -> None:
     os._exit(1)  # the parent was killed; otherwise this process would wait for tasks forever
 
 
-def _convert_some(images: Sequence[AnnotatedImage], encoding: Encoding) -> list[Converted]:
-    return [convert_image(image, encoding) for image in images]
-
-
 def _num_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class _Tally:
-    """Counts what passes through on its way to the files."""
-
-    def __init__(self, progress: tqdm):
-        self._progress = progress
-        self.num_images = 0
-        self.num_empty = 0
-        self.objects: Counter[str] = Counter()
-        self.remarks: list[Remark] = []
-
-    def records(self, all_converted: Iterator[Converted]) -> Iterator[bytes]:
-        for converted in all_converted:
-            self.remarks += converted.remarks
-            if converted.record:
-                self.num_images += 1
-                self.num_empty += not converted.class_names
-                self.objects.update(converted.class_names)
-            self._progress.update()
-            yield converted.record
+def _counted(
+    all_converted: Iterator[Converted], split: SplitSummary, remarks: list[Remark], progress: tqdm
+) -> Iterator[Features]:
+    """Passes on the features of the images that were not left out, and counts and lists what passes."""
+    for converted in all_converted:
+        progress.update()
+        remarks += converted.remarks
+        if converted.features is not None:
+            split.num_images += 1
+            split.num_empty += not converted.class_names
+            for name in converted.class_names:
+                split.objects[name] = split.objects.get(name, 0) + 1
+            yield converted.features
 
 
 # ---- After ----------------------------------------------------------------------------------------------------------

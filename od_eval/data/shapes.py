@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from od_eval.data.annotations import Category
-from od_eval.data.conversion import LABEL_MAP, default_num_shards
-from od_eval.data.examples import Encoding, Instance, encode_record
+from od_eval.data.conversion import LABEL_MAP
+from od_eval.data.examples import Encoding, Features, Instance, make_features
 from od_eval.data.images import EncodedImage, encode_jpeg
-from od_eval.data.tfrecord import dataset_folder, shard_pattern, write_shards
+from od_eval.data.tfrecord import dataset_folder, default_num_shards, shard_pattern, write_shards
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import label_map_text
+from od_eval.odapi.label_map import Category, label_map_text
 
 CATEGORIES = tuple(Category(id, name) for id, name in enumerate(("circle", "square", "star", "triangle"), start=1))
 # Radius of a shape, as a part of the side of the image.
@@ -121,16 +120,18 @@ def write_shapes(
     ):
         for split, number in numbers.items():
             progress.set_description(split)
-            records = (
-                _record(split, index, image_size, max_shapes, seed, encoding, progress) for index in range(number)
+            examples = (
+                _example(split, index, image_size, max_shapes, seed, encoding, progress) for index in range(number)
             )
-            write_shards(folder, split, default_num_shards(number), records, number)
+            write_shards(folder, split, default_num_shards(number), examples)
             patterns[split] = shard_pattern(split, default_num_shards(number))
         (folder / LABEL_MAP).write_text(label_map_text(CATEGORIES), encoding="utf-8")
     return patterns
 
 
-def _record(split: str, index: int, size: int, max_shapes: int, seed: int, encoding: Encoding, progress: tqdm) -> bytes:
+def _example(
+    split: str, index: int, size: int, max_shapes: int, seed: int, encoding: Encoding, progress: tqdm
+) -> Features:
     random = np.random.default_rng([seed, ["train", "validation"].index(split), index])
     drawn = draw_image(random, size, max_shapes)
     image = EncodedImage(encode_jpeg(Image.fromarray(drawn.pixels)), "jpeg", size, size, (size, size))
@@ -141,7 +142,7 @@ def _record(split: str, index: int, size: int, max_shapes: int, seed: int, encod
         instances.append(Instance(class_name, box, np.count_nonzero(mask), mask=mask))
     filename = f"{split}-{index:06d}.jpg"
     progress.update()
-    return encode_record(image, filename, filename, instances, encoding)
+    return make_features(image, filename, filename, instances, encoding)
 
 
 def _background(random: np.random.Generator, size: int) -> np.ndarray:

@@ -15,6 +15,8 @@ from od_eval.errors import ODEvalError
 # A shard of the default number of shards has about this many images; more than so many shards help no reader.
 _IMAGES_PER_SHARD = 500
 _MOST_SHARDS = 100
+# Type of a feature's values -> the field of `tf.train.Feature` that holds them.
+_KINDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
 
 
 def default_num_shards(num_images: int) -> int:
@@ -48,7 +50,9 @@ def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[F
             for features, writer in zip(examples, itertools.cycle(writers), strict=False):
                 example = tf.train.Example()
                 for key, values in features.items():
-                    example.features.feature[key].CopyFrom(_feature(values))
+                    feature = example.features.feature[key]
+                    if values:
+                        getattr(feature, _KINDS[type(values[0])]).value.extend(values)
                 writer.write(example.SerializeToString(deterministic=True))
     except tf.errors.OpError as error:
         raise OSError(error.message) from error

@@ -71,8 +71,8 @@ class Checkpoints:
             for leftover in tf.io.gfile.glob(os.path.join(self._directory, f"ckpt-{number}[._]*")):
                 (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(leftover)
             raise ODEvalError(
-                f"checkpoint '{self._directory}/ckpt-{number}' of step {self._detector.steps_done} could not be written:"
-                f" {_first_line(error)}; make room or choose another model_dir, and start again to go on from"
+                f"checkpoint '{self._directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
+                f" written: {_first_line(error)}; make room or choose another model_dir, and start again to go on from"
                 f" {os.path.basename(self.newest() or 'the beginning')}."
             ) from error
 
@@ -153,12 +153,12 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
         objects = detector.model.restore_from_objects("detection" if kind == "fine_tune" else kind)
     except ValueError as error:
         raise ODEvalError(f"train_config.fine_tune_checkpoint '{path}' with type '{kind}': {error}") from error
-    check_fits(
-        objects,
-        path,
-        f"Check train_config.fine_tune_checkpoint and its fine_tune_checkpoint_type, which is '{kind}'.",
-    )
-    tf.train.Checkpoint(**objects).restore(path).expect_partial().assert_existing_objects_matched()
+    remedy = f"Check train_config.fine_tune_checkpoint and its fine_tune_checkpoint_type, which is '{kind}'."
+    try:
+        check_fits(objects, path, remedy)
+        tf.train.Checkpoint(**objects).restore(path).expect_partial().assert_existing_objects_matched()
+    except tf.errors.OpError as error:
+        raise ODEvalError(f"checkpoint '{path}' is damaged: {_first_line(error)}. {remedy}") from error
 
 
 def _existing_checkpoint(path: str) -> str:

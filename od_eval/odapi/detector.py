@@ -77,6 +77,7 @@ class Detector(tf.keras.Model):
     def __init__(self, pipeline: Pipeline, summary_every_n: int = 0):
         super().__init__(name="detector", dtype="float32")
         pipeline.check_model()
+        self._source = pipeline.source
         self._train_config = pipeline.config.train_config
         self._summary_every_n = summary_every_n
         self.batch_size = self._train_config.batch_size
@@ -87,7 +88,7 @@ class Detector(tf.keras.Model):
             name="global_step",
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
-        with _precision(self._train_config.use_bfloat16), _explained(pipeline.source):
+        with _precision(self._train_config.use_bfloat16), _explained(self._source):
             self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
             self._build_variables(pipeline)
         self._means = _RunningMeans()
@@ -267,7 +268,8 @@ class Detector(tf.keras.Model):
         names: list[str] = []
 
         def run_step(data: Any) -> tf.Tensor:
-            values = step(data)
+            with _explained(self._source):
+                values = step(data)
             names[:] = values  # known when the step is traced
             return tf.stack([tf.cast(value, tf.float32) for value in values.values()])
 
@@ -401,7 +403,7 @@ def _precision(bfloat16: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explained(where: str) -> Iterator[None]:
-    """The Object Detection API raises ValueErrors for what it cannot build of a config, Keras anything else."""
+    """Makes one sentence of what the Object Detection API and Keras raise for a config that cannot work."""
     try:
         yield
     except ODEvalError:
@@ -411,5 +413,5 @@ def _explained(where: str) -> Iterator[None]:
         if reason.startswith("Exception encountered when calling layer"):  # Keras wraps it in a list of arguments
             reason = reason.split("\n\n")[1]
         raise ODEvalError(
-            f"{where}: the Object Detection API cannot build this: {reason.strip().rstrip('.')}."
+            f"{where}: the Object Detection API cannot run this: {reason.strip().rstrip('.')}."
         ) from error

@@ -99,7 +99,7 @@ class Pipeline:
         """
         reader = self.config.train_input_reader
         self.check_input("train_input_reader", reader)
-        workers = getattr(tf.distribute.get_strategy().extended, "_num_workers", 1)
+        workers = datasets.num_workers(tf.distribute.get_strategy())
         if len(input_files(reader)) < workers:
             # The Object Detection API gives each worker its own files; one without any would wait for ever.
             raise ODEvalError(
@@ -135,6 +135,18 @@ class Pipeline:
                 return index
         known = ", ".join(f"{index} ('{reader.name}')" for index, reader in enumerate(readers)) or "none"
         raise ODEvalError(f"{self.source} has no eval_input_reader {which!r}; it has: {known}.")
+
+    def check_model(self) -> None:
+        """Finds a file missing that the model itself needs: CenterNet's label map of keypoints.
+
+        Raises:
+          ODEvalError: naming the field and what to do.
+        """
+        path = self.config.model.center_net.keypoint_label_map_path
+        if path:
+            where = "model.center_net.keypoint_label_map_path"
+            _reject_placeholder(self.source, where, path)
+            read_text(path, f"{self.source}: {where}: label map")
 
     def check_input(self, field: str, reader: input_reader_pb2.InputReader) -> None:
         """Finds what would stop an input reader: placeholders, files that match nothing, a bad label map.

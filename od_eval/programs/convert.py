@@ -22,7 +22,6 @@ Exit status: 0 converted; 1 nothing converted, or with --strict anything left ou
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -71,7 +70,7 @@ _MOST_LINES = 20
 
 def main() -> int:
     """Converts as the flags say; returns the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that nothing unfinished stays behind
+    print("Reading annotations and loading TensorFlow …", flush=True)
     conversion = convert_dataset(
         Path(FLAGS.annotations),
         Path(FLAGS.output_dir),
@@ -99,6 +98,9 @@ def _summary(conversion: Conversion, folder: Path) -> str:
         empty = f", {split.num_empty} of them without objects" if split.num_empty else ""
         num_objects = sum(split.objects.values())
         lines.append(f"{name}: {split.num_images} images{empty}, {num_objects} objects in {folder / split.pattern}")
+    for name in {"train", "validation"} - set(conversion.splits):
+        if any(folder.glob(f"{name}-?????-of-?????")):
+            lines.append(f"{name}: the files of an earlier conversion are still in {folder}; this one made none.")
     lines += ["", f"classes ({conversion.label_map_path}) and their objects in " + " + ".join(conversion.splits) + ":"]
     rows = [
         f"  {one.id:4} {_printable(one.name)}: "

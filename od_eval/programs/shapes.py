@@ -8,8 +8,6 @@ write into the pipeline.config. The same flags give the same files, byte for byt
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -31,7 +29,7 @@ flags.DEFINE_bool("overwrite", False, "Replace the files of an earlier dataset i
 
 def main() -> int:
     """Draws as the flags say; returns the exit status."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that nothing unfinished stays behind
+    print("Loading TensorFlow …", flush=True)
     folder = Path(FLAGS.output_dir)
     patterns = write_shapes(
         folder,

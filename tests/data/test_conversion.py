@@ -178,6 +178,22 @@ def test_keypoints_take_the_order_of_an_existing_label_map(tmp_path, coco, read_
     np.testing.assert_allclose(decoded["groundtruth_keypoints"], [[[0.5, 0.5], [0.25, 0.25]]])
 
 
+def test_keypoints_of_several_classes_fit_the_label_map_of_an_earlier_conversion(tmp_path, coco) -> None:
+    categories = [{"id": 1, "name": "person", "keypoints": KEYPOINTS}, {"id": 2, "name": "dog", "keypoints": ["nose"]}]
+    annotations = [polygon_annotation(keypoints=[1, 2, 2] * 3)]
+    first = coco(annotations, categories=categories)
+    second = coco(annotations, categories=categories, label_map_path=first.label_map_path, validation=1.0)
+    assert (second.remarks, second.keypoint_labels) == ([], first.keypoint_labels)
+
+
+def test_keypoints_that_the_label_map_does_not_have_are_listed(tmp_path, coco) -> None:
+    label_map = tmp_path / "mine.pbtxt"
+    label_map.write_text("item { id: 1 name: 'person' }")
+    categories = [{"id": 1, "name": "person", "keypoints": KEYPOINTS}]
+    conversion = coco([polygon_annotation(keypoints=[1, 2, 2] * 3)], categories=categories, label_map_path=label_map)
+    assert reasons(conversion) == {("keypoint that the label map does not have", "keypoints"): 1}
+
+
 def test_boxes_masks_and_keypoints_of_a_resized_image_are_scaled(tmp_path, coco, read_records, decode) -> None:
     rle = np.zeros((96, 128), np.uint8)
     rle[16:48, 8:48] = 1
@@ -240,6 +256,7 @@ def test_a_box_over_the_edge_is_cut_there(tmp_path, coco, read_records, decode) 
     "segmentation",
     [
         {"size": [48, 64], "counts": [5, 5]},
+        {"size": [48, 64], "counts": [48 * 64, 1]},
         {"size": [48, 64], "counts": "0"},
         {"size": [48, 64], "counts": "P"},
         {"size": [48, 64], "counts": 7},
@@ -247,7 +264,6 @@ def test_a_box_over_the_edge_is_cut_there(tmp_path, coco, read_records, decode) 
         {"size": [1 << 20, 1 << 20], "counts": [1 << 40]},
         {"counts": [1]},
         [[1, 2, 3]],
-        [[0, 0, 1e9, 0, 0, 1e9]],
         [[0, 0, None, 0, 0, 4]],
         "nonsense",
     ],
@@ -269,12 +285,26 @@ def test_an_object_without_a_mask_keeps_its_box(coco, segmentation) -> None:
     assert conversion.splits["train"].objects == {"cat": 2}
 
 
+def test_a_polygon_may_reach_far_over_the_edge(tmp_path, coco, read_records, decode) -> None:
+    conversion = coco([polygon_annotation(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9, 0, 1e9]])])
+    assert conversion.remarks == []
+    (record,) = read_records(tmp_path / "out", "train")
+    assert decode(record, load_instance_masks=True, instance_mask_type=PNG_MASKS)["groundtruth_instance_masks"].all()
+
+
 @pytest.mark.parametrize("keypoints", [[1, 2], [1, 2, 2] * 4, ["a"] * 9])
 def test_an_object_with_unreadable_keypoints_keeps_its_box(coco, keypoints) -> None:
     person = {"id": 1, "name": "person", "keypoints": KEYPOINTS}
     conversion = coco([polygon_annotation(keypoints=keypoints)], categories=[person])
     assert reasons(conversion) == {("keypoints unreadable, object kept without them", "keypoints"): 1}
     assert conversion.splits["train"].objects == {"person": 1}
+
+
+def test_keypoints_that_have_no_names_are_listed(coco) -> None:
+    conversion = coco([polygon_annotation(keypoints=[1, 2, 2]), polygon_annotation(id=2, keypoints=[0, 0, 0])])
+    assert reasons(conversion) == {("keypoints unreadable, object kept without them", "keypoints"): 1}
+    assert conversion.left_out[0].detail == "cat: 3 numbers for 0 names of keypoints"
+    assert conversion.keypoint_labels == []
 
 
 def test_masks_can_be_left_away(tmp_path, coco, read_records) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from od_eval.data.annotations import Annotations, Category
+from od_eval.data.annotations import Annotations
 from od_eval.data.coco import read_coco
 from od_eval.data.csv_boxes import read_csv
 from od_eval.data.images import ImageFolder
 from od_eval.data.voc import read_voc
 from od_eval.errors import ODEvalError
+from od_eval.odapi.label_map import Category
 
 
 @pytest.fixture

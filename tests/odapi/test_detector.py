@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from od_eval import Detector, ODEvalError, Pipeline
+from od_eval.odapi.checkpoints import Checkpoints
 from od_eval.odapi.detector import NonFiniteLossError
 
 
@@ -182,3 +183,26 @@ def test_a_model_that_the_object_detection_api_cannot_build_is_named(ssd_config,
     pipeline = Pipeline.load(ssd_config, [*config_overrides, "model.ssd.feature_extractor.type=ssd_mobilenet_v7"])
     with pytest.raises(ODEvalError, match=r"ssd_mobilenet_v2_96x96\.config: .*ssd_mobilenet_v7"):
         Detector(pipeline)
+
+
+def test_the_moving_average_that_a_config_asks_for_is_kept_and_comes_back_with_a_checkpoint(
+    ssd_config, config_overrides, batches, tmp_path
+):
+    pipeline = Pipeline.load(ssd_config, [*config_overrides, "train_config.optimizer.use_moving_average=true"])
+    detector = Detector(pipeline)
+    detector.compile()
+    fit(detector, batches[:3])
+    weights = [variable.numpy() for variable in detector.model.trainable_variables]
+    averages = [average.numpy() for average in detector.optimizer._average_weights]
+    assert any(not np.array_equal(*pair) for pair in zip(weights, averages, strict=True))
+
+    saved = Checkpoints(detector, str(tmp_path)).save()
+    again = Detector(pipeline)
+    again.compile()
+    assert Checkpoints(again, str(tmp_path)).restore_newest() == saved
+    for average, restored in zip(averages, again.optimizer._average_weights, strict=True):
+        np.testing.assert_array_equal(average, restored.numpy())
+    for before, after in zip(
+        detector.optimizer._optimizer.variables(), again.optimizer._optimizer.variables(), strict=True
+    ):
+        np.testing.assert_array_equal(before.numpy(), after.numpy())
