@@ -279,25 +279,29 @@ class _StopSignals:
             def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
                 signals._can_finish = True
                 strategy = self.model.distribute_strategy
-                if datasets.num_workers(strategy) > 1 and signals._anybody_received(strategy):
+                stop = signals._received is not None
+                if datasets.num_workers(strategy) > 1:
+                    # Only by what all workers know: a signal that comes meanwhile counts at the next execution.
+                    stop = _any_worker(strategy, stop)
+                if stop:
                     signals._received = signals._received or signal.SIGTERM
-                if signals._received is not None:
                     self.model.stop_training = True
 
         return StopWhenAsked()
-
-    def _anybody_received(self, strategy: tf.distribute.Strategy) -> bool:
-        received = tf.constant(int(self._received is not None))
-
-        def count() -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, received)
-
-        return int(strategy.experimental_local_results(strategy.run(count))[0]) > 0
 
     def raise_if_received(self, say: Callable[..., None], checkpoint: str | None) -> None:
         if self._received is not None:
             say(f"Stopped; saved {checkpoint}. The same command goes on from there.", flush=True)
             raise Interrupted(self._received)
+
+
+def _any_worker(strategy: tf.distribute.Strategy, value: bool) -> bool:
+    """Whether `value` is true on any worker; all of them must ask."""
+
+    def count() -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(int(value)))
+
+    return int(strategy.experimental_local_results(strategy.run(count))[0]) > 0
 
 
 # ---- What can go wrong ----------------------------------------------------------------------------------------------

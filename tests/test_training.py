@@ -393,8 +393,8 @@ def test_two_workers_train_and_stop_together_and_the_chief_alone_writes(ssd_conf
 
     chief, other = start("--num_train_steps=100000")
     chief.wait_for(r"^step\s+1/")
-    assert other.stop(signal.SIGTERM)[0] == 143
-    assert chief.process.wait(timeout=60) == 143
+    for worker, errors in ((other, other.stop(signal.SIGTERM)[2]), (chief, chief.process.communicate(timeout=60)[1])):
+        assert worker.process.returncode == 143, errors
     stopped_at = checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
 
     last = stopped_at + 3
