@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 from object_detection import inputs
@@ -13,7 +14,8 @@ def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Datas
     """See `Pipeline.train_dataset`."""
 
     def build(input_context: tf.distribute.InputContext | None) -> tf.data.Dataset:
-        return _without_autograph(inputs.train_input)(
+        return _input(
+            inputs.train_input,
             train_config=config.train_config,
             train_input_config=config.train_input_reader,
             model_config=config.model,
@@ -27,8 +29,8 @@ def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Datas
 
 def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
     """See `Pipeline.eval_dataset`."""
-    return _without_autograph(inputs.eval_input)(
-        eval_config=config.eval_config, eval_input_config=reader, model_config=config.model
+    return _input(
+        inputs.eval_input, eval_config=config.eval_config, eval_input_config=reader, model_config=config.model
     )
 
 
@@ -37,9 +39,16 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
     return getattr(strategy.extended, "_num_workers", 1)
 
 
-def _without_autograph(function: Callable[..., tf.data.Dataset]) -> Callable[..., tf.data.Dataset]:
-    """AutoGraph takes 20 s to convert the functions of an input pipeline, none of which needs it."""
-    return tf.autograph.experimental.do_not_convert(function)
+def _input(build: Callable[..., tf.data.Dataset], **kwargs: Any) -> tf.data.Dataset:
+    """Builds an input pipeline without AutoGraph, if that can be.
+
+    AutoGraph takes 20 s to convert the functions of an input pipeline, and few need it: of the augmentations,
+    `random_square_crop_by_scale` does.
+    """
+    try:
+        return tf.autograph.experimental.do_not_convert(build)(**kwargs)
+    except tf.errors.OperatorNotAllowedInGraphError:
+        return build(**kwargs)
 
 
 def find_broken_record(files: list[str]) -> str | None:

@@ -276,8 +276,7 @@ class Detector(tf.keras.Model):
         def should_summarize() -> tf.Tensor:
             return tf.logical_or(tf.equal(self.step, 0), tf.equal((self.step + 1) % self._summary_every_n, 0))
 
-        # One loop, and in it one place where the step is traced. AutoGraph is needed for nothing in it.
-        @tf.function(autograph=False, reduce_retracing=True)
+        # One loop, and in it one place where the step is traced.
         def run(iterator: Iterator, num_steps: tf.Tensor) -> tf.Tensor:
             def body(done: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
                 of_replicas = strategy.run(run_step, args=(next(iterator),))
@@ -291,7 +290,20 @@ class Detector(tf.keras.Model):
                 )
             return values.stack()
 
-        return lambda iterator, num_steps: (names, run(iterator, num_steps).numpy())
+        # With AutoGraph tracing takes two to three times as long, and DeepMAC alone is known to need it.
+        quickly = tf.function(run, autograph=False, reduce_retracing=True)
+        with_autograph = tf.function(run, autograph=True, reduce_retracing=True)
+
+        def execute(iterator: Iterator, num_steps: tf.Tensor) -> tuple[list[str], np.ndarray]:
+            nonlocal quickly
+            try:
+                values = quickly(iterator, num_steps)
+            except tf.errors.OperatorNotAllowedInGraphError:  # before anything ran: tracing came upon `if tensor:`
+                quickly = with_autograph
+                values = with_autograph(iterator, num_steps)
+            return names, values.numpy()
+
+        return execute
 
     def _check_finite(self, names: Sequence[str], steps: np.ndarray) -> None:
         of_losses = [column for column, name in enumerate(names) if name.startswith("Loss/")]
@@ -406,7 +418,7 @@ def _explained(where: str) -> Iterator[None]:
     """Makes one sentence of what the Object Detection API and Keras raise for a config that cannot work."""
     try:
         yield
-    except ODEvalError:
+    except (ODEvalError, tf.errors.OperatorNotAllowedInGraphError):
         raise
     except Exception as error:
         reason = str(error)

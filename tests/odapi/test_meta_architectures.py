@@ -61,6 +61,8 @@ def test_deepmac_trains_with_its_mask_loss(shared_data, shapes):
                 *small(128, "center_net"),
                 *reading(f"{shapes}/train-*", shapes / "label_map.pbtxt"),
                 "model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids=[1, 2, 3, 4]",
+                "model.center_net.feature_extractor.type=hourglass_10",
+                "model.center_net.deepmac_mask_estimation.network_type=hourglass10",
             ],
         )
     )
