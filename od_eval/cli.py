@@ -54,7 +54,11 @@ def run(program: str, argv: Sequence[str]) -> int:
 
     from od_eval.errors import ODEvalError
 
-    module = importlib.import_module(f"od_eval.programs.{PROGRAMS[program][0]}")
+    try:
+        module = importlib.import_module(f"od_eval.programs.{PROGRAMS[program][0]}")
+    except ODEvalError as error:  # what this environment lacks
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     if any(argument in ("--help", "-help", "-h", "--helpshort", "--helpfull") for argument in argv[1:]):
         print(module.__doc__.strip(), flags.FLAGS.module_help(module), sep="\n\n")
         return 0

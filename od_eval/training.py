@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 import time
@@ -19,13 +21,13 @@ from od_eval.files import write_whole
 from od_eval.odapi import datasets
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 from od_eval.odapi.detector import Detector, NonFiniteLossError
-from od_eval.odapi.pipeline import Pipeline, input_files
+from od_eval.odapi.pipeline import Pipeline
 
 SECONDS_BETWEEN_PROGRESS_LINES = 10
 
 
 class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C arrived; what there was to save is saved.
+    """SIGTERM or Ctrl-C arrived.
 
     Attributes:
       exit_status: 128 + the signal's number, as shells have it.
@@ -69,7 +71,8 @@ def train(
 
     Raises:
       ODEvalError: something the user can put right.
-      Interrupted: SIGTERM or SIGINT arrived; a checkpoint is saved and the curves are flushed.
+      Interrupted: SIGTERM or SIGINT arrived; a checkpoint is saved and the curves are flushed, unless it came before
+        the first execution had ended, when nothing is there to save, or for the second time.
     """
     started = time.monotonic()
     strategy = strategy or default_strategy()
@@ -150,7 +153,7 @@ def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
         raise ODEvalError(
             f"the environment variable TF_CONFIG is not JSON ({error}); it looks like {example}."
         ) from error
-    listed = len(cluster.get("worker", [])) + len(cluster.get("chief", []))
+    listed = sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
     if listed != num_workers:
         raise ODEvalError(
             f"num_workers is {num_workers}, but the environment variable TF_CONFIG lists {listed} workers; on each"
@@ -309,6 +312,11 @@ def _any_worker(strategy: tf.distribute.Strategy, value: bool) -> bool:
 
 def _check_model_dir(model_dir: str) -> None:
     """Writes and removes a file there, before minutes are spent on what could not be saved."""
+    if set("*?[]") & set(model_dir):
+        raise ODEvalError(
+            f"model_dir '{model_dir}' has one of * ? [ ] in it, which TensorFlow takes for a pattern and then finds no"
+            " checkpoint; choose another name."
+        )
     probe = os.path.join(model_dir, ".od_eval_can_write")
     write_whole(probe, "")
     tf.io.gfile.remove(probe)
@@ -324,7 +332,7 @@ def _explained(error: tf.errors.OpError, pipeline: Pipeline) -> ODEvalError:
     if "No space left" in error.message:
         return ODEvalError("the disk is full; make room and start again to go on from the newest checkpoint.")
     print("Looking for the record that cannot be read …", file=sys.stderr, flush=True)
-    broken = datasets.find_broken_record(input_files(pipeline.config.train_input_reader))
+    broken = datasets.find_broken_record(pipeline.config.train_input_reader)
     if broken:
         return ODEvalError(f"{broken}; make the file again or take the record out.")
     return ODEvalError(
@@ -345,10 +353,14 @@ def _devices(strategy: tf.distribute.Strategy) -> str:
         names = {tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus}
         devices = f"{len(gpus)} × {', '.join(sorted(names))}"
     else:
-        devices = f"{len(os.sched_getaffinity(0))} CPU cores"
+        devices = f"{os.cpu_count()} CPU cores"
     replicas = strategy.num_replicas_in_sync
     return f"{devices}, {replicas} replicas" if replicas > 1 else devices
 
 
 def _how_to_look(model_dir: str) -> str:
-    return f"Look at the curves: tensorboard --logdir {model_dir if '://' in model_dir else os.path.abspath(model_dir)}"
+    # Where its environment is not activated, the command needs its path.
+    beside_python = os.path.join(os.path.dirname(sys.executable), "tensorboard")
+    tensorboard = "tensorboard" if shutil.which("tensorboard") else beside_python
+    log_dir = model_dir if "://" in model_dir else os.path.abspath(model_dir)
+    return f"Look at the curves: {shlex.quote(tensorboard)} --logdir {shlex.quote(log_dir)}"

@@ -26,7 +26,6 @@ if [ ! -e "$installed" ] || ! .venv/bin/python -c '' 2>/dev/null; then
   echo "Setting up .venv with $("$PYTHON" --version); this takes some minutes, once."
   .venv/bin/python -c '' 2>/dev/null || "$PYTHON" -m venv --clear .venv
   .venv/bin/python -m pip install --quiet --upgrade pip
-  # pip's own progress bars tell how far it is.
-  .venv/bin/python -m pip install --progress-bar on --editable ".${extra:+[$extra]}" | grep -v '^Requirement already'
+  .venv/bin/python -m pip install --editable ".${extra:+[$extra]}" | grep -v '^Requirement already'
   touch "$installed"
 fi

@@ -86,7 +86,9 @@ def test_the_terminal_shows_progress_and_the_way_to_tensorboard_and_nothing_else
     assert re.fullmatch(r"step 1/7  total_loss [\d.]+  classification_loss .* localization_loss .*", lines[3])
     assert re.search(r"^step 7/7 .* steps/s  [\d.]+ images/s  0:00:00 left$", process.stdout, re.MULTILINE)
     assert f"Checkpoint: {model_dir}/ckpt-4" in lines
-    assert lines[-1] == f"Look at the curves: tensorboard --logdir {model_dir}"
+    look = re.fullmatch(r"Look at the curves: (\S*tensorboard) --logdir (.*)", lines[-1])
+    assert look[2] == str(model_dir)
+    assert subprocess.run([look[1], "--version"], capture_output=True, check=False).returncode == 0
     assert len(lines) < 12
 
 
@@ -218,6 +220,8 @@ def test_a_model_dir_that_cannot_be_written_is_found_before_anything_else(ssd_co
     message = error_of(training.train, str(ssd_config), str(tmp_path / "file" / "run"), overrides=config_overrides)
     assert f"'{tmp_path}/file/run/" in message
     assert "cannot be written" in message
+    message = error_of(training.train, str(ssd_config), str(tmp_path / "lr[0.1]"), overrides=config_overrides)
+    assert "TensorFlow takes for a pattern" in message
 
 
 def test_a_model_dir_with_another_models_checkpoint_is_refused_with_what_differs(
@@ -231,6 +235,18 @@ def test_a_model_dir_with_another_models_checkpoint_is_refused_with_what_differs
     assert "ClassPredictor" in message
     assert "Choose another model_dir" in message
     assert (tmp_path / "run" / "pipeline.config").read_bytes() == config
+
+
+def test_going_on_with_another_optimizer_is_said(finished, ssd_config, config_overrides, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    rate = "{constant_learning_rate {learning_rate: 0.1}}"
+    other = f"train_config.optimizer.momentum_optimizer.learning_rate={rate}"
+    for overrides, warns in ((config_overrides, False), ([*config_overrides, other], True)):
+        detector = Detector(Pipeline.load(ssd_config, overrides))
+        detector.compile()
+        assert Checkpoints(detector, str(folder)).restore_newest() == str(folder / "ckpt-4")
+        assert ("warning: train_config.optimizer is not the one of the run" in capsys.readouterr().err) == warns
 
 
 def test_a_damaged_record_is_named_with_its_file_when_training_fails_on_it(

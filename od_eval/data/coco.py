@@ -145,7 +145,7 @@ def _read_object(entry: dict[str, Any], class_name: str, where: str) -> Annotate
         (left, top, left + width, top + height),
         where,
         area=number(entry["area"]) if entry.get("area") is not None else None,
-        crowd=number(entry.get("iscrowd")) == 1,
+        crowd=entry.get("iscrowd") in (1, True, "1"),
         segmentation=entry.get("segmentation") or None,
         keypoints=list(map(number, keypoints)) if isinstance(keypoints, list) else [],
     )

@@ -92,7 +92,8 @@ def dataset_folder(folder: Path, splits: Sequence[str], files: Sequence[str], ov
             yield aside
             for path in existing:
                 path.unlink()
-            for path in sorted(aside.iterdir()):
+            # Records first: what has a label map is a whole dataset.
+            for path in sorted(aside.iterdir(), key=lambda path: (path.suffix == ".pbtxt", path.name)):
                 path.replace(folder / path.name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

@@ -68,10 +68,14 @@ class Checkpoints:
         try:
             return self._manager.save()
         except (tf.errors.OpError, OSError) as error:
-            for leftover in tf.io.gfile.glob(os.path.join(self._directory, f"ckpt-{number}[._]*")):
+            directory = self._manager.directory
+            for name in tf.io.gfile.listdir(directory):
+                if not re.match(rf"ckpt-{number}[._]", name):
+                    continue
+                leftover = os.path.join(directory, name)
                 (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(leftover)
             raise ODEvalError(
-                f"checkpoint '{self._directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
+                f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
                 f" written: {_first_line(error)}; make room or choose another model_dir, and start again to go on from"
                 f" {os.path.basename(self.newest() or 'the beginning')}."
             ) from error
@@ -93,6 +97,7 @@ class Checkpoints:
         for path in self._newest_first():
             try:
                 check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
+                self._warn_of_another_optimizer(path)
                 self._checkpoint.restore(path)
             except tf.errors.OpError as error:  # files that are missing, truncated or overwritten
                 unreadable.append(path)
@@ -106,25 +111,29 @@ class Checkpoints:
             )
         return None
 
+    def _warn_of_another_optimizer(self, path: str) -> None:
+        try:
+            check_fits({"optimizer": self._detector.optimizer}, path, "Its state begins anew where it differs.")
+        except ODEvalError as error:
+            print(f"warning: train_config.optimizer is not the one of the run: {error}", file=sys.stderr)
+
     def _newest_first(self) -> list[str]:
         found = {}
-        for index_file in tf.io.gfile.glob(os.path.join(self._directory, "ckpt-*.index")):
-            number = re.fullmatch(r"ckpt-(\d+)\.index", os.path.basename(index_file))
+        for name in tf.io.gfile.listdir(self._directory) if tf.io.gfile.isdir(self._directory) else []:
+            number = re.fullmatch(r"ckpt-(\d+)\.index", name)
             if number:
-                found[int(number[1])] = index_file.removesuffix(".index")
+                found[int(number[1])] = os.path.join(self._directory, name.removesuffix(".index"))
         return [found[number] for number in sorted(found, reverse=True)]
 
 
 def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: str) -> None:
-    """Looks for what `load_fine_tune_checkpoint` will load.
+    """Refuses a `fine_tune_checkpoint` in `model_dir`, where it would be taken for a checkpoint of the run.
 
     Raises:
-      ODEvalError: it is not there, or lies in `model_dir`, where it would be taken for a checkpoint of the run.
+      ODEvalError: it lies there.
     """
-    if not train_config.fine_tune_checkpoint:
-        return
-    path = _existing_checkpoint(train_config.fine_tune_checkpoint)
-    if os.path.abspath(os.path.dirname(path)) == os.path.abspath(model_dir):
+    path = train_config.fine_tune_checkpoint
+    if path and os.path.abspath(os.path.dirname(path)) == os.path.abspath(model_dir):
         raise ODEvalError(
             f"train_config.fine_tune_checkpoint '{path}' lies in model_dir, where the checkpoints of this run go;"
             " choose another model_dir."

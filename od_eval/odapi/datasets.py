@@ -9,6 +9,9 @@ import tensorflow as tf
 from object_detection import inputs
 from object_detection.protos import input_reader_pb2, pipeline_pb2
 
+from od_eval.errors import ODEvalError
+from od_eval.odapi.text_proto import first_line
+
 
 def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Dataset:
     """See `Pipeline.train_dataset`."""
@@ -29,6 +32,10 @@ def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Datas
 
 def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
     """See `Pipeline.eval_dataset`."""
+    once = input_reader_pb2.InputReader()
+    once.CopyFrom(reader)
+    once.num_epochs = 1  # as the Object Detection API does, whose default is without end
+    reader = once
     return _input(
         inputs.eval_input, eval_config=config.eval_config, eval_input_config=reader, model_config=config.model
     )
@@ -51,20 +58,36 @@ def _input(build: Callable[..., tf.data.Dataset], **kwargs: Any) -> tf.data.Data
         return build(**kwargs)
 
 
-def find_broken_record(files: list[str]) -> str | None:
+def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
+    """The record files an input reader reads, in the order of its patterns."""
+    return [file for pattern in reader.tf_record_input_reader.input_path for file in sorted(glob(pattern))]
+
+
+def glob(pattern: str) -> list[str]:
+    """Files that match a pattern, on any filesystem `tf.io.gfile` knows; none where its folder cannot be read."""
+    try:
+        return tf.io.gfile.glob(pattern)
+    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError):
+        return []
+    except (tf.errors.OpError, OSError) as error:
+        raise ODEvalError(f"'{pattern}' cannot be looked up: {first_line(error)}") from error
+
+
+def find_broken_record(reader: input_reader_pb2.InputReader) -> str | None:
     """Reads record files until something in them cannot be used; for saying why an input pipeline failed.
 
     Args:
-      files: TFRecord files of `tf.train.Example`s.
+      reader: of TFRecord files. The examples in them are looked at; sequence examples are not.
 
     Returns:
       A clause that names file, record (the first is 0) and fault, or None where all is well.
     """
-    for file in files:
+    has_examples = reader.input_type != input_reader_pb2.InputType.Value("TF_SEQUENCE_EXAMPLE")
+    for file in input_files(reader):
         whole = 0
         try:
             for record in tf.data.TFRecordDataset(file):
-                fault = _fault_of_example(record.numpy())
+                fault = _fault_of_example(record.numpy()) if has_examples else None
                 if fault:
                     return f"record {whole} of '{file}' {fault}"
                 whole += 1

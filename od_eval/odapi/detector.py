@@ -13,9 +13,11 @@ from object_detection import model_lib
 from object_detection.builders import model_builder, optimizer_builder
 from object_detection.core.standard_fields import InputDataFields
 from object_detection.utils import config_util, ops
+from tf_keras.src import backend as keras_backend
 
 from od_eval import losses as loss_names
 from od_eval.errors import ODEvalError
+from od_eval.odapi.explained import explained
 from od_eval.odapi.pipeline import Pipeline
 
 Tensors = Mapping[str, tf.Tensor]
@@ -50,7 +52,8 @@ class Detector(tf.keras.Model):
     `logs` of a training batch hold the losses, each the mean over the steps since the last such logs (over the steps
     of one execution, with `steps_per_execution`): `total_loss`, `classification_loss`, `localization_loss`,
     `regularization_loss` and, where there is something, `other_loss`; each native component under its own name
-    (`Loss/BoxClassifierLoss/mask_loss`); and `gradient_norm`, before clipping. `logs` of an epoch, and of `evaluate`,
+    (`Loss/BoxClassifierLoss/mask_loss`); and `gradient_norm`, before clipping (with several replicas, the mean of the
+    norms of their own gradients). `logs` of an epoch, and of `evaluate`,
     hold the means over the epoch.
 
     Under a `tf.distribute` strategy, make the detector, compile it and make the dataset inside the strategy's scope.
@@ -88,7 +91,7 @@ class Detector(tf.keras.Model):
             name="global_step",
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
-        with _precision(self._train_config.use_bfloat16), _explained(self._source):
+        with _precision(self._train_config.use_bfloat16), explained(self._source):
             self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
             self._build_variables(pipeline)
         self._means = _RunningMeans()
@@ -106,7 +109,7 @@ class Detector(tf.keras.Model):
           **kwargs: of `tf.keras.Model.compile`, for example `steps_per_execution`.
         """
         if optimizer is None:
-            with self.distribute_strategy.scope(), _explained("train_config.optimizer"):
+            with self.distribute_strategy.scope(), explained("train_config.optimizer"):
                 optimizer, _ = optimizer_builder.build(self._train_config.optimizer, global_step=self.step)
                 if self._train_config.optimizer.use_moving_average:
                     optimizer.shadow_copy(self.model)
@@ -155,8 +158,9 @@ class Detector(tf.keras.Model):
         labels = model_lib.unstack_batch(labels, unpad_groundtruth_tensors=self._train_config.unpad_groundtruth_tensors)
         # The value: were it the variable, the model would take it for one of its weights.
         model_lib.provide_groundtruth(self.model, labels, training_step=self.step.read_value())
-        predictions = self(features, training=training)
-        losses = dict(self.model.loss(predictions, features[InputDataFields.true_image_shape]))
+        with _learning_phase(training):
+            predictions = self(features, training=training)
+            losses = dict(self.model.loss(predictions, features[InputDataFields.true_image_shape]))
         regularization = self.model.regularization_losses() if self._train_config.add_regularization_loss else []
         if regularization:
             losses["Loss/regularization_loss"] = tf.add_n(ops.bfloat16_to_float32_nested(regularization))
@@ -268,7 +272,7 @@ class Detector(tf.keras.Model):
         names: list[str] = []
 
         def run_step(data: Any) -> tf.Tensor:
-            with _explained(self._source):
+            with explained(self._source):
                 values = step(data)
             names[:] = values  # known when the step is traced
             return tf.stack([tf.cast(value, tf.float32) for value in values.values()])
@@ -402,6 +406,13 @@ def _logs(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
 
 
 @contextlib.contextmanager
+def _learning_phase(training: bool) -> Iterator[None]:
+    """Most layers are told by Keras that they train; DeepMAC asks Keras's global learning phase as well."""
+    with keras_backend.deprecated_internal_learning_phase_scope(int(training)):
+        yield
+
+
+@contextlib.contextmanager
 def _precision(bfloat16: bool) -> Iterator[None]:
     """Layers made in here compute in bfloat16, with variables in float32, where the config asks for it."""
     before = tf.keras.mixed_precision.global_policy()
@@ -411,19 +422,3 @@ def _precision(bfloat16: bool) -> Iterator[None]:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
-
-
-@contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Makes one sentence of what the Object Detection API and Keras raise for a config that cannot work."""
-    try:
-        yield
-    except (ODEvalError, tf.errors.OperatorNotAllowedInGraphError):
-        raise
-    except Exception as error:
-        reason = str(error)
-        if reason.startswith("Exception encountered when calling layer"):  # Keras wraps it in a list of arguments
-            reason = reason.split("\n\n")[1]
-        raise ODEvalError(
-            f"{where}: the Object Detection API cannot run this: {reason.strip().rstrip('.')}."
-        ) from error

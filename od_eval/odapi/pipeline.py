@@ -17,8 +17,10 @@ from object_detection.utils import config_util
 from od_eval.errors import ODEvalError
 from od_eval.files import write_whole
 from od_eval.odapi import datasets
+from od_eval.odapi.datasets import glob, input_files
+from od_eval.odapi.explained import explained
 from od_eval.odapi.label_map import read_label_map
-from od_eval.odapi.text_proto import did_you_mean, first_line, parse_text_proto, read_text
+from od_eval.odapi.text_proto import did_you_mean, parse_text_proto, read_text
 
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 _FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+\])?)*)\s*=(.*)", re.DOTALL)
@@ -72,8 +74,13 @@ class Pipeline:
         return cls(config, path)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes the config as run to `<directory>/pipeline.config`, whole or not at all."""
-        write_whole(os.path.join(directory, "pipeline.config"), text_format.MessageToString(self.config))
+        """Writes the config as run to `<directory>/pipeline.config`, whole or not at all.
+
+        Where that is the file it was read from, the file stays as its owner wrote it.
+        """
+        path = os.path.join(directory, "pipeline.config")
+        if os.path.realpath(path) != os.path.realpath(self.source):
+            write_whole(path, text_format.MessageToString(self.config))
 
     @property
     def meta_architecture(self) -> str:
@@ -106,7 +113,8 @@ class Pipeline:
                 f"{self.source}: train_input_reader has {len(input_files(reader))} record files for {workers} workers;"
                 " write the dataset in at least as many shards as there are workers."
             )
-        return datasets.train_dataset(self.config)
+        with explained(f"{self.source}: input of training"):
+            return datasets.train_dataset(self.config)
 
     def eval_dataset(self, which: int | str = 0) -> tf.data.Dataset:
         """The Object Detection API's evaluation input, one pass.
@@ -124,7 +132,8 @@ class Pipeline:
         index = self._eval_reader_index(which)
         reader = self.config.eval_input_reader[index]
         self.check_input(f"eval_input_reader[{index}]", reader)
-        return datasets.eval_dataset(self.config, reader)
+        with explained(f"{self.source}: input of evaluation"):
+            return datasets.eval_dataset(self.config, reader)
 
     def _eval_reader_index(self, which: int | str) -> int:
         readers = self.config.eval_input_reader
@@ -149,7 +158,7 @@ class Pipeline:
             read_text(path, f"{self.source}: {where}: label map")
 
     def check_input(self, field: str, reader: input_reader_pb2.InputReader) -> None:
-        """Finds what would stop an input reader: placeholders, files that match nothing, a bad label map.
+        """Finds what would stop an input reader: placeholders, files that match nothing or are empty, a bad label map.
 
         Args:
           field: how messages call the reader, e.g. `train_input_reader`.
@@ -181,21 +190,10 @@ class Pipeline:
                     f"label map {reader.label_map_path}: '{last.name}' has id {last.id}, but num_classes of the model"
                     f" is {self.num_classes}; set num_classes to {last.id} or take the class out."
                 )
-
-
-def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
-    """The record files an input reader reads, in the order of its patterns."""
-    return [file for pattern in reader.tf_record_input_reader.input_path for file in sorted(glob(pattern))]
-
-
-def glob(pattern: str) -> list[str]:
-    """Files that match a pattern, on any filesystem `tf.io.gfile` knows; none where its folder cannot be read."""
-    try:
-        return tf.io.gfile.glob(pattern)
-    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError):
-        return []
-    except (tf.errors.OpError, OSError) as error:
-        raise ODEvalError(f"'{pattern}' cannot be looked up: {first_line(error)}") from error
+        files = input_files(reader)
+        if all(tf.io.gfile.stat(file).length == 0 for file in files):
+            # The Object Detection API would read them over and over, for ever.
+            raise ODEvalError(f"{self.source}: the record files of {field} are empty ({files[0]}); make them again.")
 
 
 # ---- Overrides ------------------------------------------------------------------------------------------------------

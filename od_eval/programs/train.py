@@ -8,6 +8,8 @@ earlier one stopped. Flags of the Object Detection API's own model_main_tf2.py k
 
 from __future__ import annotations
 
+import sys
+
 from absl import flags
 
 from od_eval.errors import ODEvalError
@@ -40,12 +42,14 @@ FLAGS = flags.FLAGS
 
 
 def main() -> int:
+    """Trains as the flags say; returns the exit status."""
     if FLAGS.checkpoint_dir:
         raise ODEvalError(
             "--checkpoint_dir asks for evaluation, which this version of od_eval cannot do yet; leave it out to train."
         )
     if FLAGS.eval_on_train_data:
-        print("warning: --eval_on_train_data has no effect: this version of od_eval does not evaluate yet.")
+        message = "warning: --eval_on_train_data has no effect: this version of od_eval does not evaluate yet."
+        print(message, file=sys.stderr)
     print("Loading TensorFlow …", flush=True)
     from od_eval import training
 

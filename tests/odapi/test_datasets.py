@@ -3,7 +3,16 @@
 import pytest
 import tensorflow as tf
 
+import od_eval.odapi  # makes object_detection importable  # noqa: F401
 from od_eval.odapi.datasets import find_broken_record
+
+
+def find(*files):
+    from object_detection.protos import input_reader_pb2
+
+    reader = input_reader_pb2.InputReader()
+    reader.tf_record_input_reader.input_path.extend(files)
+    return find_broken_record(reader)
 
 
 def example(encoded, name="a.jpg"):
@@ -25,7 +34,7 @@ def write(path, records):
 
 
 def test_nothing_is_found_in_whole_files(tmp_path):
-    assert find_broken_record([write(tmp_path / "a", [WHOLE] * 3), write(tmp_path / "b", [WHOLE])]) is None
+    assert find(write(tmp_path / "a", [WHOLE] * 3), write(tmp_path / "b", [WHOLE])) is None
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,7 @@ def test_nothing_is_found_in_whole_files(tmp_path):
 def test_the_record_at_fault_is_named_with_its_file_and_its_fault(tmp_path, record, fault):
     good = write(tmp_path / "a", [WHOLE])
     bad = write(tmp_path / "b", [WHOLE, WHOLE, record, WHOLE])
-    assert find_broken_record([good, bad]).startswith(f"record 2 of '{bad}' {fault}")
+    assert find(good, bad).startswith(f"record 2 of '{bad}' {fault}")
 
 
 def test_a_truncated_and_a_corrupt_file_are_named_with_the_record_they_break_at(tmp_path):
@@ -47,10 +56,6 @@ def test_a_truncated_and_a_corrupt_file_are_named_with_the_record_they_break_at(
     file = write(path, [WHOLE] * 4)
     data = path.read_bytes()
     path.write_bytes(data[:-5])
-    assert find_broken_record([file]) == f"'{file}' is truncated or corrupt at record 3"
+    assert find(file) == f"'{file}' is truncated or corrupt at record 3"
     path.write_bytes(b"\x00" + data[1:])
-    assert find_broken_record([file]) == f"'{file}' is truncated or corrupt at record 0"
-
-
-def test_a_file_that_is_gone_is_named(tmp_path):
-    assert f"'{tmp_path}/gone' cannot be read" in find_broken_record([f"{tmp_path}/gone"])
+    assert find(file) == f"'{file}' is truncated or corrupt at record 0"

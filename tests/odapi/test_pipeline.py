@@ -174,6 +174,28 @@ def test_the_config_as_run_is_written_and_reads_back_the_same_from_anywhere(fold
     assert Pipeline.load(tmp_path / "run" / "pipeline.config").config == pipeline.config
 
 
+def test_a_config_that_lies_in_the_model_dir_stays_as_its_owner_wrote_it(folder):
+    load(folder, "train_config.batch_size=3").save(folder)
+    assert (folder / "pipeline.config").read_text() == CONFIG
+
+
+def test_record_files_without_anything_in_them_are_refused(folder):
+    assert f"record files of train_input_reader are empty ({folder}/train-00000-of-00002)" in error_of(
+        load(folder).train_dataset
+    )
+
+
+def test_what_the_object_detection_api_cannot_make_an_input_of_is_said_in_a_sentence(ssd_config, config_overrides):
+    crop = "train_config.data_augmentation_options=[]", "train_config.data_augmentation_options[0]={}"
+    message = error_of(Pipeline.load(ssd_config, [*config_overrides, *crop]).train_dataset)
+    assert "ssd_mobilenet_v2_96x96.config: input of training: the Object Detection API cannot run this: " in message
+
+
+def test_evaluation_data_ends_even_where_the_config_says_without_end(ssd_config, config_overrides):
+    pipeline = Pipeline.load(ssd_config, [*config_overrides, "eval_input_reader.num_epochs=0"])
+    assert sum(1 for _ in pipeline.eval_dataset()) == 4
+
+
 def test_input_that_would_stop_the_training_is_named_before_it_starts(folder):
     def error_with(*overrides):
         return error_of(load(folder, *overrides).train_dataset)
