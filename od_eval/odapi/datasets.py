@@ -35,10 +35,7 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
     once = input_reader_pb2.InputReader()
     once.CopyFrom(reader)
     once.num_epochs = 1  # as the Object Detection API does, whose default is without end
-    reader = once
-    return _input(
-        inputs.eval_input, eval_config=config.eval_config, eval_input_config=reader, model_config=config.model
-    )
+    return _input(inputs.eval_input, eval_config=config.eval_config, eval_input_config=once, model_config=config.model)
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
