@@ -1,0 +1,84 @@
+"""What a model found in a batch of images and what is there: the form in which an `Evaluator` takes both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+# One entry an image. Arrays that are padded to a common number of rows are fine as they are, with `num` beside them.
+PerImage = npt.ArrayLike | Sequence[npt.ArrayLike]
+
+
+@dataclasses.dataclass
+class Detections:
+    """What a model found.
+
+    Attributes:
+      boxes: float `[batch, n, 4]`, or a sequence of `[n, 4]`, in the box format of the evaluation.
+      scores: float `[batch, n]`, or a sequence of `[n]`; any order.
+      classes: int `[batch, n]`, or a sequence of `[n]`: category ids.
+      masks: for each image `[n, height, width]` of the image's size (what is not 0 belongs to the object; of arrays
+        padded to the largest image of the batch, the upper left part counts) or a list of n COCO RLEs.
+      area: float `[batch, n]`, or a sequence of `[n]`, in pixels of the image: decides whether a detection that matches
+        nothing counts as small, medium or large. By default, and where it is NaN, the area of the box for boxes and
+        that of the mask for masks, as in the Object Detection API.
+      num: int `[batch]`, the number of rows that count in each image; by default all.
+    """
+
+    boxes: PerImage
+    scores: PerImage
+    classes: PerImage
+    masks: Sequence[Any] | None = None
+    area: PerImage | None = None
+    num: npt.ArrayLike | None = None
+
+
+@dataclasses.dataclass
+class GroundTruth:
+    """What is there.
+
+    Attributes:
+      boxes, classes, masks, num: as in `Detections`.
+      is_crowd: bool `[batch, n]`, or a sequence of `[n]`: a region of many objects, which detections may match any
+        number of times or not at all. By default none is.
+      difficult: bool, of the same shape. The COCO protocol has no such thing: these objects count like others, and are
+        marked in files.
+      area: float, of the same shape, in pixels of the image: decides which objects are small, medium and large, for
+        boxes and for masks. By default, and where it is NaN, the area of the box.
+    """
+
+    boxes: PerImage
+    classes: PerImage
+    masks: Sequence[Any] | None = None
+    is_crowd: PerImage | None = None
+    difficult: PerImage | None = None
+    area: PerImage | None = None
+    num: npt.ArrayLike | None = None
+
+
+@dataclasses.dataclass
+class EvaluationBatch:
+    """A batch of images of an evaluation set: detections, ground truth, and what else the model has to say.
+
+    Attributes:
+      image_ids: one int or str an image, each only once in an evaluation.
+      image_sizes: int `[batch, 2]`: height and width in pixels, the size that absolute boxes refer to.
+      detections: what the model found.
+      groundtruth: what is there; None where nobody knows, and the detections are to be looked at only.
+      losses: the losses of the batch by name, each the mean over its images.
+      images: uint8 `[height, width, 3]` each, in any size, for pictures of detections; only as many as there are.
+      keypoints: for pictures, float `[batch, n, keypoints, 2]` of detections: y and x relative to the image.
+      outputs: for evaluators of the model's own (`Evaluable.further_evaluators`).
+    """
+
+    image_ids: Sequence[int | str]
+    image_sizes: npt.ArrayLike
+    detections: Detections
+    groundtruth: GroundTruth | None
+    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    images: Sequence[npt.NDArray[Any]] = ()
+    keypoints: npt.ArrayLike | None = None
+    outputs: Any = None

@@ -1,0 +1,305 @@
+"""Reads COCO's JSON, ground truth and results of a detector, for an evaluation without the model.
+
+    groundtruth = read_groundtruth("instances_val.json")
+    evaluator = Evaluator(groundtruth.categories, box_format="xywh")
+    evaluator.update(read_detections("detections.json", groundtruth))
+    evaluator.evaluate()
+
+The numbers are those that pycocotools gives for the same files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from od_eval.errors import ODEvalError
+from od_eval.evaluation import masks as coco_masks
+from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
+from od_eval.evaluation.rows import ImageId
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoGroundTruth:
+    """What a COCO file of ground truth says.
+
+    Attributes:
+      path: the file.
+      categories: id -> name.
+      images: id -> height and width; 0 and 0 where the file does not say and masks are not read.
+      objects: of each image in `images`; boxes are xmin, ymin, width, height. Areas are those of the file, NaN where it
+        has none.
+      masks: whether masks were read.
+    """
+
+    path: Path
+    categories: dict[int, str]
+    images: dict[ImageId, coco_masks.Size]
+    objects: GroundTruth
+    masks: bool
+
+
+def read_groundtruth(path: str | Path, masks: bool = False) -> CocoGroundTruth:
+    """Reads a COCO file of ground truth.
+
+    Of an annotation, `image_id`, `category_id`, `bbox`, and where they are there `area` and `iscrowd` are read; with
+    `masks` also `segmentation`: polygons, or an RLE, compressed or not. The ids of annotations are not.
+
+    Args:
+      path: the JSON file.
+      masks: whether to read masks.
+
+    Raises:
+      ODEvalError: the file cannot be read, is not COCO's ground truth, or something in it is wrong; the message names
+        the entry.
+    """
+    path = Path(path)
+    content = _load(path)
+    if isinstance(content, list):
+        raise ODEvalError(
+            f"'{path}' holds a list, as files of detections do; as ground truth, give a file with 'images',"
+            " 'annotations' and 'categories'."
+        )
+    for key in ("images", "categories", "annotations"):
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            hint = (
+                ", as a file of test images has none; nothing can be evaluated with it" if key == "annotations" else ""
+            )
+            raise ODEvalError(f"'{path}' is not COCO's ground truth: there is no list '{key}' in it{hint}.")
+    categories = _read_categories(path, content["categories"])
+    images = _read_images(path, content["images"], masks)
+    rows = _Rows(images, categories, masks, ("boxes", "classes", "is_crowd", "area"))
+    for where, entry in _entries(path, "annotations", content["annotations"]):
+        rows.add_annotation(where, entry)
+    return CocoGroundTruth(path, categories, images, GroundTruth(**rows.by_image()), masks)
+
+
+def read_detections(path: str | Path, groundtruth: CocoGroundTruth) -> EvaluationBatch:
+    """Reads a file in COCO's format of results, a list of detections, and puts the ground truth beside it.
+
+    Of a detection, `image_id`, `category_id`, `score`, and `bbox` or `segmentation` are read, and both if masks are
+    evaluated. Without `bbox` the box is the one around the mask.
+
+    As in pycocotools, the size of a detection is decided by its box, and by its mask if it has no `bbox`, whether boxes
+    or masks are evaluated. (The evaluation during training decides by the box for boxes and by the mask for masks, as
+    the Object Detection API does; to do so here, leave `bbox` out of files of masks.)
+
+    Args:
+      path: the JSON file.
+      groundtruth: from `read_groundtruth`.
+
+    Returns:
+      All images of the ground truth, for an Evaluator of its categories with the box format `xywh`.
+
+    Raises:
+      ODEvalError: the file cannot be read, is no list of detections, or something in it is wrong; the message names
+        the entry.
+    """
+    path = Path(path)
+    content = _load(path)
+    if not isinstance(content, list):
+        raise ODEvalError(
+            f"'{path}' does not hold a list of detections"
+            + (", but ground truth" if isinstance(content, dict) and "annotations" in content else "")
+            + '; COCO\'s format is [{"image_id": …, "category_id": …, "bbox": [x, y, width, height], "score": …}, …].'
+        )
+    columns = ("boxes", "classes", "scores", "area")
+    rows = _Rows(groundtruth.images, groundtruth.categories, groundtruth.masks, columns)
+    for where, entry in _entries(path, "", content):
+        rows.add_detection(where, entry)
+    return EvaluationBatch(
+        image_ids=list(groundtruth.images),
+        image_sizes=list(groundtruth.images.values()),
+        detections=Detections(**rows.by_image()),
+        groundtruth=groundtruth.objects,
+    )
+
+
+class _Rows:
+    """Columns of `GroundTruth` or `Detections`, filled an entry at a time."""
+
+    def __init__(
+        self,
+        images: Mapping[ImageId, coco_masks.Size],
+        categories: Mapping[int, str],
+        masks: bool,
+        columns: Sequence[str],
+    ) -> None:
+        self._images = images
+        self._categories = categories
+        self._masks = masks
+        names = (*columns, "masks") if masks else columns
+        self._rows: dict[ImageId, dict[str, list[Any]]] = {id: {name: [] for name in names} for id in images}
+
+    def add_annotation(self, where: str, entry: dict[str, Any]) -> None:
+        image, row = self._begin(where, entry)
+        row["boxes"] = _box(where, entry)
+        if row["boxes"][2] < 0 or row["boxes"][3] < 0:
+            raise ODEvalError(
+                f"{where}: bbox {entry['bbox']} has a negative width or height; it is x, y, width, height."
+            )
+        row["area"] = math.nan if entry.get("area") is None else _number(where, entry, "area")
+        if row["area"] < 0:
+            raise ODEvalError(f"{where}: area is {entry['area']}; it cannot be negative.")
+        crowd = entry.get("iscrowd")
+        if crowd not in (None, 0, 1):
+            raise ODEvalError(f"{where}: iscrowd is {_short(crowd)}; it must be 0 or 1.")
+        row["is_crowd"] = bool(crowd)
+        if self._masks:
+            row["masks"] = self._mask(where, entry, image)
+        self._append(image, row)
+
+    def add_detection(self, where: str, entry: dict[str, Any]) -> None:
+        image, row = self._begin(where, entry)
+        row["scores"] = _number(where, entry, "score")
+        row["area"] = math.nan
+        mask = None
+        if entry.get("bbox"):  # some programs write [] where there is none
+            row["boxes"] = _box(where, entry)
+            row["area"] = row["boxes"][2] * row["boxes"][3]
+        elif entry.get("segmentation"):
+            mask = self._mask(where, entry, image)
+            row["boxes"] = coco_masks.box(mask["counts"], self._images[image])
+            row["area"] = float(coco_masks.areas([mask["counts"]], [self._images[image]])[0])
+        else:
+            raise ODEvalError(f"{where}: there is neither 'bbox' nor 'segmentation' in {_short(entry)}.")
+        if self._masks:
+            row["masks"] = self._mask(where, entry, image) if mask is None else mask
+        self._append(image, row)
+
+    def by_image(self) -> dict[str, list[list[Any]]]:
+        """Column name -> rows of each image."""
+        names = next(iter(self._rows.values()))
+        return {name: [columns[name] for columns in self._rows.values()] for name in names}
+
+    def _begin(self, where: str, entry: dict[str, Any]) -> tuple[ImageId, dict[str, Any]]:
+        """The image an entry belongs to, and the beginning of its row."""
+        image, category = _id(where, entry, "image_id"), _id(where, entry, "category_id")
+        if image not in self._images:
+            raise ODEvalError(f"{where}: image_id {_short(image)} is none of the images of the ground truth.")
+        if category not in self._categories:
+            ids = ", ".join(map(str, list(self._categories)[:10])) + (", …" if len(self._categories) > 10 else "")
+            raise ODEvalError(
+                f"{where}: category_id {_short(category)} is none of the categories of the ground truth ({ids})."
+            )
+        return image, {"classes": category}
+
+    def _append(self, image: ImageId, row: dict[str, Any]) -> None:
+        columns = self._rows[image]
+        for name, value in row.items():
+            columns[name].append(value)
+
+    def _mask(self, where: str, entry: dict[str, Any], image: ImageId) -> dict[str, Any]:
+        segmentation, size = entry.get("segmentation"), self._images[image]
+        if not segmentation:
+            raise ODEvalError(
+                f"{where}: there is no 'segmentation'; give it for every object, or do not evaluate masks."
+            )
+        if not all(size):
+            raise ODEvalError(
+                f"{where}: the ground truth has no height and width of image {image!r}, which masks need."
+            )
+        try:
+            if isinstance(segmentation, list):
+                return coco_masks.as_rle(coco_masks.from_polygons(segmentation, size), size)
+            return coco_masks.as_rle(coco_masks.from_rle(segmentation, size), size)
+        except ValueError as error:
+            raise ODEvalError(f"{where}: segmentation is neither polygons nor an RLE of its image: {error}.") from error
+
+
+def _load(path: Path) -> Any:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return json.load(file)
+    except OSError as error:
+        raise ODEvalError(f"'{path}' cannot be read: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise ODEvalError(f"'{path}', line {error.lineno}, is not JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ODEvalError(f"'{path}' is not JSON: {error}.") from error
+
+
+def _entries(path: Path, name: str, entries: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each entry of a list, with the words that say where it is: `'val.json', annotations[3] (id 7)`."""
+    for place, entry in enumerate(entries):
+        where = f"'{path}', {name}[{place}]" if name else f"'{path}', entry {place}"
+        if not isinstance(entry, dict):
+            raise ODEvalError(f"{where}: {_short(entry)} is not an object.")
+        yield (f"{where} (id {_short(entry['id'])})" if "id" in entry else where), entry
+
+
+def _read_categories(path: Path, entries: list[Any]) -> dict[int, str]:
+    categories: dict[int, str] = {}
+    for where, entry in _entries(path, "categories", entries):
+        id, name = _id(where, entry, "id"), entry.get("name")
+        if not isinstance(id, int):
+            raise ODEvalError(f"{where}: the id of a category must be a whole number.")
+        if not isinstance(name, str) or not name.strip():
+            raise ODEvalError(f"{where}: there is no 'name'.")
+        if id in categories or name in categories.values():
+            raise ODEvalError(f"{where}: another category has the same id or the same name '{name}'.")
+        categories[id] = name
+    if not categories:
+        raise ODEvalError(f"'{path}': there are no categories in it.")
+    return categories
+
+
+def _read_images(path: Path, entries: list[Any], masks: bool) -> dict[ImageId, coco_masks.Size]:
+    images: dict[ImageId, coco_masks.Size] = {}
+    for where, entry in _entries(path, "images", entries):
+        id = _id(where, entry, "id")
+        if id in images:
+            raise ODEvalError(f"{where}: another image has the same id.")
+        if not masks and entry.get("height") is None and entry.get("width") is None:
+            images[id] = (0, 0)
+            continue
+        height, width = _number(where, entry, "height"), _number(where, entry, "width")
+        if min(height, width) < (1 if masks else 0):
+            raise ODEvalError(f"{where}: height is {height:g} and width is {width:g}; masks need the size in pixels.")
+        images[id] = (int(height), int(width))
+    if not images:
+        raise ODEvalError(f"'{path}': there are no images in it.")
+    return images
+
+
+def _id(where: str, entry: dict[str, Any], key: str) -> ImageId:
+    id = entry.get(key)
+    if isinstance(id, float) and id.is_integer():
+        return int(id)  # as programs write it that keep ids in a float array
+    if not isinstance(id, int | str) or isinstance(id, bool):
+        found = f"it is {_short(id)}" if key in entry else f"there is none in {_short(entry)}"
+        raise ODEvalError(f"{where}: '{key}' must be a whole number or a string; {found}.")
+    return id
+
+
+def _number(where: str, entry: dict[str, Any], key: str) -> float:
+    value = entry.get(key)
+    if not _is_number(value):
+        found = f"it is {_short(value)}" if key in entry else f"there is none in {_short(entry)}"
+        raise ODEvalError(f"{where}: '{key}' must be a finite number; {found}.")
+    return float(value)
+
+
+def _box(where: str, entry: dict[str, Any]) -> list[float]:
+    box = entry.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        found = f"it is {_short(box)}" if "bbox" in entry else f"there is none in {_short(entry)}"
+        raise ODEvalError(f"{where}: 'bbox' must be four finite numbers, x, y, width and height; {found}.")
+    return [float(value) for value in box]
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an int of hundreds of digits
+        return False
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

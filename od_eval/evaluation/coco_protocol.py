@@ -1,0 +1,157 @@
+"""The COCO protocol on arrays: matches objects and detections, and computes the twelve numbers.
+
+The matching is done by a backend: `hotcoco`, or, about a hundred times slower, `pycocotools`, which everybody else's
+numbers come from. Both give the same arrays of precision and recall, from which one function computes the numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import hotcoco
+import numpy as np
+import numpy.typing as npt
+
+from od_eval.evaluation.result import COCO_METRICS
+
+BACKENDS = ("hotcoco", "pycocotools")
+
+# Where in the arrays the protocol's thresholds are: IoU 0.50, 0.55, …, 0.95; then areas; then most detections an image.
+_IOU_50, _IOU_75 = 0, 5
+_ALL, _SMALL, _MEDIUM, _LARGE = range(4)
+_MOST_1, _MOST_10, _MOST_100 = range(3)
+
+
+@dataclasses.dataclass
+class Objects:
+    """What is there, or what was found, in all images: a row an object.
+
+    Attributes:
+      image: int `[n]`, the row of its image, never decreasing.
+      category: int `[n]`, the row of its category.
+      box: float64 `[n, 4]`: xmin, ymin, width, height.
+      area: float64 `[n]`.
+      score: float64 `[n]`, of detections.
+      crowd: bool `[n]`, of ground truth.
+      masks: COCO RLEs, where masks are evaluated.
+    """
+
+    image: npt.NDArray[np.int64]
+    category: npt.NDArray[np.int64]
+    box: npt.NDArray[np.float64]
+    area: npt.NDArray[np.float64]
+    score: npt.NDArray[np.float64] | None = None
+    crowd: npt.NDArray[np.bool_] | None = None
+    masks: list[dict[str, Any]] | None = None
+
+
+def precision_and_recall(
+    iou_type: Literal["bbox", "segm"],
+    sizes: Sequence[tuple[int, int]],
+    num_categories: int,
+    groundtruth: Objects,
+    detections: Objects,
+    backend: str,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Matches detections with ground truth.
+
+    Args:
+      iou_type: what is compared, boxes or masks.
+      sizes: height and width of each image.
+      num_categories: how many there are.
+      groundtruth, detections: in all images.
+      backend: one of `BACKENDS`.
+
+    Returns:
+      COCO's precision `[iou, recall, category, area, most detections]` and recall `[iou, category, area, most
+      detections]`; -1 where there is no ground truth.
+    """
+    images = [{"id": row, "height": height, "width": width} for row, (height, width) in enumerate(sizes, start=1)]
+    categories = [{"id": row, "name": str(row)} for row in range(1, num_categories + 1)]
+    evaluate = _evaluate_hotcoco if backend == "hotcoco" else _evaluate_pycocotools
+    found = evaluate(iou_type, images, categories, groundtruth, detections)
+    return found["precision"], found["recall"]
+
+
+def coco_metrics(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> dict[str, float | None]:
+    """The twelve numbers, as pycocotools' `summarize` computes them.
+
+    Args:
+      precision, recall: as from `precision_and_recall`, of all categories or some.
+
+    Returns:
+      The numbers by the names in `COCO_METRICS`; None where there is no ground truth.
+    """
+    arrays = (
+        precision[..., _ALL, _MOST_100],
+        precision[_IOU_50, ..., _ALL, _MOST_100],
+        precision[_IOU_75, ..., _ALL, _MOST_100],
+        precision[..., _SMALL, _MOST_100],
+        precision[..., _MEDIUM, _MOST_100],
+        precision[..., _LARGE, _MOST_100],
+        recall[..., _ALL, _MOST_1],
+        recall[..., _ALL, _MOST_10],
+        recall[..., _ALL, _MOST_100],
+        recall[..., _SMALL, _MOST_100],
+        recall[..., _MEDIUM, _MOST_100],
+        recall[..., _LARGE, _MOST_100],
+    )
+    return {
+        name: float(np.mean(defined)) if (defined := array[array > -1]).size else None
+        for name, array in zip(COCO_METRICS, arrays, strict=True)
+    }
+
+
+def _evaluate_hotcoco(iou_type, images, categories, groundtruth: Objects, detections: Objects) -> dict[str, Any]:
+    there = hotcoco.COCO.from_arrays(
+        images,
+        categories,
+        groundtruth.image + 1,
+        groundtruth.category + 1,
+        groundtruth.box,
+        area=groundtruth.area,
+        iscrowd=groundtruth.crowd,
+        segmentation=groundtruth.masks,
+    )
+    rows = np.column_stack((detections.image + 1, detections.box, detections.score, detections.category + 1))
+    found = there.load_res(rows, segmentation=detections.masks)
+    if not np.array_equal(detections.area, detections.box[:, 2] * detections.box[:, 3]):
+        found.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.area)
+    evaluation = hotcoco.COCOeval(there, found, iou_type)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval
+
+
+def _evaluate_pycocotools(iou_type, images, categories, groundtruth: Objects, detections: Objects) -> dict[str, Any]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def dataset(objects: Objects) -> COCO:
+        columns: dict[str, Sequence[Any]] = {
+            "id": range(1, len(objects.image) + 1),
+            "image_id": (objects.image + 1).tolist(),
+            "category_id": (objects.category + 1).tolist(),
+            "bbox": objects.box.tolist(),
+            "area": objects.area.tolist(),
+        }
+        if objects.score is not None:
+            columns["score"] = objects.score.tolist()
+        columns["iscrowd"] = [0] * len(objects.image) if objects.crowd is None else objects.crowd.astype(int).tolist()
+        if objects.masks is not None:
+            columns["segmentation"] = objects.masks
+        one = COCO()
+        annotations = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        one.dataset = {"images": images, "categories": categories, "annotations": annotations}
+        one.createIndex()
+        return one
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(dataset(groundtruth), dataset(detections), iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval

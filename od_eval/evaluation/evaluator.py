@@ -1,0 +1,360 @@
+"""From detections and ground truth, a batch at a time, to the COCO metrics.
+
+    evaluator = Evaluator({1: "cat", 2: "dog"})
+    evaluator.update(
+        EvaluationBatch(
+            image_ids=["a.jpg"],
+            image_sizes=[[480, 640]],
+            detections=Detections(boxes=[[[10, 20, 110, 220]]], scores=[[0.9]], classes=[[1]]),
+            groundtruth=GroundTruth(boxes=[[[12, 20, 110, 210]]], classes=[[1]]),
+        )
+    )
+    evaluator.evaluate().bbox["AP"]
+
+The numbers are those of pycocotools. What is kept of a detection are a few numbers and the run-length encoding of its
+mask: memory grows with what is detected, not with the pixels of the images.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from od_eval.errors import ODEvalError
+from od_eval.evaluation import masks as coco_masks
+from od_eval.evaluation.batch import EvaluationBatch
+from od_eval.evaluation.coco_protocol import BACKENDS, Objects, coco_metrics, precision_and_recall
+from od_eval.evaluation.options import BOX_FORMATS
+from od_eval.evaluation.result import COCO_METRICS, EvaluationResult, Metrics
+from od_eval.evaluation.rows import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
+
+
+class Evaluator:
+    """Takes detections and ground truth by the batch and computes the COCO metrics of all of it.
+
+    COCO counts the 100 detections with the highest scores of each class in each image. All that are given are kept, for
+    the files.
+
+    A detection of negative width or height, which an odd or diverged model may make, counts as it does in pycocotools:
+    it matches nothing. If one of the two is negative, so is its area; it is then of no size that is evaluated, and
+    costs no precision. If both are, it is a false positive.
+
+    The order in which images come changes nothing. COCO ranks detections of one score by their image, and here the
+    images are in the order of their ids: ints by value, then strings by code point, as in pycocotools.
+    """
+
+    def __init__(
+        self,
+        categories: Mapping[int, str],
+        *,
+        box_format: str = "yxyx",
+        masks: bool = False,
+        super_categories: Mapping[str, Sequence[str]] | None = None,
+        backend: str = "hotcoco",
+    ) -> None:
+        """
+        Args:
+          categories: id -> name, of every class.
+          box_format: what the four numbers of a box are, one of `od_eval.evaluation.options.BOX_FORMATS`.
+          masks: whether to evaluate masks as well as boxes.
+          super_categories: name -> names of the categories whose metrics are averaged under it.
+          backend: `hotcoco`, or `pycocotools`, which takes about a hundred times as long for the same numbers.
+
+        Raises:
+          ValueError: there is no such box format or backend.
+          ODEvalError: there are no categories, two have the same name, or a super category names one that there is not.
+        """
+        if box_format not in BOX_FORMATS:
+            raise ValueError(f"box_format is '{box_format}', which is none of {', '.join(BOX_FORMATS)}.")
+        if backend not in BACKENDS:
+            raise ValueError(f"backend is '{backend}', which is none of {', '.join(BACKENDS)}.")
+        categories = {int(id): str(categories[id]) for id in sorted(categories)}
+        self._format = RowFormat(categories, box_format, masks)
+        self._super_categories = {name: tuple(members) for name, members in (super_categories or {}).items()}
+        _check_categories(categories, self._super_categories)
+        self._backend = backend
+        # A row names its image by its place in `_sizes`.
+        self._sizes: dict[ImageId, Size] = {}
+        self._groundtruth: list[Columns] = []
+        self._detections: list[Columns] = []
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Adds a batch of images; if it raises, nothing of it is added.
+
+        Args:
+          batch: ids, sizes, detections and ground truth are read. Images whose batch has no detections (None, not an
+            empty list) are left out.
+
+        Raises:
+          ODEvalError: something in it cannot be right; the message names the image and the row.
+        """
+        if batch.detections is None:
+            return
+        if batch.groundtruth is None:
+            raise ODEvalError("a batch has detections and no ground truth; give both or neither.")
+        images = self._images(batch)
+        if images:
+            groundtruth = read_groundtruth(batch.groundtruth, images, self._format)
+            detections = read_detections(batch.detections, images, self._format)
+            self._add(images, [groundtruth], [detections])
+
+    def merge(self, other: Evaluator) -> None:
+        """Adds the images of another evaluator, as if they had been given to this one; the other stays as it is.
+
+        Raises:
+          ODEvalError: the other has other categories, another box format, masks where this one has none or none where
+            this one has, or an image that is here as well.
+        """
+        for what in ("categories", "box_format", "masks"):
+            mine, theirs = getattr(self._format, what), getattr(other._format, what)
+            if mine != theirs:
+                raise ODEvalError(
+                    f"evaluators of different {what} cannot be merged: {mine} and {theirs}; make both with the same."
+                )
+        self._check_new(other._sizes)
+        self._add(other._sizes, other._groundtruth, other._detections)
+
+    def evaluate(
+        self,
+        *,
+        losses: Mapping[str, float] | None = None,
+        other: Mapping[str, float] | None = None,
+        step: int | None = None,
+        checkpoint: str | None = None,
+    ) -> EvaluationResult:
+        """The metrics of all images so far. More images may be added afterwards.
+
+        Args:
+          losses, other, step, checkpoint: what else the result is to hold, see `EvaluationResult`.
+
+        Raises:
+          ODEvalError: there are no images.
+        """
+        groundtruth, detections = self._columns(self._groundtruth), self._columns(self._detections)
+        num_groundtruth = self._per_category(groundtruth["category"][~groundtruth["crowd"]])
+        num_detections = self._per_category(detections["category"])
+        bbox, category_bbox = self._coco_metrics("bbox", groundtruth, detections)
+        segm, category_segm = (
+            self._coco_metrics("segm", groundtruth, detections) if self._format.masks else (None, None)
+        )
+        per_category: dict[str, dict[str, Any]] = {}
+        for place, name in enumerate(self._format.categories.values()):
+            per_category[name] = {
+                **category_bbox[place],
+                "num_groundtruth": num_groundtruth[place],
+                "num_detections": num_detections[place],
+            }
+            if category_segm is not None:
+                per_category[name]["segm"] = category_segm[place]
+        return EvaluationResult(
+            num_images=len(self._sizes),
+            bbox=bbox,
+            segm=segm,
+            per_category=per_category,
+            per_super_category={
+                name: _super_category([per_category[member] for member in members])
+                for name, members in self._super_categories.items()
+            },
+            losses=losses or {},
+            other=other or {},
+            step=step,
+            checkpoint=checkpoint,
+        )
+
+    def groundtruth_json(self) -> dict[str, Any]:
+        """The ground truth in COCO format, for `json.dump`.
+
+        Images have their own ids if all of these are ints. Otherwise they are numbered from 1 in the order of their ids
+        (not in that in which they came, so that pycocotools ranks them as `evaluate` does). Either way `file_name` is
+        their own id. What is marked as difficult has `"difficult": 1`.
+
+        Raises:
+          ODEvalError: there are no images.
+        """
+        images = self._ordered_images()
+        columns = self._columns(self._groundtruth)
+        annotations = []
+        for place, annotation in enumerate(self._annotations(columns)):
+            annotation = {"id": place + 1, **annotation, "area": columns["area"][place].item()}
+            annotation["iscrowd"] = int(columns["crowd"][place])
+            if columns["difficult"][place]:
+                annotation["difficult"] = 1
+            annotations.append(annotation)
+        return {
+            "images": [
+                {"id": number, "file_name": str(id), "height": height, "width": width}
+                for number, (id, (height, width)) in zip(self._json_ids(), images.items(), strict=True)
+            ],
+            "annotations": annotations,
+            "categories": [{"id": id, "name": name} for id, name in self._format.categories.items()],
+        }
+
+    def detections_json(self) -> list[dict[str, Any]]:
+        """The detections in COCO's results format, for `json.dump`, with image ids as in `groundtruth_json`.
+
+        With masks, each detection has `bbox` and `segmentation`. For these pycocotools judges the size of masks, too,
+        by the area of the box; it gives the numbers of `evaluate` for masks where `bbox` is left out.
+
+        Raises:
+          ODEvalError: there are no images.
+        """
+        columns = self._columns(self._detections)
+        scores = columns["score"].tolist()
+        return [
+            {**annotation, "score": score} for annotation, score in zip(self._annotations(columns), scores, strict=True)
+        ]
+
+    def _images(self, batch: EvaluationBatch) -> dict[ImageId, Size]:
+        """Id -> height and width of the images of a batch."""
+        ids = [_image_id(id) for id in batch.image_ids]
+        if not ids:
+            return {}
+        sizes = np.asarray(batch.image_sizes)
+        if sizes.shape != (len(ids), 2):
+            raise ODEvalError(
+                f"image_sizes of a batch of {len(ids)} images (the first is {ids[0]!r}) must be of shape"
+                f" [{len(ids)}, 2], not {list(sizes.shape)}."
+            )
+        least = 1 if self._format.masks or self._format.box_format.startswith("rel_") else 0
+        for id, size in zip(ids, sizes, strict=True):
+            if not (np.isfinite(size) & (size >= least)).all():
+                raise ODEvalError(f"image {id!r} is of height and width {size.tolist()}; give its size in pixels.")
+        images = {id: (int(height), int(width)) for id, (height, width) in zip(ids, sizes, strict=True)}
+        if len(images) < len(ids):
+            twice = next(id for place, id in enumerate(ids) if id in ids[:place])
+            raise ODEvalError(f"image {twice!r} is twice in a batch; give every image an id of its own.")
+        self._check_new(images)
+        return images
+
+    def _check_new(self, ids: Iterable[ImageId]) -> None:
+        for id in ids:
+            if id in self._sizes:
+                raise ODEvalError(
+                    f"image {id!r} was evaluated already; give every image an id of its own, and see whether the"
+                    " evaluation set holds an image twice or repeats."
+                )
+
+    def _add(self, images: Mapping[ImageId, Size], groundtruth: list[Columns], detections: list[Columns]) -> None:
+        first = len(self._sizes)
+        self._groundtruth += [{**columns, "image": columns["image"] + first} for columns in groundtruth]
+        self._detections += [{**columns, "image": columns["image"] + first} for columns in detections]
+        self._sizes.update(images)
+
+    def _ordered_images(self) -> dict[ImageId, Size]:
+        """Id -> size, in the order in which COCO is to rank the images."""
+        return dict(sorted(self._sizes.items(), key=lambda image: (isinstance(image[0], str), image[0])))
+
+    def _columns(self, chunks: list[Columns]) -> Columns:
+        """The rows of all batches in the order of `_ordered_images`; `image` is the place in it."""
+        if not self._sizes:
+            raise ODEvalError("there are no images to evaluate; see whether the evaluation set is empty.")
+        columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        order = {id: place for place, id in enumerate(self._ordered_images())}
+        columns["image"] = np.array([order[id] for id in self._sizes])[columns["image"]]
+        rows = np.argsort(columns["image"], kind="stable")
+        return {name: column[rows] for name, column in columns.items()}
+
+    def _coco_metrics(
+        self, iou_type: Literal["bbox", "segm"], groundtruth: Columns, detections: Columns
+    ) -> tuple[Metrics, list[Metrics]]:
+        """The twelve numbers of all categories together, and of each."""
+        sizes = list(self._ordered_images().values())
+        precision, recall = precision_and_recall(
+            iou_type,
+            sizes,
+            len(self._format.categories),
+            _objects(iou_type, groundtruth, sizes),
+            _objects(iou_type, detections, sizes),
+            self._backend,
+        )
+        of_categories = [
+            coco_metrics(precision[:, :, place : place + 1], recall[:, place : place + 1])
+            for place in range(len(self._format.categories))
+        ]
+        return coco_metrics(precision, recall), of_categories
+
+    def _per_category(self, places: npt.NDArray[Any]) -> list[int]:
+        """How many of these are of each category."""
+        return np.bincount(places, minlength=len(self._format.categories)).tolist()
+
+    def _json_ids(self) -> list[int]:
+        ids = list(self._ordered_images())
+        return ids if all(isinstance(id, int) for id in ids) else list(range(1, len(ids) + 1))
+
+    def _annotations(self, columns: Columns) -> Iterator[dict[str, Any]]:
+        """What annotations and detections have in common in COCO format."""
+        image_ids, category_ids = self._json_ids(), list(self._format.categories)
+        sizes = list(self._ordered_images().values())
+        rows = zip(columns["image"], columns["category"], columns["box"].tolist(), strict=True)
+        for place, (image, category, box) in enumerate(rows):
+            annotation = {"image_id": image_ids[image], "category_id": category_ids[category], "bbox": box}
+            if self._format.masks:
+                counts = columns["mask"][place].decode("ascii")
+                annotation["segmentation"] = {"size": list(sizes[image]), "counts": counts}
+            yield annotation
+
+
+def _check_categories(categories: Mapping[int, str], super_categories: Mapping[str, Sequence[str]]) -> None:
+    if not categories:
+        raise ODEvalError("there are no categories to evaluate; name at least one class in the label map.")
+    first_id: dict[str, int] = {}
+    for id, name in categories.items():
+        if name in first_id:
+            raise ODEvalError(
+                f"the categories {first_id[name]} and {id} have the same name '{name}'; give each a name of its own."
+            )
+        first_id[name] = id
+    for super_category, members in super_categories.items():
+        for name in members:
+            if name not in first_id:
+                raise ODEvalError(
+                    f"super category '{super_category}' has '{name}' in it, which is none of the categories"
+                    f" ({', '.join(first_id)}); correct the name, or leave it out."
+                )
+
+
+def _image_id(id: Any) -> ImageId:
+    if isinstance(id, str):
+        return str(id)
+    try:
+        return operator.index(id)
+    except TypeError:
+        raise ODEvalError(f"the image id {id!r} is neither an int nor a str; make it one.") from None
+
+
+def _objects(iou_type: Literal["bbox", "segm"], columns: Columns, sizes: Sequence[Size]) -> Objects:
+    image, box = columns["image"], columns["box"].astype(np.float64)
+    masks = None
+    default_area = box[:, 2] * box[:, 3]
+    if iou_type == "segm":
+        row_sizes = [sizes[place] for place in image]
+        masks = list(map(coco_masks.as_rle, columns["mask"], row_sizes))
+        default_area = coco_masks.areas(columns["mask"], row_sizes)
+    return Objects(
+        image=image,
+        category=columns["category"].astype(np.int64),
+        box=box,
+        area=np.where(np.isnan(columns["area"]), default_area, columns["area"]),
+        score=columns["score"].astype(np.float64) if "score" in columns else None,
+        crowd=columns.get("crowd"),
+        masks=masks,
+    )
+
+
+def _super_category(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means of metrics, where they are defined, and sums of counts over categories."""
+
+    def means(sections: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+        columns = {name: [one[name] for one in sections if one[name] is not None] for name in COCO_METRICS}
+        return {name: sum(values) / len(values) if values else None for name, values in columns.items()}
+
+    section: dict[str, Any] = means(categories)
+    for name in ("num_groundtruth", "num_detections"):
+        section[name] = sum(one[name] for one in categories)
+    if categories and "segm" in categories[0]:
+        section["segm"] = means([one["segm"] for one in categories])
+    return section

@@ -1,0 +1,77 @@
+"""Masks as COCO's run-length encodings (RLE): from arrays, from polygons, and from the RLEs of others.
+
+A mask is kept as its *counts*, the compressed bytes of an RLE; its size is that of its image. `hotcoco.mask` does the
+work, because it checks what it is given: `pycocotools.mask` reads past the end of an RLE that is too short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hotcoco import mask as _mask
+
+Size = tuple[int, int]
+
+
+def from_array(mask: npt.NDArray[Any]) -> bytes:
+    """The counts of a mask `[height, width]`; what is not 0 belongs to the object."""
+    return _mask.encode(mask if mask.dtype == bool else mask != 0)["counts"]
+
+
+def from_rle(rle: Any, size: Size) -> bytes:
+    """The counts of somebody's RLE, compressed (bytes or str) or not (a list of ints).
+
+    Pixels after its last run do not belong to the object.
+
+    Args:
+      rle: `{"size": [height, width], "counts": …}`.
+      size: height and width of the image.
+
+    Raises:
+      ValueError: it is no RLE, or one of another size; the message says what is wrong with it.
+    """
+    try:
+        # The union with an empty mask of the image's size checks all of it, and gives it its last run if that is
+        # missing.
+        return _mask.merge([rle, {"size": size, "counts": [size[0] * size[1]]}])["counts"]
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(rle, dict) and isinstance(rle.get("size"), Sequence) and list(rle["size"]) != list(size):
+            raise ValueError(f"its size is {list(rle['size'])}, not {list(size)}") from error
+        raise ValueError(str(error)) from error
+
+
+def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> bytes:
+    """The counts of the union of polygons `[x1, y1, x2, y2, …]` in pixels, drawn as pycocotools draws them.
+
+    Polygons of fewer than three points enclose nothing and are passed over.
+
+    Raises:
+      ValueError: a polygon is no such list, or none is left; the message says which.
+    """
+    for number, polygon in enumerate(polygons):
+        if not isinstance(polygon, Sequence) or not all(type(value) in (int, float) for value in polygon):
+            raise ValueError(f"polygon {number} is not a list of numbers")
+        if len(polygon) % 2 or not np.isfinite(polygon).all():
+            raise ValueError(f"polygon {number} is not a list of x and y in turn")
+    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not polygons:
+        raise ValueError("it has no polygon of three points or more")
+    return _mask.merge(_mask.frPyObjects(polygons, *size))["counts"]
+
+
+def as_rle(counts: bytes, size: Size) -> dict[str, Any]:
+    """The COCO RLE of a mask, with counts as bytes."""
+    return {"size": list(size), "counts": counts}
+
+
+def areas(counts: Sequence[bytes], sizes: Sequence[Size]) -> npt.NDArray[np.float64]:
+    """The number of pixels of each mask."""
+    return np.asarray(_mask.area(list(map(as_rle, counts, sizes))), np.float64)
+
+
+def box(counts: bytes, size: Size) -> list[float]:
+    """The box around a mask: xmin, ymin, width, height."""
+    return _mask.to_bbox(as_rle(counts, size)).tolist()

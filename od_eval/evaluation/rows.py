@@ -1,0 +1,273 @@
+"""Reads the arrays of a batch, checks every row, and puts the rows of all its images into columns.
+
+This is where wrong input ends in a sentence that names the image and the row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from od_eval.errors import ODEvalError
+from od_eval.evaluation import masks as coco_masks
+from od_eval.evaluation.batch import Detections, GroundTruth, PerImage
+
+ImageId = int | str
+Size = coco_masks.Size  # height and width
+Columns = dict[str, npt.NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RowFormat:
+    """What rows look like.
+
+    Attributes:
+      categories: id -> name, ids rising.
+      box_format: one of `od_eval.evaluation.options.BOX_FORMATS`.
+      masks: whether masks are read.
+    """
+
+    categories: Mapping[int, str]
+    box_format: str
+    masks: bool
+
+
+def read_groundtruth(groundtruth: GroundTruth, images: Mapping[ImageId, Size], row_format: RowFormat) -> Columns:
+    """Ground truth of a batch in columns.
+
+    Args:
+      groundtruth: of these images.
+      images: the size of each image, in the order of the batch.
+      row_format: what rows look like.
+
+    Returns:
+      `image`: int32 `[n]`, the place of the row's image in `images`; `category`: int32 `[n]`, the place of its category
+      in `categories`; `box`: `[n, 4]`, xmin, ymin, width, height in pixels, in the float type in which it came; `area`:
+      float64 `[n]`; `crowd` and `difficult`: bool `[n]`; `mask`: the counts of RLEs, where masks are read.
+
+    Raises:
+      ODEvalError: the arrays do not fit together, or a row cannot be right.
+    """
+    reader = _Reader("ground truth object", groundtruth, images, row_format)
+    columns = reader.common_columns()
+    width, height = columns["box"][:, 2], columns["box"][:, 3]
+    reader.check(
+        (width >= 0) & (height >= 0),
+        lambda place: (
+            f"has the box {reader.given_box(place)}, which ends before it begins; the box format is"
+            f" {row_format.box_format}"
+        ),
+    )
+    columns["area"] = np.where(np.isnan(columns["area"]), reader.box_areas(), columns["area"])
+    columns["crowd"] = reader.flags("is_crowd", groundtruth.is_crowd)
+    columns["difficult"] = reader.flags("difficult", groundtruth.difficult)
+    return columns
+
+
+def read_detections(detections: Detections, images: Mapping[ImageId, Size], row_format: RowFormat) -> Columns:
+    """Detections of a batch in columns.
+
+    Args and raises: as `read_groundtruth`.
+
+    Returns:
+      `image`, `category`, `box` and `mask` as `read_groundtruth`; `score`, in the float type in which it came; `area`:
+      float64 `[n]`, NaN where it was not given.
+    """
+    reader = _Reader("detection", detections, images, row_format)
+    columns = reader.common_columns()
+    columns["score"] = _as_float(reader.column("scores", detections.scores))
+    reader.check(
+        np.isfinite(columns["score"]),
+        lambda place: f"has the score {columns['score'][place]}; it must be finite, see whether training has diverged",
+    )
+    return columns
+
+
+class _Reader:
+    """What detections and ground truth have in common.
+
+    Rows of all images are counted through; `check` finds the image and the row in it again.
+    """
+
+    def __init__(
+        self, what: str, objects: Detections | GroundTruth, images: Mapping[ImageId, Size], row_format: RowFormat
+    ) -> None:
+        self._what = what
+        self._objects = objects
+        self._ids = list(images)
+        self._sizes = list(images.values())
+        self._format = row_format
+        num = None if objects.num is None else np.asarray(objects.num)
+        if num is not None and num.shape != (len(self._ids),):
+            raise ODEvalError(
+                f"num of {what}s of a batch of {len(self._ids)} images must be of shape [{len(self._ids)}], not"
+                f" {list(num.shape)}."
+            )
+        self._boxes: list[npt.NDArray[Any]] = []
+        self._given: list[int] = []  # rows in each image, those that do not count included
+        for place, boxes in enumerate(self._per_image("boxes", objects.boxes)):
+            boxes = np.asarray(boxes)
+            if boxes.shape == (0,):  # an empty list
+                boxes = boxes.reshape(0, 4)
+            if boxes.ndim != 2 or boxes.shape[1] != 4:
+                self._fail(place, f"boxes of {what}s must be of shape [n, 4], not {list(boxes.shape)}")
+            rows = len(boxes) if num is None else int(num[place])
+            if not 0 <= rows <= len(boxes):
+                self._fail(place, f"num says {rows} {what}s where there are {len(boxes)} boxes")
+            self._given.append(len(boxes))
+            self._boxes.append(_as_float(boxes[:rows]))
+        self._xywh = [
+            _to_xywh(boxes, row_format.box_format, *size) for boxes, size in zip(self._boxes, self._sizes, strict=True)
+        ]
+        self._num = [len(boxes) for boxes in self._boxes]
+        self._first = np.cumsum([0, *self._num])
+
+    def common_columns(self) -> Columns:
+        """The columns `image`, `category`, `box`, `area` (NaN where not given) and `mask`."""
+        objects = self._objects
+        box = np.concatenate(self._xywh)
+        self.check(
+            np.isfinite(box).all(axis=1),
+            lambda place: (
+                f"has the box {self.given_box(place)}; the numbers must be finite, see whether training has diverged"
+            ),
+        )
+        classes = self.column("classes", objects.classes)
+        category_ids = np.array(list(self._format.categories))
+        category = np.searchsorted(category_ids, classes).clip(max=len(category_ids) - 1)
+        self.check(
+            category_ids[category] == classes,
+            lambda place: (
+                f"is of class {classes[place]}, which is none of the categories"
+                f" ({_some(list(self._format.categories))}); see whether the label map has all classes"
+            ),
+        )
+        if objects.area is None:
+            area = np.full(len(box), np.nan)
+        else:
+            area = self.column("area", objects.area).astype(np.float64)
+            self.check(
+                np.isnan(area) | ((area >= 0) & np.isfinite(area)),
+                lambda place: f"has the area {area[place]}; an area is 0 or more, or NaN where it is not known",
+            )
+        columns = {
+            "image": np.repeat(np.arange(len(self._ids), dtype=np.int32), self._num),
+            "category": category.astype(np.int32),
+            "box": box,
+            "area": area,
+        }
+        if self._format.masks:
+            columns["mask"] = self._masks()
+        return columns
+
+    def box_areas(self) -> npt.NDArray[np.float64]:
+        """The areas of boxes, multiplied in the type of the boxes as the Object Detection API does."""
+        return np.concatenate([(boxes[:, 2] * boxes[:, 3]).astype(np.float64) for boxes in self._xywh])
+
+    def column(self, name: str, values: PerImage) -> npt.NDArray[Any]:
+        """One value a row, of the rows that count."""
+        columns = []
+        for place, column in enumerate(self._per_image(name, values)):
+            column = np.asarray(column)
+            if column.ndim != 1:
+                self._fail(place, f"{name} of {self._what}s must be of shape [n], not {list(column.shape)}")
+            self._check_length(place, name, len(column))
+            columns.append(column[: self._num[place]])
+        return np.concatenate(columns)
+
+    def flags(self, name: str, values: PerImage | None) -> npt.NDArray[np.bool_]:
+        """One bool a row; where there are no values, all are False."""
+        return np.zeros(sum(self._num), bool) if values is None else self.column(name, values).astype(bool)
+
+    def check(self, right: npt.NDArray[np.bool_], message: Callable[[int], str]) -> None:
+        """Raises an ODEvalError for the first row that is not right; `message` makes it from the row's place."""
+        if not right.all():
+            place = int(np.argmin(right))
+            image = self._image_of(place)
+            self._fail(image, f"{self._what} {place - self._first[image]} {message(place)}")
+
+    def given_box(self, place: int) -> list[float]:
+        """The box of a row as it was given."""
+        image = self._image_of(place)
+        return self._boxes[image][place - self._first[image]].tolist()
+
+    def _masks(self) -> npt.NDArray[Any]:
+        padded = tuple(np.max(self._sizes, axis=0).tolist())
+        counts = []
+        given = [None] * len(self._ids) if self._objects.masks is None else self._objects.masks
+        for place, masks in enumerate(self._per_image("masks", given)):
+            if not self._num[place]:
+                continue
+            if masks is None:
+                self._fail(place, f"its {self._what}s have no masks; give masks, or do not evaluate them")
+            self._check_length(place, "masks", len(masks))
+            for row in range(self._num[place]):
+                try:
+                    counts.append(_mask_counts(masks[row], self._sizes[place], padded))
+                except ValueError as error:
+                    self._fail(place, f"the mask of {self._what} {row} is wrong: {error}", error)
+        column = np.empty(len(counts), object)
+        column[:] = counts
+        return column
+
+    def _per_image(self, name: str, values: PerImage) -> Any:
+        """`values` with one entry an image."""
+        if hasattr(values, "__array__"):
+            values = np.asarray(values)
+        if len(values) != len(self._ids):
+            raise ODEvalError(
+                f"a batch of {len(self._ids)} images (the first is {self._ids[0]!r}) has {name} of {self._what}s for"
+                f" {len(values)}; give one entry an image."
+            )
+        return values
+
+    def _check_length(self, place: int, name: str, length: int) -> None:
+        if length not in (self._given[place], self._num[place]):
+            self._fail(place, f"there are {self._given[place]} boxes but {length} {name} of {self._what}s")
+
+    def _image_of(self, place: int) -> int:
+        return int(np.searchsorted(self._first, place, side="right")) - 1
+
+    def _fail(self, image: int, message: str, cause: Exception | None = None) -> NoReturn:
+        raise ODEvalError(f"image {self._ids[image]!r}: {message}.") from cause
+
+
+def _as_float(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """As they are if float32 or float64; any other type becomes float64."""
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+
+
+def _to_xywh(boxes: npt.NDArray[Any], box_format: str, height: int, width: int) -> npt.NDArray[Any]:
+    """Boxes `[n, 4]` as xmin, ymin, width, height in pixels.
+
+    They stay in the type they come in. The Object Detection API subtracts float32 corners in float32, too, so that its
+    boxes and these are the same to the last bit.
+    """
+    order = box_format.removeprefix("rel_")
+    with np.errstate(invalid="ignore", over="ignore"):
+        if box_format.startswith("rel_"):
+            sides = (height, width, height, width) if order == "yxyx" else (width, height, width, height)
+            boxes = boxes * np.array(sides, boxes.dtype)
+        if order == "yxyx":
+            boxes = boxes[:, [1, 0, 3, 2]]
+        if order != "xywh":
+            boxes = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
+    return boxes
+
+
+def _mask_counts(mask: Any, size: Size, padded: Size) -> bytes:
+    """The counts of one mask: an array of the image's size or of the padded size, or an RLE."""
+    if isinstance(mask, Mapping):
+        return coco_masks.from_rle(dict(mask), size)
+    mask = np.asarray(mask)
+    if mask.shape not in (size, padded):
+        raise ValueError(f"it is of shape {list(mask.shape)}, and the image is of height and width {list(size)}")
+    return coco_masks.from_array(mask[: size[0], : size[1]])
+
+
+def _some(values: list[Any]) -> str:
+    return ", ".join(map(str, values[:10])) + (", …" if len(values) > 10 else "")

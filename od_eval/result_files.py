@@ -1,0 +1,283 @@
+"""The files of evaluations in the folder of an eval run: results, and ground truth and detections in COCO format.
+
+result_files.write("runs/a/eval", result)
+od_eval.load_metrics("runs/a")["bbox"]["AP"]
+
+metrics.json                       the newest evaluation
+metrics/step-00001000.json         every evaluation
+metrics.csv                        one row an evaluation
+groundtruth.json                   the objects of the evaluation set
+detections/step-00001000.json      what was found in it
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.files import write_whole
+
+_log = logging.getLogger(__name__)
+
+_NEWEST = "metrics.json"
+_TABLE = "metrics.csv"
+_EVERY = "metrics"
+_GROUNDTRUTH = "groundtruth.json"
+_DETECTIONS = "detections"
+
+
+def load_metrics(model_dir: str, run: str = "eval", every: bool = False) -> dict[str, Any] | list[dict[str, Any]]:
+    """What evaluations of a training found, as plain dicts: `load_metrics("runs/a")["bbox"]["AP"]`.
+
+    Args:
+      model_dir: the folder of the training.
+      run: of its evaluations: `eval`, `eval/<name>` of a named eval_input_reader, or `eval_train`.
+      every: whether to return all evaluations, by rising step, or the newest one.
+
+    Returns:
+      The contents of metrics.json, or a list of the same for every step. What is not defined is None.
+
+    Raises:
+      ODEvalError: there is no evaluation there, or a file is damaged.
+    """
+    run_dir = os.path.join(model_dir, run)
+    if every:
+        paths = list(_step_files(os.path.join(run_dir, _EVERY)).values())
+    else:
+        paths = [path for path in [os.path.join(run_dir, _NEWEST)] if tf.io.gfile.exists(path)]
+    if not paths:
+        missing = os.path.join(run_dir, f"{_EVERY}/step-*.json" if every else _NEWEST)
+        runs = _runs(model_dir)
+        if runs:
+            advice = f"runs that have some are {', '.join(repr(one) for one in runs)}"
+        elif tf.io.gfile.isdir(model_dir):
+            advice = "none of the runs under it has any; evaluate a checkpoint first"
+        else:
+            advice = "there is no such folder; see whether model_dir is right"
+        raise ODEvalError(f"there is no evaluation in run '{run}' of '{model_dir}' ({missing} is missing): {advice}.")
+    evaluations = [_read_sections(path) for path in paths]
+    return evaluations if every else evaluations[0]
+
+
+def write(run_dir: str, result: EvaluationResult) -> None:
+    """Writes an evaluation: metrics/step-….json, its row of metrics.csv, and metrics.json.
+
+    An earlier evaluation of the same step is replaced. A result without a step is filed under step 0.
+
+    Args:
+      run_dir: the folder of the eval run, made where it is missing.
+      result: the evaluation.
+
+    Raises:
+      ODEvalError: a file cannot be written, or metrics.csv is not such a table.
+    """
+    step = result.step or 0
+    text = json.dumps(result.to_json_dict(), indent=1, allow_nan=False) + "\n"
+    write_whole(_step_file(run_dir, _EVERY, step), text)
+    columns, rows = _read_table(run_dir)
+    row = _table_row(result)
+    rows[step] = {name: str(value) for name, value in row.items()}
+    _write_table(run_dir, _in_order(columns, list(row)), rows)
+    write_whole(os.path.join(run_dir, _NEWEST), text)
+
+
+def write_coco(run_dir: str, step: int, evaluator: Evaluator) -> None:
+    """Writes what an evaluation was given: groundtruth.json and detections/step-….json.
+
+    The ground truth of a run is nearly always the same; it is written where there is none yet or another.
+
+    Args:
+      run_dir: the folder of the eval run.
+      step: of training, of the weights that were evaluated.
+      evaluator: which has the images.
+
+    Raises:
+      ODEvalError: a file cannot be written, or the evaluator has no images.
+    """
+    path = os.path.join(run_dir, _GROUNDTRUTH)
+    groundtruth = json.dumps(evaluator.groundtruth_json(), allow_nan=False)
+    if not tf.io.gfile.exists(path) or _read(path) != groundtruth:
+        write_whole(path, groundtruth)
+    write_whole(_step_file(run_dir, _DETECTIONS, step), json.dumps(evaluator.detections_json(), allow_nan=False))
+
+
+def drop_after(run_dir: str, step: int) -> int:
+    """Prepares a run for a training that goes on from `step`: its evaluations of later steps are set aside.
+
+    They are kept in metrics/replaced-at-step-…/, and their detections in detections/replaced-at-step-…/. Their rows of
+    metrics.csv are dropped, and metrics.json becomes the last of what remains. A training that begins at step 0 begins
+    with an empty run: then even the evaluation of step 0 is set aside.
+
+    Args:
+      run_dir: the folder of the eval run; it need not exist.
+      step: from which the training goes on.
+
+    Returns:
+      The number of evaluations that were set aside.
+
+    Raises:
+      ODEvalError: a file cannot be moved or written, or metrics.csv is not such a table.
+    """
+    kept = step if step > 0 else -1
+    columns, rows = _read_table(run_dir)
+    remaining_rows = {at: row for at, row in rows.items() if at <= kept}
+    if len(remaining_rows) < len(rows):
+        _write_table(run_dir, columns, remaining_rows)
+    _set_aside(os.path.join(run_dir, _DETECTIONS), kept, step)
+    # Last, so that a call that was cut short finds something to do when it is made again.
+    newest = os.path.join(run_dir, _NEWEST)
+    files = _step_files(os.path.join(run_dir, _EVERY))
+    remaining = [path for at, path in files.items() if at <= kept]
+    if len(remaining) < len(files):
+        if remaining:
+            write_whole(newest, _read(remaining[-1]))
+        elif tf.io.gfile.exists(newest):
+            tf.io.gfile.remove(newest)
+    moved = _set_aside(os.path.join(run_dir, _EVERY), kept, step)
+    if moved and step == 0:
+        _log.warning(
+            "This training starts at step 0: %d evaluation(s) of an earlier one in %s were moved to %s.",
+            *(moved, run_dir, os.path.join(_EVERY, _aside_name(step))),
+        )
+    return moved
+
+
+def read_all(run_dir: str) -> list[EvaluationResult]:
+    """Every evaluation of a run, by rising step; none where there is none.
+
+    Raises:
+      ODEvalError: a file is damaged; the message names it.
+    """
+    results = []
+    for path in _step_files(os.path.join(run_dir, _EVERY)).values():
+        try:
+            results.append(EvaluationResult.from_json_dict(_read_sections(path)))
+        except ValueError as error:
+            raise ODEvalError(f"'{path}' is damaged: {error}; delete it or move it away.") from error
+    return results
+
+
+def _step_file(run_dir: str, folder: str, step: int) -> str:
+    return os.path.join(run_dir, folder, f"step-{step:08d}.json")
+
+
+def _step_files(folder: str) -> dict[int, str]:
+    """Step -> path, by rising step."""
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    steps = {int(match[1]): name for name in names if (match := re.fullmatch(r"step-(\d+)\.json", name))}
+    return {step: os.path.join(folder, steps[step]) for step in sorted(steps)}
+
+
+def _aside_name(step: int) -> str:
+    return f"replaced-at-step-{step:08d}"
+
+
+def _set_aside(folder: str, kept: int, step: int) -> int:
+    """Moves the files of steps above `kept` into a folder of their own, and returns how many."""
+    later = [path for at, path in _step_files(folder).items() if at > kept]
+    aside = os.path.join(folder, _aside_name(step))
+    for path in later:
+        # A training may go on from the same step more than once; nothing is ever lost.
+        name, number = os.path.basename(path), 1
+        while tf.io.gfile.exists(os.path.join(aside, name)):
+            number += 1
+            name = os.path.basename(path).replace(".json", f".{number}.json")
+        try:
+            tf.io.gfile.makedirs(aside)
+            tf.io.gfile.rename(path, os.path.join(aside, name))
+        except (tf.errors.OpError, OSError) as error:
+            raise ODEvalError(f"'{path}' cannot be moved to '{aside}': {getattr(error, 'message', error)!s}") from error
+    return len(later)
+
+
+def _read(path: str) -> str:
+    try:
+        with tf.io.gfile.GFile(path, "r") as file:
+            return file.read()
+    except (tf.errors.OpError, OSError) as error:
+        raise ODEvalError(f"'{path}' cannot be read: {getattr(error, 'message', error)!s}") from error
+    except UnicodeDecodeError as error:
+        raise ODEvalError(f"'{path}' is damaged: it is not text ({error}); delete it or move it away.") from error
+
+
+def _read_sections(path: str) -> dict[str, Any]:
+    """The contents of a file of metrics."""
+    try:
+        sections = json.loads(_read(path))
+    except ValueError as error:
+        raise ODEvalError(f"'{path}' is damaged: it is not JSON ({error}); delete it or move it away.") from error
+    if not isinstance(sections, dict):
+        raise ODEvalError(f"'{path}' is damaged: it holds no object; delete it or move it away.")
+    return sections
+
+
+def _runs(model_dir: str) -> list[str]:
+    """The runs under `model_dir` that have been evaluated."""
+    found = [
+        path
+        for pattern in ("*", os.path.join("*", "*"))
+        for path in tf.io.gfile.glob(os.path.join(model_dir, pattern, _NEWEST))
+    ]
+    return sorted(os.path.relpath(os.path.dirname(path), model_dir) for path in found)
+
+
+def _table_row(result: EvaluationResult) -> dict[str, int | float | str]:
+    """Column -> value, in the order of columns; "" for a metric that is not defined."""
+    metrics = {**(result.bbox or {}), **{f"segm_{name}": value for name, value in (result.segm or {}).items()}}
+    return {
+        "step": result.step or 0,
+        "num_images": result.num_images,
+        **result.losses,
+        **{name: "" if value is None else value for name, value in metrics.items()},
+        **result.other,
+    }
+
+
+def _read_table(run_dir: str) -> tuple[list[str], dict[int, Mapping[str, str]]]:
+    """(columns, step -> row) of metrics.csv."""
+    path = os.path.join(run_dir, _TABLE)
+    if not tf.io.gfile.exists(path):
+        return [], {}
+    reader = csv.DictReader(io.StringIO(_read(path), newline=""), restval="")
+    try:
+        rows = {int(row["step"]): row for row in reader}
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ODEvalError(
+            f"'{path}' has no row a step as it was written ({error!r}); delete it or move it away, the files in"
+            f" {_EVERY}/ hold the same."
+        ) from error
+    return list(reader.fieldnames or []), rows
+
+
+def _write_table(run_dir: str, columns: Sequence[str], rows: Mapping[int, Mapping[str, str]]) -> None:
+    path = os.path.join(run_dir, _TABLE)
+    if not rows:
+        tf.io.gfile.remove(path)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows[step] for step in sorted(rows))
+    write_whole(path, text.getvalue())
+
+
+def _in_order(columns: Sequence[str], more: Sequence[str]) -> list[str]:
+    """The columns there are and more, each new one after the one it follows in `more`."""
+    united = list(columns)
+    place = 0
+    for name in more:
+        if name not in united:
+            united.insert(place, name)
+        place = united.index(name) + 1
+    return united

@@ -1,0 +1,94 @@
+"""An EvaluationResult to JSON and back, and into the logs of Keras."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from od_eval.evaluation.result import COCO_METRICS, EvaluationResult
+
+METRICS = {name: 0.1 * place + 1e-17 for place, name in enumerate(COCO_METRICS)}
+FULL = EvaluationResult(
+    num_images=40,
+    bbox={**METRICS, "APs": None},
+    segm={**METRICS, "AP": 1 / 3},
+    per_category={"cat": {**METRICS, "num_groundtruth": 3, "num_detections": 5, "segm": METRICS}},
+    per_super_category={"animal": {**METRICS, "APl": None, "num_groundtruth": 3, "num_detections": 5}},
+    losses={"total_loss": 1.1, "Loss/classification_loss": 5e-324},
+    other={"Panoptic/PQ": 0.7},
+    step=1000,
+    checkpoint="runs/a/ckpt-3",
+)
+
+
+def through_json(result: EvaluationResult) -> EvaluationResult:
+    return EvaluationResult.from_json_dict(json.loads(json.dumps(result.to_json_dict(), allow_nan=False)))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        FULL,
+        EvaluationResult(num_images=1),
+        EvaluationResult(num_images=1, bbox=dict.fromkeys(COCO_METRICS), step=0),
+        EvaluationResult(num_images=1, losses={"a": math.nan, "b": -math.inf, "c": 1.0}, other={"d": math.inf}),
+        EvaluationResult(num_images=np.int64(1), losses={"a": np.float32(0.1)}, step=np.int32(5)),
+    ],
+)
+def test_a_result_comes_back_from_json_as_it_was(result) -> None:
+    assert through_json(result) == result
+    assert through_json(through_json(result)).to_json_dict() == result.to_json_dict()
+
+
+def test_json_has_the_sections_of_the_design() -> None:
+    assert list(FULL.to_json_dict()) == [
+        "step", "checkpoint", "num_images", "losses", "bbox", "segm", "per_category", "per_super_category", "other",
+    ]  # fmt: skip
+    assert EvaluationResult(num_images=3).to_json_dict() == {
+        "step": None, "checkpoint": None, "num_images": 3, "losses": {}, "bbox": None, "per_category": {},
+    }  # fmt: skip
+
+
+def test_sections_that_are_not_known_are_passed_over() -> None:
+    assert EvaluationResult.from_json_dict({**FULL.to_json_dict(), "calibration": {"ECE": 0.1}}) == FULL
+
+
+def test_numbers_are_plain_and_what_is_not_finite_is_nan() -> None:
+    result = EvaluationResult(num_images=1, losses={"a": np.float32(0.1), "b": np.inf})
+    assert type(result.losses["a"]) is float
+    assert result.losses["a"] == float(np.float32(0.1))
+    assert math.isnan(result.losses["b"])
+    assert result.to_json_dict()["losses"]["b"] is None
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"num_images": "many"},
+        {"num_images": 1, "losses": 3},
+        {"num_images": 1, "losses": {"a": "x"}},
+        {"num_images": 1, "per_category": ["cat"]},
+    ],
+)
+def test_what_is_no_result_is_an_error(sections) -> None:
+    with pytest.raises(ValueError, match="not the result"):
+        EvaluationResult.from_json_dict(sections)
+
+
+def test_log_values_are_flat_and_without_what_is_not_defined() -> None:
+    logs = FULL.log_values()
+    assert logs["total_loss"] == 1.1
+    assert logs["AP50"] == METRICS["AP50"]
+    assert logs["segm_AP"] == 1 / 3
+    assert logs["Panoptic/PQ"] == 0.7
+    assert "APs" not in logs
+    assert len(logs) == 2 + 11 + 12 + 1
+    assert all(type(value) is float for value in logs.values())
+
+
+def test_a_loss_that_diverged_is_nan_in_the_logs() -> None:
+    assert math.isnan(EvaluationResult(num_images=1, losses={"total_loss": math.inf}).log_values()["total_loss"])
