@@ -23,7 +23,9 @@ setup(
         "setuptools>=65,<81",  # tensorboard 2.20 imports pkg_resources, which later ones have not got
         "protobuf>=5.28,<8",
         "numpy>=1.26,<3",
-        "pillow>=10.0",
+        "pandas>=2,<4",
+        "pillow>=10.1",
+        "matplotlib>=3.5,<4",  # its fonts, for labels in pictures
         "pycocotools>=2.0.8,<3",
         "hotcoco>=1.3,<2",
         "absl-py>=1.4,<3",

@@ -1,6 +1,8 @@
 """One summary writer for each run in a process, whoever writes.
 
     write_scalars("runs/a/train", 100, {"Loss/total_loss": 0.5})
+    write_pictures("runs/a/eval", 100, {"eval_side_by_side_0_0": picture})
+    write_text("runs/a/train", "pipeline_config", "model { … }")
 
 TensorBoard follows the newest event file of a run: of two that grow at the same time, it loses one. So everything in
 this package that writes to a run asks here for its writer. It stays open for the life of the process, because a traced
@@ -9,21 +11,31 @@ this package that writes to a run asks here for its writer. It stays open for th
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import time
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
+import numpy.typing as npt
 import tensorflow as tf
+from PIL import Image
 from tensorboard.compat.proto import summary_pb2
+from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.util import tensor_util
 
 from od_eval.tensorboard import event_files
 
 _log = logging.getLogger(__name__)
 
 _open_writers: dict[str, tuple[tf.summary.SummaryWriter, str]] = {}
+
+# For each run: tag of a scalar -> the step of its last value.
+_last_steps: dict[str, dict[str, int]] = {}
 
 
 def writer(run_dir: str) -> tf.summary.SummaryWriter:
@@ -36,14 +48,52 @@ def writer(run_dir: str) -> tf.summary.SummaryWriter:
     return _open_writers[key][0]
 
 
-def write_scalars(run_dir: str, step: int, scalars: Mapping[str, float]) -> None:
-    """Writes scalars (tag -> value) of one step to a run, and flushes."""
-    # In one event: `tf.summary.scalar` for each of ten takes five times as long.
-    summary = summary_pb2.Summary(value=[scalar_pb(tag, value).value[0] for tag, value in scalars.items()])
+def write_summary(run_dir: str, step: int, summary: summary_pb2.Summary) -> None:
+    """Writes a summary, which may have many values, as one event of a run, and flushes."""
     run = writer(run_dir)
     with run.as_default(), tf.summary.record_if(True):
         tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
     run.flush()
+
+
+def write_scalars(run_dir: str, step: int, scalars: Mapping[str, float]) -> None:
+    """Writes scalars (tag -> value) of one step to a run, and flushes.
+
+    A tag whose last value stands at this very step is left out. Two callbacks may report the same loss, like that of
+    Keras's validation and of an evaluation on the same images, and TensorBoard would draw both: a vertical line in the
+    chart. The one that comes first counts.
+    """
+    last_steps = _last_steps.setdefault(_key(run_dir), {})
+    new = {tag: value for tag, value in scalars.items() if last_steps.get(tag) != step}
+    if new:
+        # In one event: `tf.summary.scalar` for each of ten takes five times as long.
+        summary = summary_pb2.Summary(value=[scalar_pb(tag, value).value[0] for tag, value in new.items()])
+        write_summary(run_dir, step, summary)
+        last_steps.update(dict.fromkeys(new, step))
+
+
+def write_pictures(run_dir: str, step: int, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Writes pictures (tag -> uint8 `[height, width, 3]`) of one step to a run's Images, and flushes."""
+    summary = summary_pb2.Summary()
+    metadata = image_metadata.create_summary_metadata(display_name="", description="")
+    for tag, picture in pictures.items():
+        height, width = picture.shape[:2]
+        encoded = io.BytesIO()
+        # A photograph as PNG takes four times as much, of the disk and of TensorBoard's memory. Without
+        # subsampling, thin coloured lines stay what they are.
+        Image.fromarray(picture).save(encoded, "JPEG", quality=90, subsampling=0)
+        tensor = tensor_util.make_tensor_proto([str(width).encode(), str(height).encode(), encoded.getvalue()])
+        summary.value.add(tag=tag, metadata=metadata, tensor=tensor)
+    if pictures:
+        write_summary(run_dir, step, summary)
+
+
+def write_text(run_dir: str, tag: str, text: str, step: int = 0) -> None:
+    """Writes a text to a run's Text, where it is shown as it is, whatever is in it, in a type of fixed width."""
+    # TensorBoard takes text for Markdown, and what is indented by four spaces for code: nothing in it is special, not
+    # even HTML. A fence of ``` would end where the text has one.
+    text = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "backslashreplace").decode("utf-8")
+    write_summary(run_dir, step, text_pb(tag, "\n".join(f"    {line}" for line in text.split("\n"))))
 
 
 def resume(run_dir: str, step: int) -> bool:
@@ -57,6 +107,7 @@ def resume(run_dir: str, step: int) -> bool:
       traced again.
     """
     key = _key(run_dir)
+    _last_steps.pop(key, None)
     own_writer, own_suffix = _open_writers.get(key, (None, None))
     if own_writer is not None:
         own_writer.flush()

@@ -1,0 +1,95 @@
+"""The Custom Scalars tab: which charts a person wants to see together, in which order."""
+
+from __future__ import annotations
+
+import re
+
+from tensorboard.compat.proto import summary_pb2
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
+from tensorboard.util import tensor_util
+
+from od_eval import losses
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.tensorboard import tags, writers
+
+
+def write(run_dir: str, options: EvaluationOptions) -> None:
+    """Writes the layout of the Custom Scalars tab.
+
+    TensorBoard shows the layouts of all runs under its logdir as one: charts that are the same in several appear once,
+    and each has the curves of every run. So it does no harm to write it to more than one run.
+
+    Args:
+      run_dir: the folder of a run; whichever.
+      options: of the evaluation; what it does not evaluate has no chart.
+    """
+    summary = summary_pb2.Summary()
+    summary.value.add(
+        tag=custom_scalar_metadata.CONFIG_SUMMARY_TAG,
+        metadata=custom_scalar_metadata.create_summary_metadata(),
+        tensor=tensor_util.make_tensor_proto(layout(options).SerializeToString()),
+    )
+    writers.write_summary(run_dir, 0, summary)
+
+
+def layout(options: EvaluationOptions) -> layout_pb2.Layout:
+    """The layout for an evaluation with these options; training and evaluation are in the same charts.
+
+    No chart depends on the names in a dataset, so that runs on different ones still share their charts. A category with
+    "(" in its name is in the Scalars tab only.
+    """
+    kinds = {"bbox": "boxes", "segm": "masks"} if options.masks else {"bbox": "boxes"}
+    precision, recall, by_category = [], [], []
+    for of, what in kinds.items():
+        # Those of small, medium and large objects are in the Scalars tab only: see _chart_of_prefix.
+        precision += [
+            _chart(f"AP of {what}: mean over IoU 0.50 to 0.95", tags.metric("AP", of)),
+            _chart(f"AP50 of {what}: IoU of 0.50 or more", tags.metric("AP50", of)),
+            _chart(f"AP75 of {what}: IoU of 0.75 or more", tags.metric("AP75", of)),
+        ]
+        recall += [
+            _chart(f"AR100 of {what}: 100 detections an image", tags.metric("AR100", of)),
+            _chart(f"AR10 of {what}: 10 detections an image", tags.metric("AR10", of)),
+            _chart(f"AR1 of {what}: 1 detection an image", tags.metric("AR1", of)),
+        ]
+        if options.per_category != "none":
+            by_category.append(_chart_of_prefix(f"AP of {what} by category", tags.category_ap("", of)))
+        if options.per_category == "all":
+            for name in ("AP50", "AR100"):
+                title = f"{name} of {what} by category"
+                by_category.append(_chart_of_prefix(title, tags.category_metric(name, "", of)))
+        if options.super_categories:
+            by_category.append(_chart_of_prefix(f"AP of {what} by super category", tags.super_category_ap("", of)))
+    categories = {
+        "Losses: train and eval": [
+            _chart(name.replace("_", " ").capitalize(), tags.loss(name)) for name in losses.CATEGORIES
+        ],
+        "AP": precision,
+        "AR": recall,
+        "By category": by_category,
+        "Speed and learning rate": [
+            _chart("Learning rate", tags.LEARNING_RATE),
+            _chart("Steps per second", tags.STEPS_PER_SEC),
+            _chart("Images per second", tags.IMAGES_PER_SEC),
+            _chart("Gradient norm", tags.GRADIENT_NORM),
+        ],
+    }
+    return layout_pb2.Layout(
+        category=[layout_pb2.Category(title=title, chart=charts) for title, charts in categories.items() if charts]
+    )
+
+
+def _chart(title: str, tag: str) -> layout_pb2.Chart:
+    return _chart_of_pattern(title, f"{re.escape(tag)}$")
+
+
+def _chart_of_prefix(title: str, prefix: str) -> layout_pb2.Chart:
+    # A tag with "(" would spoil the chart: TensorBoard takes what is between the first "(" and the last ")" of
+    # `tag (run)` for the run, finds no colour for it, and stops drawing.
+    return _chart_of_pattern(title, re.escape(prefix) + "[^(]*$")
+
+
+def _chart_of_pattern(title: str, pattern: str) -> layout_pb2.Chart:
+    """A curve for each tag in each run that `re.match` finds: for all that begin with what fits the pattern."""
+    return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[pattern]))

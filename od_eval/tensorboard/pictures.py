@@ -1,0 +1,408 @@
+"""Pictures for people: an image with what was found in it on the left, and with what is there on the right.
+
+    for image_id, picture in pictures_of(batch, options):
+        Image.fromarray(picture).save(os.path.join(folder, file_name(image_id)))
+
+Class names and image ids come from somebody's dataset: nothing is taken for granted about them.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import hotcoco.mask
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
+from od_eval.evaluation.options import EvaluationOptions
+
+Color = tuple[int, int, int]
+
+# Pixels of a half's sides. Small images are enlarged so that labels can be read; large ones are reduced, because
+# TensorBoard keeps many in memory; very long and thin ones get a margin, so that there is room for words.
+_SHORTEST = 320
+_LONGEST = 960
+_SMALLEST = (240, 64)  # width, height
+
+_HEADING_HEIGHT = 22
+_GAP = 6
+_FONT_SIZE = 13
+_PAPER = (255, 255, 255)
+_INK = (0, 0, 0)
+_PALE_INK = (120, 120, 120)
+_MASK_OPACITY = 0.45
+
+
+@dataclasses.dataclass
+class _Object:
+    """Something to draw; `box` is (left, top, right, bottom) and `keypoints` are (x, y), in pixels of the picture."""
+
+    box: tuple[float, float, float, float]
+    category: int
+    score: float | None = None
+    is_crowd: bool = False
+    mask: Any = None
+    keypoints: npt.NDArray[Any] | None = None
+
+
+def pictures_of(batch: EvaluationBatch, options: EvaluationOptions) -> Iterator[tuple[int | str, npt.NDArray[Any]]]:
+    """Draws the images of a batch, one after the other, as long as somebody asks for the next.
+
+    Args:
+      batch: of which the first `len(batch.images)` images are drawn.
+      options: how; `num_pictures` is left to the caller, who knows how many there were before.
+
+    Yields:
+      Image id and picture: uint8 `[height, width, 3]`. See `draw`.
+
+    Raises:
+      ODEvalError: `groundtruth_color` is no colour.
+    """
+    for index in range(len(batch.images)):
+        yield batch.image_ids[index], draw(batch, index, options)
+
+
+def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.NDArray[Any]:
+    """Draws one image of a batch twice: with detections on the left, with ground truth on the right.
+
+    A category has the same colour on both sides, and in every picture. A crowd's box is dashed. The image has the
+    proportions of `batch.image_sizes`, whatever a model's input made of them, and is enlarged where it is too small for
+    labels to be read. What is not finite is not drawn, nor is what lies outside the image.
+
+    Args:
+      batch: with images; detections or ground truth may be None.
+      index: of the image in the batch.
+      options: of the evaluation: categories, the box format, and what to show.
+
+    Returns:
+      uint8 `[height, width, 3]`; each half is as wide as the other.
+
+    Raises:
+      ODEvalError: `groundtruth_color` is no colour.
+    """
+    height, width = (int(side) for side in np.asarray(batch.image_sizes)[index])
+    image = _image(batch.images[index], height, width)
+    scale = (image.width / width, image.height / height)
+    found = _detections(batch, index, options, (height, width), scale)
+    there = _groundtruth(batch.groundtruth, index, options, (height, width), scale)
+
+    # In layers, so that no box is under a mask and no label under a box.
+    left, right = image.copy(), image
+    _draw_masks(left, found, (height, width))
+    if options.show_groundtruth_boxes:
+        _draw_boxes(left, there, [_color_named(options.groundtruth_color)] * len(there))
+    _draw_objects(left, found, options)
+    _draw_masks(right, there, (height, width))
+    _draw_objects(right, there, options)
+
+    half = (max(image.width, _SMALLEST[0]), max(image.height, _SMALLEST[1]))
+    sheet = Image.new("RGB", (2 * half[0] + _GAP, half[1] + _HEADING_HEIGHT), _PAPER)
+    for x, picture in ((0, left), (half[0] + _GAP, right)):
+        sheet.paste(picture, (x, _HEADING_HEIGHT))
+    _write_heading(sheet, 0, half[0], f"detections: {len(found)} (score ≥ {100 * options.min_score:g}%)")
+    image_id = _one_line(str(batch.image_ids[index]))
+    _write_heading(sheet, half[0] + _GAP, half[0], f"ground truth: {len(there)}", image_id)
+    return np.array(sheet)
+
+
+def file_name(image_id: int | str) -> str:
+    """A name for the picture of an image, as a PNG file, that is safe in every folder.
+
+    Args:
+      image_id: whatever somebody wrote into a dataset: a path, nothing at all, a megabyte.
+
+    Returns:
+      The id itself, if it is harmless, with `.png`; otherwise what is harmless of it and a hash of all of it, so that
+      no two ids share a file.
+    """
+    name = str(image_id)
+    harmless = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100].lstrip(".-")
+    if harmless != name or not name:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        harmless = f"{harmless}-{digest[:16]}".lstrip("-")
+    return f"{harmless}.png"
+
+
+# ---- What there is to draw ------------------------------------------------------------------------------------------
+
+
+def _image(image: npt.NDArray[Any], height: int, width: int) -> Image.Image:
+    pixels = np.asarray(image, np.uint8)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)[..., :3]
+    if pixels.shape[2] != 3:
+        pixels = np.repeat(pixels[..., :1], 3, axis=2)
+    scale = max(1.0, _SHORTEST / min(height, width))
+    scale = min(scale, _LONGEST / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # Enlarged, pixels stay visible as what the model was given.
+    enlarged = size[0] > 1.5 * pixels.shape[1]
+    return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS)
+
+
+def _detections(
+    batch: EvaluationBatch,
+    index: int,
+    options: EvaluationOptions,
+    image_size: tuple[int, int],
+    scale: tuple[float, float],
+) -> list[_Object]:
+    """The detections to show, from the lowest score to the highest, which so comes to lie on top."""
+    detections = batch.detections
+    if detections is None:
+        return []
+    boxes = _boxes(_rows(detections, detections.boxes, index), options.box_format, image_size, scale)
+    scores = np.asarray(_rows(detections, detections.scores, index), np.float64)
+    classes = _rows(detections, detections.classes, index)
+    masks = _rows(detections, detections.masks, index)
+    keypoints = None
+    if batch.keypoints is not None:
+        # y and x relative to the image -> x and y in pixels of the picture
+        pixels = np.multiply(scale, image_size[::-1])
+        keypoints = np.asarray(batch.keypoints[index], np.float64)[..., ::-1] * pixels
+    shown = [row for row in np.argsort(-scores, kind="stable") if scores[row] >= options.min_score]
+    shown = [row for row in shown if np.isfinite([*boxes[row], scores[row]]).all()]
+    return [
+        _Object(
+            box=tuple(boxes[row]),
+            category=int(classes[row]),
+            score=float(scores[row]),
+            mask=None if masks is None else masks[row],
+            keypoints=None if keypoints is None else keypoints[row],
+        )
+        for row in reversed(shown[: options.max_boxes])
+    ]
+
+
+def _groundtruth(
+    groundtruth: GroundTruth | None,
+    index: int,
+    options: EvaluationOptions,
+    image_size: tuple[int, int],
+    scale: tuple[float, float],
+) -> list[_Object]:
+    if groundtruth is None:
+        return []
+    boxes = _boxes(_rows(groundtruth, groundtruth.boxes, index), options.box_format, image_size, scale)
+    classes = _rows(groundtruth, groundtruth.classes, index)
+    is_crowd = _rows(groundtruth, groundtruth.is_crowd, index)
+    masks = _rows(groundtruth, groundtruth.masks, index)
+    return [
+        _Object(
+            box=tuple(box),
+            category=int(classes[row]),
+            is_crowd=is_crowd is not None and bool(is_crowd[row]),
+            mask=None if masks is None else masks[row],
+        )
+        for row, box in enumerate(boxes)
+        if np.isfinite(box).all()
+    ]
+
+
+def _rows(objects: Detections | GroundTruth, field: Any, index: int) -> Any:
+    """A field's rows of one image, without those that pad it."""
+    if field is None:
+        return None
+    return field[index] if objects.num is None else field[index][: int(np.asarray(objects.num)[index])]
+
+
+def _boxes(
+    boxes: npt.ArrayLike, box_format: str, image_size: tuple[int, int], scale: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """Boxes of any format as left, top, right, bottom in pixels of the picture."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    order = box_format.removeprefix("rel_")
+    if order == "yxyx":
+        boxes = boxes[:, [1, 0, 3, 2]]
+    elif order == "xywh":
+        boxes = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    pixels = np.multiply(scale, image_size[::-1]) if box_format.startswith("rel_") else np.asarray(scale)
+    return boxes * np.tile(pixels, 2)
+
+
+# ---- Drawing it -----------------------------------------------------------------------------------------------------
+
+
+def _draw_masks(image: Image.Image, objects: Sequence[_Object], image_size: tuple[int, int]) -> None:
+    for one in objects:
+        if one.mask is not None:
+            image.paste(_color_of(one.category), (0, 0), _opacity(one.mask, image_size, image.size))
+
+
+def _draw_objects(image: Image.Image, objects: Sequence[_Object], options: EvaluationOptions) -> None:
+    colors = [_color_of(one.category) for one in objects]
+    _draw_boxes(image, objects, colors)
+    for one, color in zip(objects, colors, strict=True):
+        if one.keypoints is not None:
+            _draw_keypoints(image, one.keypoints, color, options.keypoint_edges)
+    for one, color in zip(objects, colors, strict=True):
+        box = _inside(one.box, image.size)
+        name = _category_name(one.category, options) if options.show_labels else ""
+        notes = [f"{one.score:.0%}"] if options.show_scores and one.score is not None else []
+        notes += ["crowd"] if one.is_crowd and options.show_labels else []
+        if box is not None and (name or notes):
+            _write_label(image, box, name, " ".join(notes), color)
+
+
+def _draw_boxes(image: Image.Image, objects: Sequence[_Object], colors: Sequence[Color]) -> None:
+    pen = ImageDraw.Draw(image)
+    for one, color in zip(objects, colors, strict=True):
+        box = _inside(one.box, image.size)
+        if box is None:
+            continue
+        if one.is_crowd:
+            _draw_dashed(pen, box, color)
+        else:
+            pen.rectangle(box, outline=color, width=2)
+
+
+def _draw_dashed(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: Color, dash: int = 8) -> None:
+    left, top, right, bottom = box
+    for x in range(left, right + 1, 2 * dash):
+        for y in (top, max(top, bottom - 1)):
+            pen.rectangle((x, y, min(x + dash, right), y + 1), fill=color)
+    for y in range(top, bottom + 1, 2 * dash):
+        for x in (left, max(left, right - 1)):
+            pen.rectangle((x, y, x + 1, min(y + dash, bottom)), fill=color)
+
+
+def _draw_keypoints(
+    image: Image.Image, keypoints: npt.NDArray[Any], color: Color, edges: Sequence[tuple[int, int]]
+) -> None:
+    pen = ImageDraw.Draw(image)
+    limits = np.asarray(image.size)
+    points = {
+        number: tuple(point)
+        for number, point in enumerate(keypoints)
+        if np.isfinite(point).all() and (point >= 0).all() and (point <= limits).all()
+    }
+    for start, end in edges:
+        if start in points and end in points:
+            pen.line((*points[start], *points[end]), fill=color, width=2)
+    for x, y in points.values():
+        pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color, outline=_INK)
+
+
+def _opacity(mask: Any, image_size: tuple[int, int], picture_size: tuple[int, int]) -> Image.Image:
+    """A mask, an array or an RLE, as the opacity of its colour for each pixel of the picture."""
+    pixels = np.asarray(hotcoco.mask.decode(mask) if isinstance(mask, dict) else mask)
+    pixels = pixels[: image_size[0], : image_size[1]]  # the rest pads it to the size of a larger image
+    opacity = np.where(pixels != 0, np.uint8(255 * _MASK_OPACITY), np.uint8(0))
+    return Image.fromarray(opacity).resize(picture_size, Image.Resampling.NEAREST)
+
+
+def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The part of a box inside the picture, at least a pixel; None if there is none."""
+    left, right = sorted((box[0], box[2]))
+    top, bottom = sorted((box[1], box[3]))
+    if right < 0 or bottom < 0 or left > size[0] or top > size[1]:
+        return None
+    left, right = (min(max(round(x), 0), size[0] - 1) for x in (max(left, -1), min(right, size[0])))
+    top, bottom = (min(max(round(y), 0), size[1] - 1) for y in (max(top, -1), min(bottom, size[1])))
+    return left, top, right, bottom
+
+
+# ---- Words ----------------------------------------------------------------------------------------------------------
+
+
+def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, notes: str, color: Color) -> None:
+    """Above the box, where there is room, otherwise in its upper part; never outside the picture."""
+    font = _font(_FONT_SIZE)
+    room = image.width - 4
+    if name and notes:
+        name = _shortened(name, font, room - font.getlength(f": {notes}"))
+    text = _shortened(": ".join(part for part in (name, notes) if part), font, room)
+    width, height = min(round(font.getlength(text)) + 4, image.width), min(_FONT_SIZE + 4, image.height)
+    left, top = min(box[0], image.width - width), box[1] - height
+    if top < 0:
+        top = min(box[1], image.height - height)
+    label = Image.new("RGB", (width, height), color)
+    # Drawn on a piece of its own: what towers over the line, as some scripts do, is cut off.
+    ImageDraw.Draw(label).text((2, height / 2), text, _INK if _is_light(color) else _PAPER, font, anchor="lm")
+    image.paste(label, (left, top))
+
+
+def _write_heading(sheet: Image.Image, x: int, width: int, text: str, note: str = "") -> None:
+    font = _font(_FONT_SIZE)
+    pen = ImageDraw.Draw(sheet)
+    text = _shortened(text, font, width - 8)
+    pen.text((x + 4, _HEADING_HEIGHT / 2), text, _INK, font, anchor="lm")
+    room = width - 8 - font.getlength(text) - 12
+    note = _shortened(note, font, room)
+    if note:
+        pen.text((x + width - 4, _HEADING_HEIGHT / 2), note, _PALE_INK, font, anchor="rm")
+
+
+def _category_name(category: int, options: EvaluationOptions) -> str:
+    """The name of a category in one line; its id, if it has no name or one that the font cannot show."""
+    name = _one_line(options.categories.get(category, ""))
+    return name if name and _can_show(name) else f"class {category}"
+
+
+def _one_line(text: str) -> str:
+    """Untrusted text without line ends, control characters and what turns the direction of writing around."""
+    text = unicodedata.normalize("NFC", text[:500])
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+    """The text, or as much of its beginning as there is room for, with an ellipsis; nothing if there is no room."""
+    if font.getlength(text) <= room:
+        return text
+    fitting = [end for end in range(1, len(text)) if font.getlength(f"{text[:end]}…") <= room]
+    return f"{text[: fitting[-1]]}…" if fitting else ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _can_show(text: str) -> bool:
+    font = _font(_FONT_SIZE)
+    missing = bytes(font.getmask("\uffff"))
+    return all(char.isspace() or bytes(font.getmask(char)) != missing for char in text)
+
+
+@functools.lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # Pillow's own font knows ASCII alone. Matplotlib, which the Object Detection API requires, has one with the
+    # letters of most of Europe, the Caucasus and the Arab world.
+    matplotlib = importlib.util.find_spec("matplotlib")
+    if matplotlib is not None and matplotlib.submodule_search_locations:
+        path = os.path.join(matplotlib.submodule_search_locations[0], "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
+        if os.path.isfile(path):
+            return ImageFont.truetype(path, size)
+    return ImageFont.load_default(size)
+
+
+# ---- Colours --------------------------------------------------------------------------------------------------------
+
+
+def _color_of(category: int) -> Color:
+    # Steps of the golden ratio put each hue into the widest gap between those before it.
+    hue = category * 0.618034 % 1.0
+    saturation, value = ((0.85, 1.0), (0.6, 0.95), (0.95, 0.75))[category % 3]
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _color_named(name: str) -> Color:
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise ODEvalError(
+            f"groundtruth_color '{name}' is no colour; write a name like 'black' or 'red', or '#rrggbb'."
+        ) from error
+
+
+def _is_light(color: Color) -> bool:
+    red, green, blue = color
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 140
