@@ -140,7 +140,8 @@ class LossLogger(Callback):
         self._clock.pause()
         if self._means is not None:
             self._means.settle(metrics_are_current=False)
-        validation = {name[4:]: value for name, value in (logs or {}).items() if name.startswith("val_")}
+        # Of the losses of training: `val_night_total_loss` is another evaluation's, which writes it to its own run.
+        validation = {name: logs["val_" + name] for name in logs or {} if "val_" + name in logs}
         losses = {name: number(value) for name, value in validation.items() if loss_names.is_loss(name, self._mapping)}
         if losses:
             self._write(tags.EVAL, self._optimizer_step(), self._loss_scalars(losses))

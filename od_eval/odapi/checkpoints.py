@@ -19,6 +19,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from od_eval.errors import ODEvalError
 from od_eval.odapi.detector import Detector
+from od_eval.odapi.text_proto import first_line
 
 
 class Checkpoints:
@@ -35,7 +36,7 @@ class Checkpoints:
 
     def __init__(self, detector: Detector, directory: str, max_to_keep: int = 7):
         self._directory = directory
-        self._checkpoint = tf.train.Checkpoint(step=detector.step, model=detector.model, optimizer=detector.optimizer)
+        self._checkpoint = detector.checkpoint()
         self._detector = detector
         self._others_directory = None
         if not detector.distribute_strategy.extended.should_checkpoint:
@@ -76,13 +77,24 @@ class Checkpoints:
                 (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(leftover)
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
-                f" written: {_first_line(error)}; make room or choose another model_dir, and start again to go on from"
+                f" written: {first_line(error)}; make room or choose another model_dir, and start again to go on from"
                 f" {os.path.basename(self.newest() or 'the beginning')}."
             ) from error
 
     def newest(self) -> str | None:
         """The path of the newest checkpoint in the directory, or None."""
         return next(iter(self._newest_first()), None)
+
+    def restore(self, path: str) -> None:
+        """Restores step, model and optimizer.
+
+        Raises:
+          ODEvalError: it is another model's.
+          tf.errors.OpError: files are missing, truncated or overwritten.
+        """
+        check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
+        self._warn_of_another_optimizer(path)
+        self._checkpoint.restore(path)
 
     def restore_newest(self) -> str | None:
         """Restores step, model and optimizer from the newest checkpoint that is whole.
@@ -96,12 +108,10 @@ class Checkpoints:
         unreadable = []
         for path in self._newest_first():
             try:
-                check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
-                self._warn_of_another_optimizer(path)
-                self._checkpoint.restore(path)
-            except tf.errors.OpError as error:  # files that are missing, truncated or overwritten
+                self.restore(path)
+            except tf.errors.OpError as error:
                 unreadable.append(path)
-                print(f"warning: checkpoint '{path}' is damaged and passed over: {_first_line(error)}", file=sys.stderr)
+                print(f"warning: checkpoint '{path}' is damaged and passed over: {first_line(error)}", file=sys.stderr)
                 continue
             return path
         if unreadable:
@@ -167,7 +177,7 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
         check_fits(objects, path, remedy)
         tf.train.Checkpoint(**objects).restore(path).expect_partial().assert_existing_objects_matched()
     except tf.errors.OpError as error:
-        raise ODEvalError(f"checkpoint '{path}' is damaged: {_first_line(error)}. {remedy}") from error
+        raise ODEvalError(f"checkpoint '{path}' is damaged: {first_line(error)}. {remedy}") from error
 
 
 def _existing_checkpoint(path: str) -> str:
@@ -237,7 +247,3 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
     ]
     if differences:
         raise ODEvalError(f"checkpoint '{path}' does not fit this model; {'; '.join(differences)}. {remedy}")
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "message", None) or error).strip().splitlines()[0]

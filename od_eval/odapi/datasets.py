@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from object_detection import inputs
-from object_detection.protos import input_reader_pb2, pipeline_pb2
+from object_detection.builders import dataset_builder, image_resizer_builder, model_builder
+from object_detection.core.standard_fields import InputDataFields
+from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
+from object_detection.utils import config_util
 
 from od_eval.errors import ODEvalError
 from od_eval.odapi.text_proto import first_line
+
+# Labels that an image has once; of the others it has one for each box.
+LABELS_OF_IMAGES = {
+    InputDataFields.num_groundtruth_boxes,
+    InputDataFields.groundtruth_image_classes,
+    InputDataFields.groundtruth_labeled_classes,
+    InputDataFields.groundtruth_not_exhaustive_classes,
+    InputDataFields.groundtruth_verified_neg_classes,
+}
 
 
 def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Dataset:
@@ -35,7 +48,90 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
     once = input_reader_pb2.InputReader()
     once.CopyFrom(reader)
     once.num_epochs = 1  # as the Object Detection API does, whose default is without end
-    return _input(inputs.eval_input, eval_config=config.eval_config, eval_input_config=once, model_config=config.model)
+    once.shuffle = False  # the same order each time, so that the pictures of evaluations show the same images
+    return _batched(_input(_eval_examples, config=config, reader=once), config.eval_config.batch_size)
+
+
+def _eval_examples(
+    config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader
+) -> tf.data.Dataset:
+    """What `object_detection.inputs.eval_input` gives, image by image, with all groundtruth there is.
+
+    That function batches itself, which images of different sizes do not allow, drops the images that do not fill a
+    batch, and cuts groundtruth off after `max_number_of_boxes`.
+    """
+    eval_config = config.eval_config
+    model_config = model_pb2.DetectionModel()
+    model_config.CopyFrom(config.model)
+    if eval_config.force_no_resize:
+        getattr(model_config, model_config.WhichOneof("model")).image_resizer.identity_resizer.SetInParent()
+    resizer = config_util.get_image_resizer_config(model_config)
+    num_classes = config_util.get_number_of_classes(model_config)
+    to_model_input = functools.partial(
+        inputs.transform_input_data,
+        model_preprocess_fn=model_builder.build(model_config, is_training=False).preprocess,
+        image_resizer_fn=image_resizer_builder.build(resizer),
+        num_classes=num_classes,
+        retain_original_image=eval_config.retain_original_images,
+        retain_original_image_additional_channels=eval_config.retain_original_image_additional_channels,
+        keypoint_type_weight=reader.keypoint_type_weight or None,
+        image_classes_field_map_empty_to_ones=eval_config.image_classes_field_map_empty_to_ones,
+    )
+
+    def transform(tensors: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        tensors = to_model_input(tensors)
+        num_boxes = tensors.pop(InputDataFields.num_groundtruth_boxes)
+        tensors = inputs.pad_input_data_to_static_shapes(
+            tensors,
+            max_num_boxes=None,
+            num_classes=num_classes,
+            spatial_image_shape=config_util.get_spatial_image_size(resizer),
+            max_num_context_features=config_util.get_max_num_context_features(model_config),
+            context_feature_length=config_util.get_context_feature_length(model_config),
+        )
+        tensors[InputDataFields.num_groundtruth_boxes] = num_boxes
+        labels = {
+            # What a record does not say of its boxes (is_crowd, difficult, …) is 0 for each.
+            name: value if name in LABELS_OF_IMAGES else _padded_to(value, num_boxes)
+            for name, value in inputs._get_labels_dict(tensors).items()
+        }
+        return inputs._get_features_dict(tensors, include_source_id=True), labels
+
+    return dataset_builder.build(
+        reader,
+        batch_size=None,
+        transform_input_data_fn=transform,
+        reduce_to_frame_fn=inputs.get_reduce_to_frame_fn(reader, is_training=False),
+    )
+
+
+def _padded_to(values: tf.Tensor, num: tf.Tensor) -> tf.Tensor:
+    missing = tf.maximum(num - tf.shape(values)[0], 0)
+    return tf.concat([values, tf.zeros([missing, *tf.unstack(tf.shape(values)[1:])], values.dtype)], axis=0)
+
+
+def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches of images of one size: padding an image to the size of another would change what the model makes of it.
+
+    Groundtruth is padded; its number of boxes is in the labels. No image is left out.
+    """
+    if batch_size == 1:
+        return examples.padded_batch(1, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    features, _ = examples.element_spec
+    if features[InputDataFields.image].shape.is_fully_defined():
+        return examples.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+    def size(features: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        shape = tf.shape(features[InputDataFields.image], tf.int64)
+        return shape[0] * 2**32 + shape[1]
+
+    def by_size(*windows: Any) -> tf.data.Dataset:
+        return tf.data.Dataset.zip(windows).group_by_window(
+            size, lambda _, group: group.padded_batch(batch_size), window_size=batch_size
+        )
+
+    # Within so many images, because those that wait for others of their size are in memory.
+    return examples.window(16 * batch_size).flat_map(by_size).prefetch(tf.data.AUTOTUNE)
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from object_detection import model_lib
+from object_detection import model_lib, model_lib_v2
 from object_detection.builders import model_builder, optimizer_builder
 from object_detection.core.standard_fields import InputDataFields
 from object_detection.utils import config_util, ops
@@ -17,7 +19,10 @@ from tf_keras.src import backend as keras_backend
 
 from od_eval import losses as loss_names
 from od_eval.errors import ODEvalError
-from od_eval.odapi.explained import explained
+from od_eval.evaluation.batch import EvaluationBatch
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.odapi import datasets, evaluation
+from od_eval.odapi.explained import explained, explained_op_error
 from od_eval.odapi.pipeline import Pipeline
 
 Tensors = Mapping[str, tf.Tensor]
@@ -81,6 +86,7 @@ class Detector(tf.keras.Model):
         super().__init__(name="detector", dtype="float32")
         pipeline.check_model()
         self._source = pipeline.source
+        self._config = pipeline.config
         self._train_config = pipeline.config.train_config
         self._summary_every_n = summary_every_n
         self.batch_size = self._train_config.batch_size
@@ -95,6 +101,10 @@ class Detector(tf.keras.Model):
             self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
             self._build_variables(pipeline)
         self._means = _RunningMeans()
+        self._evaluation_functions: dict[tuple, Callable] = {}
+        self._has_warned = False
+        size = config_util.get_spatial_image_size(config_util.get_image_resizer_config(pipeline.config.model))
+        self._images_vary = size == [-1, -1] or pipeline.config.eval_config.force_no_resize
 
     @property
     def steps_done(self) -> int:
@@ -116,6 +126,10 @@ class Detector(tf.keras.Model):
         super().compile(optimizer=optimizer, **kwargs)
         with self.distribute_strategy.scope():
             _create_slots(self.optimizer, self._variables_to_train())
+
+    def checkpoint(self) -> tf.train.Checkpoint:
+        """What is saved of a compiled detector, in the layout of the Object Detection API's own programs."""
+        return tf.train.Checkpoint(step=self.step, model=self.model, optimizer=self.optimizer)
 
     def call(self, features: Tensors, training: bool = False) -> dict[str, Any]:
         """The raw predictions of the Object Detection API's `DetectionModel.predict`.
@@ -156,16 +170,24 @@ class Detector(tf.keras.Model):
           Scalars: the components, `Loss/regularization_loss` where the model has any, and `Loss/total_loss`.
         """
         labels = model_lib.unstack_batch(labels, unpad_groundtruth_tensors=self._train_config.unpad_groundtruth_tensors)
+        losses, _ = self._losses_and_predictions(features, labels, training)
+        return losses
+
+    def _losses_and_predictions(
+        self, features: Tensors, groundtruth: Mapping[str, list[tf.Tensor]], training: bool, with_losses: bool = True
+    ) -> tuple[dict[str, tf.Tensor], dict[str, Any]]:
         # The value: were it the variable, the model would take it for one of its weights.
-        model_lib.provide_groundtruth(self.model, labels, training_step=self.step.read_value())
+        model_lib.provide_groundtruth(self.model, groundtruth, training_step=self.step.read_value())
         with _learning_phase(training):
             predictions = self(features, training=training)
+            if not with_losses:
+                return {}, predictions
             losses = dict(self.model.loss(predictions, features[InputDataFields.true_image_shape]))
         regularization = self.model.regularization_losses() if self._train_config.add_regularization_loss else []
         if regularization:
             losses["Loss/regularization_loss"] = tf.add_n(ops.bfloat16_to_float32_nested(regularization))
         losses["Loss/total_loss"] = tf.add_n(list(losses.values()))
-        return losses
+        return losses, predictions
 
     def train_step(self, data: tuple[Tensors, Tensors]) -> dict[str, tf.Tensor]:
         """One optimizer step on one replica's share of a batch.
@@ -195,9 +217,9 @@ class Detector(tf.keras.Model):
     def test_step(self, data: tuple[Tensors, Tensors]) -> dict[str, tf.Tensor]:
         """The losses of one batch in evaluation."""
         features, labels = data
-        num_replicas = self.distribute_strategy.num_replicas_in_sync
-        losses = self.compute_losses(features, labels, training=False)
-        return {name: loss / num_replicas for name, loss in losses.items()}
+        with explained(self._source):
+            losses, _ = self._losses_and_predictions(features, _unstacked(labels), training=False)
+        return losses
 
     def _learning_rate(self) -> tf.Tensor:
         learning_rate = self.optimizer.learning_rate
@@ -228,6 +250,117 @@ class Detector(tf.keras.Model):
             with tf.name_scope("/"):
                 tf.summary.image("train_input_images", features[InputDataFields.image], step=self.step, max_outputs=3)
 
+    # ---- Evaluation -----------------------------------------------------------------------------------------------
+
+    @property
+    def evaluation_options(self) -> EvaluationOptions:
+        """What `eval_config` asks to be evaluated and shown.
+
+        Raises:
+          ODEvalError: it asks for what the model or the data cannot give.
+        """
+        return evaluation.evaluation_options(self._config)
+
+    def evaluate_batches(self, dataset: tf.data.Dataset) -> Iterator[EvaluationBatch]:
+        """Losses and detections on a dataset, with its groundtruth.
+
+        Tracing takes a while, but once in the life of the detector: for batches of `eval_config.batch_size`, and for
+        single images if there are any left over.
+
+        Args:
+          dataset: as of `Pipeline.eval_dataset`.
+
+        Yields:
+          A batch at a time; boxes are `yxyx` in pixels of the images as they are in the files.
+
+        Raises:
+          ODEvalError: a record cannot be read, memory does not suffice, or the model cannot run.
+        """
+        eval_config, options = self._config.eval_config, self.evaluation_options
+        names = _UniqueNames()
+        try:
+            for batch in dataset:
+                for features, labels in self._parts(batch):
+                    losses, eval_dict = self._traced(self._losses_and_detections, features, labels)
+                    logs = _logs({name: float(loss) for name, loss in losses.items()})
+                    evaluated = evaluation.evaluation_batch(features, eval_dict, logs, eval_config, options)
+                    evaluated.image_ids = [names.unique(image_id) for image_id in evaluated.image_ids]
+                    yield evaluated
+        except tf.errors.OpError as error:
+            readers = [*self._config.eval_input_reader, self._config.train_input_reader]
+            raise explained_op_error(error, readers, "eval_config.batch_size", eval_config.batch_size) from error
+        if names.repeated and not self._has_warned:
+            self._has_warned = True
+            print(
+                f"warning: {names.repeated} evaluation images have the image/source_id of another, like"
+                f" '{names.example}'; each is evaluated as an image of its own.",
+                file=sys.stderr,
+            )
+
+    @contextlib.contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """Inside, the weights are their moving averages, if `eval_config.use_moving_averages`; then as before."""
+        if not self._config.eval_config.use_moving_averages:
+            yield
+            return
+        # Not `optimizer.swap_weights()`, which adds and subtracts, and so gives back other weights than it took.
+        weights, averages = self.optimizer._model_weights, self.optimizer._average_weights
+        raw = [weight.numpy() for weight in weights]
+        for weight, average in zip(weights, averages, strict=True):
+            weight.assign(average.numpy())
+        try:
+            yield
+        finally:
+            for weight, value in zip(weights, raw, strict=True):
+                weight.assign(value)
+
+    def further_evaluator(self) -> evaluation.FurtherEvaluator:
+        """Computes the metrics of `eval_config.metrics_set` that an `od_eval.evaluation.Evaluator` has not got."""
+        return evaluation.FurtherEvaluator(self._config)
+
+    def _parts(self, batch: tuple[Any, Any]) -> Iterator[tuple[Tensors, Tensors]]:
+        """The batch of each replica; image by image, if it is not full: a graph is traced for one size of batch."""
+        by_tensor = map(self.distribute_strategy.experimental_local_results, tf.nest.flatten(batch))
+        for of_replica in zip(*by_tensor, strict=True):
+            part = tf.nest.pack_sequence_as(batch, of_replica)
+            size = _batch_size(part[0])
+            if size in (1, self._config.eval_config.batch_size):
+                yield part
+            else:
+                for row in range(size):
+                    yield tf.nest.map_structure(lambda values: values[row : row + 1], part)  # noqa: B023
+
+    def _traced(self, step: Callable, features: Tensors, labels: Tensors) -> Any:
+        """Runs a function in a graph that fits all batches of this size, whatever their images and objects."""
+        specs = _varying_specs(features, labels, images_vary=self._images_vary)
+        key = (step.__name__, *(str(spec) for spec in tf.nest.flatten(specs)))
+        if key not in self._evaluation_functions:
+            self._evaluation_functions[key] = _trace(step, specs)
+        return self._evaluation_functions[key](features, labels)
+
+    def _losses(self, features: Tensors, labels: Tensors) -> dict[str, tf.Tensor]:
+        return self.test_step((features, labels))
+
+    def _losses_and_detections(
+        self, features: Tensors, labels: Tensors
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """As in `object_detection.model_lib_v2.eager_eval_loop`."""
+        eval_config = self._config.eval_config
+        with explained(self._source):
+            losses, predictions = self._losses_and_predictions(
+                features,
+                _unstacked(labels),
+                training=False,
+                with_losses=not (eval_config.use_dummy_loss_in_eval or eval_config.ignore_groundtruth),
+            )
+            detections = self.model.postprocess(predictions, features[InputDataFields.true_image_shape])
+            # Groundtruth boxes are relative to the padded image. The Object Detection API takes the size of the
+            # original image for that, which is not padded where `pad_to_multiple` is.
+            features = {**features, InputDataFields.original_image: features[InputDataFields.image]}
+            eval_dict, _ = model_lib_v2.prepare_eval_dict(dict(detections), dict(labels), features)
+        del eval_dict[InputDataFields.original_image]
+        return losses, eval_dict
+
     # ---- Executions: several steps in one call of a tf.function ----------------------------------------------------
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator], dict[str, float]]:
@@ -238,26 +371,34 @@ class Detector(tf.keras.Model):
             def train_function(iterator: Iterator) -> dict[str, float]:
                 names, steps = run(iterator, self._steps_per_execution.read_value())
                 self._check_finite(names, steps)
-                return self._means.add(_logs(names, steps.mean(axis=0)), weight=len(steps))
+                means = dict(zip(names, steps.mean(axis=0).tolist(), strict=True))
+                return self._means.add(_logs(means), weight=len(steps))
 
             self.train_function = train_function
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Callable[[Iterator], dict[str, float]]:
-        """Overrides Keras's for the same reason; here the data may end in the middle of an execution."""
+        """Overrides Keras's: `logs` are means over images, and the last batch may be smaller than the others."""
         if self.test_function is None or force:
-            run = self._make_execution(self.test_step)
+            if datasets.num_workers(self.distribute_strategy) > 1:
+                raise ODEvalError(
+                    "validation during training is for one process; of several workers, let another process evaluate:"
+                    " od-eval train --checkpoint_dir=MODEL_DIR."
+                )
 
             def test_function(iterator: Iterator) -> dict[str, float]:
                 execution = _RunningMeans()
                 for _ in range(int(self._steps_per_execution.numpy())):
                     try:
-                        names, steps = run(iterator, tf.constant(1, tf.int64))
-                    except tf.errors.OutOfRangeError:
+                        batch = next(iterator)
+                    except (StopIteration, tf.errors.OutOfRangeError):
                         if execution.weight == 0:
                             raise
                         break
-                    execution.add(_logs(names, steps[0]), weight=1)
+                    for features, labels in self._parts(batch):
+                        losses = self._traced(self._losses, features, labels)
+                        values = {name: float(loss) for name, loss in losses.items()}
+                        execution.add(_logs(values), weight=_batch_size(features))
                 return self._means.add(execution.result(), weight=execution.weight)
 
             self.test_function = test_function
@@ -368,6 +509,45 @@ def _feature_specs(pipeline: Pipeline) -> dict[str, tf.TensorSpec]:
     return specs
 
 
+def _batch_size(features: Tensors) -> int:
+    return features[InputDataFields.image].shape[0]
+
+
+def _trace(step: Callable, specs: Any) -> Callable:
+    try:
+        return tf.function(step, autograph=False).get_concrete_function(*specs)
+    except tf.errors.OperatorNotAllowedInGraphError:  # as for the training step
+        return tf.function(step, autograph=True).get_concrete_function(*specs)
+
+
+def _varying_specs(features: Tensors, labels: Tensors, images_vary: bool) -> tuple[dict, dict]:
+    """Specs of batches that differ in the number of boxes and, where `images_vary`, in the size of images."""
+
+    def spec(name: str, value: tf.Tensor) -> tf.TensorSpec:
+        shape = value.shape.as_list()
+        if name in labels and name not in datasets.LABELS_OF_IMAGES:
+            shape[1] = None
+        if images_vary and name in (InputDataFields.image, InputDataFields.original_image):
+            shape[1:3] = None, None
+        if images_vary and name == InputDataFields.groundtruth_instance_masks:
+            shape[2:4] = None, None
+        return tf.TensorSpec(shape, value.dtype)
+
+    return tuple({name: spec(name, value) for name, value in tensors.items()} for tensors in (features, labels))
+
+
+def _unstacked(labels: Tensors) -> dict[str, list[tf.Tensor]]:
+    """Groundtruth of a batch -> a list of one tensor an image, without padding.
+
+    `model_lib.unstack_batch` leaves the padding of some of them (weights of keypoints, confidences).
+    """
+    of_images = {name: tf.unstack(value) for name, value in labels.items()}
+    num_boxes = of_images[InputDataFields.num_groundtruth_boxes]
+    for name in labels.keys() - datasets.LABELS_OF_IMAGES:
+        of_images[name] = [value[:num] for value, num in zip(of_images[name], num_boxes, strict=True)]
+    return of_images
+
+
 def _create_slots(optimizer: Any, variables: Sequence[tf.Variable]) -> None:
     """Makes an optimizer's variables now: replicas cannot in the loop of an execution, and restoring wants them all."""
     optimizer = getattr(optimizer, "_optimizer", optimizer)  # what a moving average is wrapped around
@@ -375,6 +555,23 @@ def _create_slots(optimizer: Any, variables: Sequence[tf.Variable]) -> None:
         optimizer._create_all_weights(variables)
     else:
         optimizer.build(variables)
+
+
+class _UniqueNames:
+    """Tells images apart that have the same name: `a.jpg`, `a.jpg (2)`, …"""
+
+    def __init__(self) -> None:
+        self.repeated = 0
+        self.example = ""
+        self._times: collections.Counter[str] = collections.Counter()
+
+    def unique(self, name: str) -> str:
+        self._times[name] += 1
+        if self._times[name] == 1:
+            return name
+        self.repeated += 1
+        self.example = name
+        return self.unique(f"{name} ({self._times[name]})")
 
 
 class _RunningMeans:
@@ -395,13 +592,12 @@ class _RunningMeans:
         return {name: value / self.weight for name, value in self._sums.items()}
 
 
-def _logs(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+def _logs(values: Mapping[str, float]) -> dict[str, float]:
     """What a step computed -> Keras's logs."""
-    by_name = dict(zip(names, values.tolist(), strict=True))
-    native = {name: value for name, value in by_name.items() if name.startswith("Loss/")}
+    native = {name: value for name, value in values.items() if name.startswith("Loss/")}
     logs = {**loss_names.categorize(native), **native}
-    if "gradient_norm" in by_name:
-        logs["gradient_norm"] = by_name["gradient_norm"]
+    if "gradient_norm" in values:
+        logs["gradient_norm"] = values["gradient_norm"]
     return logs
 
 

@@ -1,13 +1,16 @@
-"""One sentence for what the Object Detection API and Keras raise when a config cannot work."""
+"""One sentence for what the Object Detection API, Keras and TensorFlow raise when something cannot work."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
+from object_detection.protos import input_reader_pb2
 
 from od_eval.errors import ODEvalError
+from od_eval.odapi import datasets
 
 
 @contextlib.contextmanager
@@ -31,3 +34,34 @@ def explained(where: str) -> Iterator[None]:
             reason = reason.split("\n\n")[1]
         reason = reason.strip().rstrip(".")
         raise ODEvalError(f"{where}: the Object Detection API cannot run this: {reason}.") from error
+
+
+def explained_op_error(
+    error: tf.errors.OpError,
+    readers: Iterable[input_reader_pb2.InputReader],
+    batch_size_field: str,
+    batch_size: int,
+) -> ODEvalError:
+    """What an error in the middle of training or evaluation means to the user.
+
+    Args:
+      error: as TensorFlow raised it.
+      readers: what was being read; a record that cannot be used is looked for in their files.
+      batch_size_field: the field of the config that decides how much memory is needed.
+      batch_size: its value.
+    """
+    if isinstance(error, tf.errors.ResourceExhaustedError) and "allocating" in error.message:
+        return ODEvalError(
+            f"memory does not suffice for a batch; lower {batch_size_field}, now {batch_size}, or the size of the"
+            " image_resizer."
+        )
+    if "No space left" in error.message:
+        return ODEvalError("the disk is full; make room and start again to go on from the newest checkpoint.")
+    print("Looking for the record that cannot be read …", file=sys.stderr, flush=True)
+    for reader in readers:
+        broken = datasets.find_broken_record(reader)
+        if broken:
+            return ODEvalError(f"{broken}; make the file again or take the record out.")
+    return ODEvalError(
+        f"TensorFlow could not go on: {error.message.strip().splitlines()[-1]}; --verbosity=1 shows where."
+    )

@@ -80,7 +80,11 @@ class Pipeline:
         """
         path = os.path.join(directory, "pipeline.config")
         if os.path.realpath(path) != os.path.realpath(self.source):
-            write_whole(path, text_format.MessageToString(self.config))
+            write_whole(path, self.text())
+
+    def text(self) -> str:
+        """The config as run, as a pipeline.config has it."""
+        return text_format.MessageToString(self.config)
 
     @property
     def meta_architecture(self) -> str:
@@ -124,7 +128,9 @@ class Pipeline:
 
         Returns:
           A dataset of `(features, labels)`, as described in `object_detection.inputs.eval_input`, in batches of
-          `eval_config.batch_size`.
+          `eval_config.batch_size` images of one size: where images are not all of the size of the model's input, and at
+          the end, a batch may be smaller. Nothing is left out, neither images nor, beyond `max_number_of_boxes`,
+          objects. The order is always the same.
 
         Raises:
           ODEvalError: there is no such reader, or its input has to be put right.
@@ -133,6 +139,19 @@ class Pipeline:
         reader = self.config.eval_input_reader[index]
         self.check_input(f"eval_input_reader[{index}]", reader)
         with explained(f"{self.source}: input of evaluation"):
+            return datasets.eval_dataset(self.config, reader)
+
+    def train_sample_dataset(self, sample_1_of_n: int) -> tf.data.Dataset:
+        """A sample of the training images as `eval_dataset` gives evaluation images: one pass, without augmentation.
+
+        Args:
+          sample_1_of_n: takes one of so many images.
+        """
+        self.check_input("train_input_reader", self.config.train_input_reader)
+        reader = input_reader_pb2.InputReader()
+        reader.CopyFrom(self.config.train_input_reader)
+        reader.sample_1_of_n_examples = sample_1_of_n
+        with explained(f"{self.source}: input of evaluation on training data"):
             return datasets.eval_dataset(self.config, reader)
 
     def _eval_reader_index(self, which: int | str) -> int:

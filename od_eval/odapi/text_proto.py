@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Iterable
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor
@@ -46,7 +47,12 @@ def parse_text_proto(text: str, message: Message, source: str) -> None:
 
 def did_you_mean(name: str, message_type: Descriptor) -> str:
     """The end of a message about a field that there is not: the field of nearly that name, if there is one."""
-    similar = difflib.get_close_matches(name, [field.name for field in message_type.fields], n=1)
+    return did_you_mean_one_of(name, [field.name for field in message_type.fields])
+
+
+def did_you_mean_one_of(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that there is not: the known one that is nearly that, if there is one."""
+    similar = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean '{similar[0]}'?" if similar else ""
 
 
