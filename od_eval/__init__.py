@@ -1,4 +1,4 @@
-"""od_eval: training and evaluation of TensorFlow Object Detection API models, with every loss in TensorBoard.
+"""od_eval: training and evaluation of TensorFlow Object Detection API models, losses and metrics in TensorBoard.
 
     import od_eval
 
@@ -6,7 +6,14 @@
     detector = od_eval.Detector(pipeline)
     detector.compile()
     detector.fit(
-        pipeline.train_dataset(), epochs=20, steps_per_epoch=1000, callbacks=[od_eval.LossLogger("runs/a")]
+        pipeline.train_dataset(),
+        epochs=20,
+        steps_per_epoch=1000,
+        callbacks=[
+            od_eval.LossLogger("runs/a"),
+            od_eval.DetectionEvaluation(pipeline.eval_dataset(), "runs/a"),
+            od_eval.BestCheckpoint("runs/a"),
+        ],
     )
 
 The names below are loaded when they are first used, so that `import od_eval` costs nothing and imports no TensorFlow.
@@ -18,21 +25,54 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from od_eval.callbacks.best_checkpoint import BestCheckpoint
+    from od_eval.callbacks.detection_evaluation import DetectionEvaluation
     from od_eval.callbacks.loss_logger import LossLogger
     from od_eval.errors import ODEvalError
+    from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
+    from od_eval.evaluation.evaluator import Evaluator
+    from od_eval.evaluation.options import EvaluationOptions
+    from od_eval.evaluation.result import EvaluationResult
+    from od_eval.history import load_history
     from od_eval.odapi.detector import Detector
     from od_eval.odapi.pipeline import Pipeline
+    from od_eval.result_files import load_metrics
 
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "BestCheckpoint": "od_eval.callbacks.best_checkpoint",
+    "DetectionEvaluation": "od_eval.callbacks.detection_evaluation",
+    "Detections": "od_eval.evaluation.batch",
     "Detector": "od_eval.odapi.detector",
+    "EvaluationBatch": "od_eval.evaluation.batch",
+    "EvaluationOptions": "od_eval.evaluation.options",
+    "EvaluationResult": "od_eval.evaluation.result",
+    "Evaluator": "od_eval.evaluation.evaluator",
+    "GroundTruth": "od_eval.evaluation.batch",
     "LossLogger": "od_eval.callbacks.loss_logger",
     "ODEvalError": "od_eval.errors",
     "Pipeline": "od_eval.odapi.pipeline",
+    "load_history": "od_eval.history",
+    "load_metrics": "od_eval.result_files",
 }
 
-__all__ = ["Detector", "LossLogger", "ODEvalError", "Pipeline"]
+__all__ = [
+    "BestCheckpoint",
+    "DetectionEvaluation",
+    "Detections",
+    "Detector",
+    "EvaluationBatch",
+    "EvaluationOptions",
+    "EvaluationResult",
+    "Evaluator",
+    "GroundTruth",
+    "LossLogger",
+    "ODEvalError",
+    "Pipeline",
+    "load_history",
+    "load_metrics",
+]
 
 
 def __getattr__(name: str) -> Any:

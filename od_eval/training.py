@@ -1,41 +1,43 @@
-"""Training from a pipeline.config: what `model_main_tf2.py` does, on top of `Detector.fit` and the callbacks."""
+"""Training and evaluation from a pipeline.config: what `model_main_tf2.py` does, on top of `Detector.fit` and the
+callbacks.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
-import json
+import functools
 import os
 import shlex
 import shutil
-import signal
 import sys
 import time
-import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
+from od_eval import strategies
+from od_eval.callbacks.best_checkpoint import BestCheckpoint
+from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.loss_logger import LossLogger
 from od_eval.errors import ODEvalError
+from od_eval.evaluation_plan import EarlyStopping, EvaluationPlan
 from od_eval.files import write_whole
 from od_eval.odapi import datasets
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 from od_eval.odapi.detector import Detector, NonFiniteLossError
+from od_eval.odapi.evaluation import label_map_of_evaluation
+from od_eval.odapi.explained import explained_op_error
+from od_eval.odapi.hyperparameters import hyperparameters
+from od_eval.odapi.label_map import label_map_text
 from od_eval.odapi.pipeline import Pipeline
+from od_eval.run_summary import summary_table
+from od_eval.stop_signals import Interrupted, StopSignals
+from od_eval.tensorboard import hparams, tags, writers
 
 SECONDS_BETWEEN_PROGRESS_LINES = 10
-
-
-class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C arrived.
-
-    Attributes:
-      exit_status: 128 + the signal's number, as shells have it.
-    """
-
-    def __init__(self, signal_number: int):
-        self.exit_status = 128 + signal_number
-        super().__init__(signal.Signals(signal_number).name)
 
 
 def train(
@@ -46,15 +48,18 @@ def train(
     num_train_steps: int | None = None,
     checkpoint_every_n: int = 1000,
     checkpoint_max_to_keep: int = 7,
+    eval_every_n: int | None = None,
+    evaluation: EvaluationPlan | None = None,
     log_every_n: int = 10,
     steps_per_execution: int = 1,
     record_summaries: bool = True,
     seed: int | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
-    """Trains a detector, or goes on where an earlier call with the same `model_dir` stopped.
+    """Trains and evaluates a detector, or goes on where an earlier call with the same `model_dir` stopped.
 
-    Writes checkpoints, `pipeline.config` as run and the TensorBoard run `train/` to `model_dir`; progress to stdout.
+    Writes checkpoints, `pipeline.config` as run, the TensorBoard runs `train/` and `eval/` with the files of the
+    evaluations, and the best checkpoint to `model_dir`; progress to stdout.
 
     Args:
       pipeline_config_path: the pipeline.config.
@@ -63,6 +68,9 @@ def train(
       num_train_steps: the step to stop after; by default `train_config.num_steps`.
       checkpoint_every_n: steps between checkpoints. The last step is always saved.
       checkpoint_max_to_keep: the newest checkpoints that stay.
+      eval_every_n: steps between evaluations, by default `checkpoint_every_n`; the last step is always evaluated. 0
+        trains without evaluating, and so do several workers.
+      evaluation: what to evaluate, and what to decide by it.
       log_every_n: steps between points of the curves.
       steps_per_execution: steps in one call of the training function; signals are answered in between.
       record_summaries: whether to write images of training batches, at the first step and with every checkpoint.
@@ -70,31 +78,44 @@ def train(
       strategy: to train under; by default all GPUs of the machine, or the CPU.
 
     Raises:
-      ODEvalError: something the user can put right.
+      ODEvalError: something the user can put right. An evaluation that fails does not end the training; but if the last
+        one did, this says so in the end.
       Interrupted: SIGTERM or SIGINT arrived; a checkpoint is saved and the curves are flushed, unless it came before
         the first execution had ended, when nothing is there to save, or for the second time.
     """
     started = time.monotonic()
-    strategy = strategy or default_strategy()
+    strategy = strategy or strategies.default_strategy()
+    plan = evaluation or EvaluationPlan()
     if seed is not None:
         tf.keras.utils.set_random_seed(seed)
     pipeline = Pipeline.load(pipeline_config_path, overrides)
+    plan.apply(pipeline)
     last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
     if last_step < 1:
         raise ODEvalError("how long to train is not said: pass --num_train_steps or set train_config.num_steps.")
     is_chief = strategy.extended.should_checkpoint
-    say = print if is_chief else _silent
+    say = functools.partial(print, flush=True) if is_chief else _silent
+    eval_every_n = _steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
 
-    with strategy.scope(), _StopSignals() as signals:
+    with strategy.scope(), StopSignals() as signals:
         what = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
-        say(f"Building {what} on {_devices(strategy)} …", flush=True)
+        say(f"Building {what} on {strategies.devices(strategy)} …")
         dataset = pipeline.train_dataset()
         check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
         if is_chief:
-            _check_model_dir(model_dir)
+            check_model_dir(model_dir)
         detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
         detector.compile(steps_per_execution=steps_per_execution)
         checkpoints = Checkpoints(detector, model_dir, checkpoint_max_to_keep)
+        saver = _SaveCheckpoints(checkpoints, checkpoint_every_n)
+        evaluations: list[DetectionEvaluation] = []
+        if eval_every_n:
+            with _remedy(" To train without evaluating, pass --eval_every_n=0."):
+                options = detector.evaluation_options
+                evaluations = plan.evaluations(
+                    pipeline, options, model_dir, saver.checkpoint_of, signals.interruptible, on_error="report"
+                )
+        early_stopping = plan.early_stopping(evaluations)
         restored = checkpoints.restore_newest()
         if restored:
             say(f"Going on from {restored}, step {detector.steps_done}.")
@@ -102,82 +123,174 @@ def train(
             load_fine_tune_checkpoint(detector, pipeline.config.train_config)
         if is_chief:
             pipeline.save(model_dir)
-        first_step = detector.steps_done
-        if first_step >= last_step:
-            say(f"Nothing to do: {restored} is of step {first_step} already, and num_train_steps is {last_step}.")
-            say(_how_to_look(model_dir))
-            return
-        say(f"Tracing the training step, which takes a while; {last_step - first_step} steps follow.", flush=True)
-        loss_logger = LossLogger(model_dir, log_every_n_steps=log_every_n)
-        progress = _Progress(last_step, say)
-        saver = _SaveCheckpoints(checkpoints, checkpoint_every_n)
-        try:
-            detector.fit(
-                dataset,
-                steps_per_epoch=last_step - first_step,
-                verbose=0,
-                callbacks=[loss_logger, progress, saver, signals.stopper()],
-            )
-        except NonFiniteLossError as error:
-            loss_logger.on_train_end()
-            raise ODEvalError(f"{error} The last good checkpoint is {checkpoints.newest()}.") from error
-        except tf.errors.OpError as error:
-            raise _explained(error, pipeline) from error
-        saver.save()
-        signals.raise_if_received(say, checkpoints.newest())
-
-    say(
-        f"Trained {last_step - first_step} steps in {datetime.timedelta(seconds=round(time.monotonic() - started))};"
-        f" total_loss went from {progress.printed_losses[0]:.4g} to {progress.printed_losses[-1]:.4g}.\n"
-        f"Checkpoint: {checkpoints.newest()}\n{_how_to_look(model_dir)}"
-    )
-
-
-def default_strategy() -> tf.distribute.Strategy:
-    """`MirroredStrategy` over the GPUs of this machine where there are several, no distribution otherwise."""
-    if len(tf.config.list_logical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
-
-
-def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
-    """`MultiWorkerMirroredStrategy` over the workers that the environment variable `TF_CONFIG` lists.
-
-    Raises:
-      ODEvalError: `TF_CONFIG` is missing, is not JSON, or lists another number of workers.
-    """
-    example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-    try:
-        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
-    except ValueError as error:
-        raise ODEvalError(
-            f"the environment variable TF_CONFIG is not JSON ({error}); it looks like {example}."
-        ) from error
-    listed = sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
-    if listed != num_workers:
-        raise ODEvalError(
-            f"num_workers is {num_workers}, but the environment variable TF_CONFIG lists {listed} workers; on each"
-            f" machine set it like {example}, with its own index."
+            _describe_run(pipeline, model_dir, evaluations, detector.steps_done)
+        run = _Run(
+            detector,
+            dataset,
+            loss_logger=LossLogger(model_dir, log_every_n_steps=log_every_n),
+            progress=_Progress(last_step, say),
+            saver=saver,
+            stopper=signals.stopper(),
+            evaluations=evaluations,
+            best_checkpoint=plan.best_checkpoint(model_dir) if evaluations else None,
+            early_stopping=early_stopping,
         )
-    return tf.distribute.MultiWorkerMirroredStrategy()
+        first_step = detector.steps_done
+        run.evaluate_what_is_missing(last_step, eval_every_n)
+        if first_step >= last_step:
+            say(f"Nothing to train: {restored} is of step {first_step} already, and num_train_steps is {last_step}.")
+        elif run.is_stopped_early():
+            say(f"Nothing to train: early stopping has ended this run, of which {restored} is the last checkpoint.")
+        else:
+            say(f"Tracing the training step, which takes a while; {last_step - first_step} steps follow.")
+            try:
+                run.train(last_step, eval_every_n)
+            except NonFiniteLossError as error:
+                run.loss_logger.on_train_end()
+                raise ODEvalError(f"{error} The last good checkpoint is {checkpoints.newest()}.") from error
+            except tf.errors.OpError as error:
+                config = pipeline.config
+                raise explained_op_error(
+                    error,
+                    [config.train_input_reader],
+                    "train_config.batch_size",
+                    config.train_config.batch_size,
+                ) from error
+            except Interrupted as interrupted:
+                if not interrupted.at_once:
+                    saver.save()
+                    run.loss_logger.on_train_end()
+                    say(f"Stopped; saved {checkpoints.newest()}. The same command goes on from there.")
+                raise
+            saver.save()
+            took = datetime.timedelta(seconds=round(time.monotonic() - started))
+            losses = run.progress.printed_losses
+            say(
+                f"Trained {detector.steps_done - first_step} steps in {took}; total_loss went from {losses[0]:.4g} to"
+                f" {losses[-1]:.4g}."
+            )
+            for each in evaluations:
+                hparams.end(each.run_dir, succeeded=True, step=detector.steps_done)
+        if evaluations:
+            say(summary_table(model_dir, evaluations[0]))
+    say(f"Checkpoint: {checkpoints.newest()}\n{how_to_look(model_dir)}")
+    _raise_if_last_evaluation_failed(evaluations)
 
 
-def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:
-    """`TPUStrategy` on the named Cloud TPU.
-
-    Raises:
-      ODEvalError: it cannot be reached.
-    """
-    try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu_name)
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, tf.errors.OpError) as error:
+def _steps_between_evaluations(
+    asked: int | None,
+    checkpoint_every_n: int,
+    plan: EvaluationPlan,
+    strategy: tf.distribute.Strategy,
+    say: Callable[..., None],
+) -> int:
+    """0 where nothing is evaluated."""
+    workers = datasets.num_workers(strategy)
+    if workers == 1:
+        every_n = checkpoint_every_n if asked is None else asked
+    elif asked:
         raise ODEvalError(
-            f"no TPU can be used under the name {tpu_name!r}: {str(error).splitlines()[0]}; correct --tpu_name or leave"
-            " out --use_tpu."
-        ) from error
-    return tf.distribute.TPUStrategy(resolver)
+            f"of {workers} workers none evaluates: leave out --eval_every_n, and let another process do so, with"
+            " --checkpoint_dir=MODEL_DIR."
+        )
+    else:
+        every_n = 0
+        say(f"{workers} workers train without evaluating; another process does, with --checkpoint_dir=MODEL_DIR.")
+    if not every_n and plan.early_stopping_metric:
+        raise ODEvalError("--early_stopping_metric needs evaluations during training, and there are none.")
+    return every_n
+
+
+@contextlib.contextmanager
+def _remedy(words: str) -> Iterator[None]:
+    """Adds to the errors of what is inside what else can be done about them."""
+    try:
+        yield
+    except ODEvalError as error:
+        raise ODEvalError(f"{error}{words}") from error
+
+
+def _describe_run(pipeline: Pipeline, model_dir: str, evaluations: Sequence[DetectionEvaluation], step: int) -> None:
+    """Config, label map and hyperparameters for TensorBoard."""
+    train_run = os.path.join(model_dir, tags.TRAIN)
+    writers.resume(train_run, step)
+    writers.write_text(train_run, tags.PIPELINE_CONFIG, pipeline.text(), step)
+    writers.write_text(train_run, tags.LABEL_MAP, label_map_text(label_map_of_evaluation(pipeline.config)), step)
+    for evaluation in evaluations:
+        writers.resume(evaluation.run_dir, step)
+        hparams.write(evaluation.run_dir, hyperparameters(pipeline.config), evaluation.options.masks)
+
+
+@dataclasses.dataclass
+class _Run:
+    """A training with everything that looks on, in the order in which it does."""
+
+    detector: Detector
+    dataset: Any
+    loss_logger: LossLogger
+    progress: _Progress
+    saver: _SaveCheckpoints
+    stopper: tf.keras.callbacks.Callback
+    evaluations: Sequence[DetectionEvaluation]
+    best_checkpoint: BestCheckpoint | None
+    early_stopping: EarlyStopping | None
+
+    def train(self, last_step: int, eval_every_n: int) -> None:
+        """Trains up to `last_step`; an epoch of Keras is what lies between two evaluations."""
+        callbacks = [self.loss_logger, self.progress, self.saver, self.stopper, *self._evaluating()]
+        if self.early_stopping:
+            callbacks.append(self.early_stopping)
+        for epochs, steps_per_epoch in _epochs(self.detector.steps_done, last_step, eval_every_n):
+            self.detector.fit(
+                self.dataset, epochs=epochs, steps_per_epoch=steps_per_epoch, verbose=0, callbacks=callbacks
+            )
+            if self.detector.stop_training:
+                break
+
+    def evaluate_what_is_missing(self, last_step: int, eval_every_n: int) -> None:
+        """Evaluates the checkpoint that the run goes on from, if its evaluation was interrupted or has failed."""
+        step = self.detector.steps_done
+        if not eval_every_n or step == 0 or (step % eval_every_n and step < last_step):
+            return
+        if all(step in [result.step for result in each.recorded()] for each in self.evaluations):
+            return
+        logs: dict[str, float] = {}
+        for callback in self._evaluating():
+            callback.set_model(self.detector)
+            callback.on_train_begin()
+            callback.on_epoch_begin(0)
+            callback.on_epoch_end(0, logs)
+            callback.on_train_end()
+
+    def is_stopped_early(self) -> bool:
+        """Whether the evaluations so far have ended the run."""
+        if self.early_stopping:
+            self.early_stopping.set_model(self.detector)
+            self.early_stopping.on_train_begin()
+        return self.detector.stop_training
+
+    def _evaluating(self) -> list[tf.keras.callbacks.Callback]:
+        return [*self.evaluations, *([self.best_checkpoint] if self.best_checkpoint else [])]
+
+
+def _epochs(first_step: int, last_step: int, eval_every_n: int) -> list[tuple[int, int]]:
+    """Number of epochs and steps in each, so that an epoch ends at each multiple of `eval_every_n` and in the end."""
+    if not eval_every_n:
+        return [(1, last_step - first_step)]
+    to_first = min(-first_step % eval_every_n, last_step - first_step)
+    whole, rest = divmod(last_step - first_step - to_first, eval_every_n)
+    parts = [(1, to_first), (whole, eval_every_n), (1, rest)]
+    return [(epochs, steps) for epochs, steps in parts if epochs and steps]
+
+
+def _raise_if_last_evaluation_failed(evaluations: Sequence[DetectionEvaluation]) -> None:
+    for evaluation in evaluations:
+        if evaluation.failures and (not evaluation.results or evaluation.failures[-1][0] > evaluation.results[-1].step):
+            step, error = evaluation.failures[-1]
+            raise ODEvalError(
+                f"{evaluation.run}: the evaluation at step {step} failed: {error} The training is complete; the same"
+                " command evaluates its last checkpoint again."
+            )
 
 
 # ---- Callbacks of the driver ----------------------------------------------------------------------------------------
@@ -200,11 +313,19 @@ class _Progress(tf.keras.callbacks.Callback):
         self._executions.append(logs)
         if not self.printed_losses:  # tracing is over, the clock starts
             self._began, self._first_step = now, step
+            self._paused: float | None = None
         elif step < self._last_step and now - self._printed < SECONDS_BETWEEN_PROGRESS_LINES:
             return
         self._print(step, now)
         self._executions.clear()
         self._printed = now
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float]) -> None:
+        self._paused = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        if self.printed_losses and self._paused is not None:  # evaluating is not training
+            self._began += time.monotonic() - self._paused
 
     def _print(self, step: int, now: float) -> None:
         losses = {
@@ -218,7 +339,7 @@ class _Progress(tf.keras.callbacks.Callback):
             speed = (step - self._first_step) / (now - self._began)
             left = datetime.timedelta(seconds=round((self._last_step - step) / speed))
             parts += [f"{speed:.3g} steps/s", f"{speed * self.model.batch_size:.3g} images/s", f"{left} left"]
-        self._say("  ".join(parts), flush=True)
+        self._say("  ".join(parts))
         self.printed_losses.append(losses["total_loss"])
 
 
@@ -240,6 +361,10 @@ class _SaveCheckpoints(tf.keras.callbacks.Callback):
         if self.model.steps_done // self._every_n > self._saved_step // self._every_n:
             self.save()
 
+    def checkpoint_of(self, step: int) -> str | None:
+        """The path of the checkpoint of this step, if the newest one is."""
+        return self._checkpoints.newest() if step == self._saved_step else None
+
     def save(self) -> None:
         """Saves unless this step is saved already."""
         step = self.model.steps_done
@@ -248,70 +373,11 @@ class _SaveCheckpoints(tf.keras.callbacks.Callback):
             self._saved_step = step
 
 
-class _StopSignals:
-    """SIGTERM and Ctrl-C stop the training after the execution under way; a second one stops it at once.
-
-    Of several workers, all stop after the same execution, whichever of them was asked to.
-    """
-
-    def __init__(self) -> None:
-        self._received: int | None = None
-        self._can_finish = False
-        self._before: dict[int, signal.Handlers] = {}
-
-    def __enter__(self) -> _StopSignals:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: types.FrameType | None) -> None:
-        if self._received is not None or not self._can_finish:
-            raise Interrupted(number)
-        self._received = number
-        print("Stopping after this step …", file=sys.stderr, flush=True)
-
-    def stopper(self) -> tf.keras.callbacks.Callback:
-        """The callback that ends `fit` when a signal has come; before the first step there is nothing to save."""
-        signals = self
-
-        class StopWhenAsked(tf.keras.callbacks.Callback):
-            def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-                signals._can_finish = True
-                strategy = self.model.distribute_strategy
-                stop = signals._received is not None
-                if datasets.num_workers(strategy) > 1:
-                    # Only by what all workers know: a signal that comes meanwhile counts at the next execution.
-                    stop = _any_worker(strategy, stop)
-                if stop:
-                    signals._received = signals._received or signal.SIGTERM
-                    self.model.stop_training = True
-
-        return StopWhenAsked()
-
-    def raise_if_received(self, say: Callable[..., None], checkpoint: str | None) -> None:
-        if self._received is not None:
-            say(f"Stopped; saved {checkpoint}. The same command goes on from there.", flush=True)
-            raise Interrupted(self._received)
+# ---- The model_dir --------------------------------------------------------------------------------------------------
 
 
-def _any_worker(strategy: tf.distribute.Strategy, value: bool) -> bool:
-    """Whether `value` is true on any worker; all of them must ask."""
-
-    def count() -> tf.Tensor:
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(int(value)))
-
-    return int(strategy.experimental_local_results(strategy.run(count))[0]) > 0
-
-
-# ---- What can go wrong ----------------------------------------------------------------------------------------------
-
-
-def _check_model_dir(model_dir: str) -> None:
-    """Writes and removes a file there, before minutes are spent on what could not be saved."""
+def check_model_dir(model_dir: str) -> None:
+    """Finds out whether a model_dir can be written to, before minutes are spent on what could not be saved."""
     if set("*?[]") & set(model_dir):
         raise ODEvalError(
             f"model_dir '{model_dir}' has one of * ? [ ] in it, which TensorFlow takes for a pattern and then finds no"
@@ -322,24 +388,6 @@ def _check_model_dir(model_dir: str) -> None:
     tf.io.gfile.remove(probe)
 
 
-def _explained(error: tf.errors.OpError, pipeline: Pipeline) -> ODEvalError:
-    """What an error in the middle of the training means to the user."""
-    if isinstance(error, tf.errors.ResourceExhaustedError) and "allocating" in error.message:
-        return ODEvalError(
-            "memory does not suffice for a training step; lower train_config.batch_size, now"
-            f" {pipeline.config.train_config.batch_size}, or the size of the image_resizer."
-        )
-    if "No space left" in error.message:
-        return ODEvalError("the disk is full; make room and start again to go on from the newest checkpoint.")
-    print("Looking for the record that cannot be read …", file=sys.stderr, flush=True)
-    broken = datasets.find_broken_record(pipeline.config.train_input_reader)
-    if broken:
-        return ODEvalError(f"{broken}; make the file again or take the record out.")
-    return ODEvalError(
-        f"TensorFlow could not go on: {error.message.strip().splitlines()[-1]}; --verbosity=1 shows where."
-    )
-
-
 # ---- Words ----------------------------------------------------------------------------------------------------------
 
 
@@ -347,18 +395,8 @@ def _silent(*args: object, **kwargs: object) -> None:
     """What workers other than the chief say."""
 
 
-def _devices(strategy: tf.distribute.Strategy) -> str:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        names = {tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus}
-        devices = f"{len(gpus)} × {', '.join(sorted(names))}"
-    else:
-        devices = f"{os.cpu_count()} CPU cores"
-    replicas = strategy.num_replicas_in_sync
-    return f"{devices}, {replicas} replicas" if replicas > 1 else devices
-
-
-def _how_to_look(model_dir: str) -> str:
+def how_to_look(model_dir: str) -> str:
+    """The command that shows the curves."""
     # Where its environment is not activated, the command needs its path.
     beside_python = os.path.join(os.path.dirname(sys.executable), "tensorboard")
     tensorboard = "tensorboard" if shutil.which("tensorboard") else beside_python

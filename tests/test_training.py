@@ -1,5 +1,6 @@
 """The driver, run as a user runs it: curves, checkpoints, interruptions, and everything that can go wrong."""
 
+import json
 import os
 import re
 import resource
@@ -10,11 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from od_eval import Detector, ODEvalError, Pipeline, training
+import od_eval
+from od_eval import Detector, ODEvalError, Pipeline, strategies, training
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -56,9 +59,9 @@ def checkpointed_step(path):
 
 @pytest.fixture(scope="module")
 def finished(ssd_config, config_overrides, tmp_path_factory):
-    """A run of 7 steps with a checkpoint every 3: (model_dir, completed process)."""
+    """A run of 7 steps with a checkpoint and an evaluation every 3: (model_dir, completed process)."""
     model_dir = tmp_path_factory.mktemp("finished") / "run"
-    flags = ("--num_train_steps=7", "--checkpoint_every_n=3", "--log_every_n=2", "--seed=1")
+    flags = ("--num_train_steps=7", "--checkpoint_every_n=3", "--log_every_n=2", "--seed=1", "--save_detections")
     return model_dir, run(ssd_config, config_overrides, model_dir, *flags)
 
 
@@ -81,7 +84,7 @@ def test_every_loss_is_in_tensorboard_at_the_steps_asked_for(finished):
 
 def test_the_terminal_shows_progress_and_the_way_to_tensorboard_and_nothing_else(finished):
     model_dir, process = finished
-    assert process.stderr == ""
+    assert not re.search("warning|error", process.stderr, re.IGNORECASE)  # nothing but the bars of evaluations
     lines = process.stdout.splitlines()
     assert re.fullmatch(r"step 1/7  total_loss [\d.]+  classification_loss .* localization_loss .*", lines[3])
     assert re.search(r"^step 7/7 .* steps/s  [\d.]+ images/s  0:00:00 left$", process.stdout, re.MULTILINE)
@@ -89,7 +92,7 @@ def test_the_terminal_shows_progress_and_the_way_to_tensorboard_and_nothing_else
     look = re.fullmatch(r"Look at the curves: (\S*tensorboard) --logdir (.*)", lines[-1])
     assert look[2] == str(model_dir)
     assert subprocess.run([look[1], "--version"], capture_output=True, check=False).returncode == 0
-    assert len(lines) < 12
+    assert len(lines) < 35
 
 
 def test_the_config_as_run_is_in_the_model_dir(finished):
@@ -107,10 +110,77 @@ def test_images_of_the_first_batch_are_in_tensorboard(finished):
     assert tags == {"train_input_images"}
 
 
+def test_losses_of_training_and_evaluation_are_in_the_same_charts(finished):
+    curves = scalars(finished[0] / "eval")
+    assert set(LOSSES) < set(curves) & set(scalars(finished[0] / "train"))
+    assert {"DetectionBoxes_Precision/mAP", "DetectionBoxes_Recall/AR@100"} < set(curves)
+    assert any(tag.startswith("DetectionBoxes_PerformanceByCategory/mAP/") for tag in curves)
+    for tag, points in curves.items():
+        assert [step for step, _ in points] == [3, 6, 7], tag
+
+
+def test_every_evaluation_is_in_files_with_the_checkpoint_it_is_of(finished):
+    found = od_eval.load_metrics(finished[0], every=True)
+    assert [one["step"] for one in found] == [3, 6, 7]
+    assert [one["checkpoint"] for one in found] == [str(finished[0] / f"ckpt-{number}") for number in (2, 3, 4)]
+    assert od_eval.load_metrics(finished[0]) == found[-1]
+    curves = scalars(finished[0] / "eval")
+    for one, (_, ap), (_, loss) in zip(
+        found, curves["DetectionBoxes_Precision/mAP"], curves["Loss/total_loss"], strict=True
+    ):
+        assert one["num_images"] == 4
+        assert ap == pytest.approx(one["bbox"]["AP"], rel=1e-6)
+        assert loss == pytest.approx(one["losses"]["total_loss"], rel=1e-6)
+    rows = (finished[0] / "eval" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 4
+
+
+def test_pycocotools_finds_the_same_in_the_saved_detections(finished):
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    for step in (3, 7):
+        run = finished[0] / "eval"
+        groundtruth = COCO(str(run / "groundtruth.json"))
+        evaluation = COCOeval(groundtruth, groundtruth.loadRes(str(run / f"detections/step-{step:08d}.json")), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        metrics = json.loads((run / f"metrics/step-{step:08d}.json").read_text())["bbox"]
+        ours = [-1 if value is None else value for value in metrics.values()]
+        assert ours == pytest.approx(list(evaluation.stats), abs=1e-9)
+
+
+def test_the_best_checkpoint_is_the_one_with_the_highest_ap(finished):
+    found = od_eval.load_metrics(finished[0], every=True)
+    best = json.loads((finished[0] / "best" / "best.json").read_text())
+    highest = max(found, key=lambda one: one["bbox"]["AP"])
+    assert (best["metric"], best["value"], best["step"]) == ("val_AP", highest["bbox"]["AP"], highest["step"])
+    newest = tf.train.latest_checkpoint(str(finished[0] / "best"))
+    assert newest == str(finished[0] / "best" / f"ckpt-{highest['step']}")
+    reader, original = tf.train.load_checkpoint(newest), tf.train.load_checkpoint(highest["checkpoint"])
+    for name in original.get_variable_to_shape_map():
+        if name != "_CHECKPOINTABLE_OBJECT_GRAPH" and not name.startswith("save_counter"):
+            np.testing.assert_array_equal(reader.get_tensor(name), original.get_tensor(name), err_msg=name)
+    assert len(list((finished[0] / "best").glob("ckpt-*.index"))) == 1
+
+
+def test_the_table_at_the_end_has_the_first_the_best_and_the_last_evaluation(finished):
+    table = [line.split() for line in finished[1].stdout.splitlines()]
+    assert ["first", "best", "last"] in table
+    rows = {" ".join(cells[:-3]): cells[-3:] for cells in table if len(cells) > 3}
+    assert (rows["step"][0], rows["step"][2]) == ("3", "7")
+    training = dict(scalars(finished[0] / "train")["Loss/total_loss"])
+    assert rows["train total_loss"][2] == f"{training[7]:.4f}"
+    last = od_eval.load_metrics(finished[0])
+    assert rows["eval total_loss"][2] == f"{last['losses']['total_loss']:.4f}"
+    assert rows["eval AP"][2] == f"{last['bbox']['AP']:.4f}"
+
+
 def test_a_finished_run_started_again_does_nothing(finished, ssd_config, config_overrides, capsys):
     before = sorted((path, path.stat().st_mtime_ns) for path in finished[0].rglob("ckpt-*"))
     training.train(str(ssd_config), str(finished[0]), overrides=config_overrides, num_train_steps=7)
-    assert "Nothing to do" in capsys.readouterr().out
+    assert "Nothing to train" in capsys.readouterr().out
     assert before == sorted((path, path.stat().st_mtime_ns) for path in finished[0].rglob("ckpt-*"))
 
 
@@ -140,13 +210,14 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     ssd_config, config_overrides, tmp_path
 ):
     model_dir = tmp_path / "run"
-    args = (ssd_config, config_overrides, model_dir, "--checkpoint_every_n=4", "--log_every_n=1")
+    args = (ssd_config, config_overrides, model_dir, "--checkpoint_every_n=8", "--eval_every_n=4", "--log_every_n=1")
 
     background = Background(*args, "--num_train_steps=100000")
     background.wait_for(r"^step\s+1/")
     time.sleep(2)
     status, output, errors = background.stop(signal.SIGTERM)
-    assert (status, errors) == (143, "Stopping after this step …\n")
+    assert status == 143
+    assert "Stopping after this step …\n" in errors
     stopped_at = checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
     assert "The same command goes on from there" in output
     assert steps(model_dir / "train") == list(range(1, stopped_at + 1))
@@ -160,7 +231,7 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
 
     background = Background(*args, "--num_train_steps=100000")
     background.wait_for(r"^step\s+\d+/")
-    while steps(model_dir / "train")[-1] < stopped_at + 6:  # beyond a checkpoint
+    while steps(model_dir / "train")[-1] < stopped_at + 10:  # beyond a checkpoint
         time.sleep(0.2)
     status, _, _ = background.stop(signal.SIGKILL)
     assert status == -signal.SIGKILL
@@ -180,6 +251,9 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     assert steps(model_dir / "train") == list(range(1, last + 1))
     optimizer_steps = tf.train.load_variable(str(model_dir), "optimizer/iter/.ATTRIBUTES/VARIABLE_VALUE")
     assert optimizer_steps == last == checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
+    evaluated = sorted({*range(4, last + 1, 4), last})
+    assert steps(model_dir / "eval") == evaluated
+    assert [one["step"] for one in od_eval.load_metrics(model_dir, every=True)] == evaluated
 
 
 # ---- What users get wrong: one sentence, exit status 1 ------------------------------------------------------------
@@ -207,12 +281,6 @@ def test_wrong_flags_are_status_2_and_help_is_status_0(ssd_config, tmp_path):
     process = run(ssd_config, [], tmp_path, "--help")
     assert process.returncode == 0
     assert "--pipeline_config_path" in process.stdout
-
-
-def test_asking_for_evaluation_says_that_it_is_not_there_yet(ssd_config, tmp_path):
-    process = run(ssd_config, [], tmp_path, f"--checkpoint_dir={tmp_path}")
-    assert process.returncode == 1
-    assert "--checkpoint_dir asks for evaluation" in process.stderr
 
 
 def test_a_model_dir_that_cannot_be_written_is_found_before_anything_else(ssd_config, config_overrides, tmp_path):
@@ -433,6 +501,6 @@ def free_port():
 
 def test_workers_that_the_environment_does_not_list_are_missed(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert "TF_CONFIG lists 0 workers" in error_of(training.multi_worker_strategy, 2)
+    assert "TF_CONFIG lists 0 workers" in error_of(strategies.multi_worker_strategy, 2)
     monkeypatch.setenv("TF_CONFIG", "{")
-    assert "TF_CONFIG is not JSON" in error_of(training.multi_worker_strategy, 2)
+    assert "TF_CONFIG is not JSON" in error_of(strategies.multi_worker_strategy, 2)

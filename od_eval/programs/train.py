@@ -1,18 +1,18 @@
-"""Trains a detector of the TensorFlow Object Detection API from its pipeline.config.
+"""Trains a detector of the TensorFlow Object Detection API from its pipeline.config, and evaluates it meanwhile.
 
     python scripts/model_main_tf2.py --pipeline_config_path=pipeline.config --model_dir=runs/first
 
-Checkpoints, the config as run and the TensorBoard run train/ go to --model_dir. The same command goes on where an
-earlier one stopped. Flags of the Object Detection API's own model_main_tf2.py keep their names and meaning.
+Checkpoints, the best one, the config as run, the TensorBoard runs train/ and eval/ and files with all metrics go to
+--model_dir. The same command goes on where an earlier one stopped. With --checkpoint_dir it evaluates the checkpoints
+that another process writes there. Flags of the Object Detection API's own model_main_tf2.py keep their names and
+meaning.
 """
 
 from __future__ import annotations
 
-import sys
+from typing import Any
 
 from absl import flags
-
-from od_eval.errors import ODEvalError
 
 flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config.", required=True)
 flags.DEFINE_string("model_dir", None, "Where checkpoints and TensorBoard runs are written.", required=True)
@@ -30,49 +30,84 @@ flags.DEFINE_bool("record_summaries", True, "Whether to write images of training
 flags.DEFINE_integer("num_workers", 1, "Over 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1)
 flags.DEFINE_bool("use_tpu", False, "Whether to train on a Cloud TPU.")
 flags.DEFINE_string("tpu_name", None, "The name of the Cloud TPU.")
-flags.DEFINE_string("checkpoint_dir", None, "Evaluates the checkpoints in this folder instead of training.")
-flags.DEFINE_integer("eval_timeout", 3600, "Seconds to wait for a checkpoint to evaluate.", 0)
-flags.DEFINE_bool("eval_on_train_data", False, "Evaluates training data as well.")
-flags.DEFINE_integer("sample_1_of_n_eval_examples", None, "Evaluates one of so many evaluation examples.", 1)
 flags.DEFINE_integer(
-    "sample_1_of_n_eval_on_train_examples", 5, "Evaluates one of so many training examples, with eval_on_train_data.", 1
+    "eval_every_n", None, "Steps between evaluations; default: checkpoint_every_n. 0 trains without evaluating.", 0
 )
+flags.DEFINE_integer("eval_batch_size", None, "Images in a batch of an evaluation; default: eval_config.batch_size.", 1)
+flags.DEFINE_integer("sample_1_of_n_eval_examples", None, "Evaluates one of so many evaluation images.", 1)
+flags.DEFINE_bool("eval_on_train_data", False, "Whether to evaluate a sample of the training images, too.")
+flags.DEFINE_integer(
+    "sample_1_of_n_eval_on_train_examples", 5, "With eval_on_train_data, evaluates one of so many training images.", 1
+)
+flags.DEFINE_bool("save_detections", False, "Whether to write ground truth and detections in COCO format.")
+flags.DEFINE_string("best_metric", None, "What decides which checkpoint is the best, e.g. val_AP50; default: the AP.")
+flags.DEFINE_string("early_stopping_metric", None, "Stops the training when this gets no better, e.g. val_AP.")
+flags.DEFINE_integer("early_stopping_patience", 5, "After so many evaluations without improvement.", 0)
+flags.DEFINE_float("early_stopping_min_delta", 0.0, "A change of less is no improvement.", 0.0)
+flags.DEFINE_string("checkpoint_dir", None, "Evaluates the checkpoints in this folder, or this one, does not train.")
+flags.DEFINE_integer("eval_timeout", 3600, "With checkpoint_dir, seconds to wait for the next checkpoint.", 0)
 
 FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    """Trains as the flags say; returns the exit status."""
-    if FLAGS.checkpoint_dir:
-        raise ODEvalError(
-            "--checkpoint_dir asks for evaluation, which this version of od_eval cannot do yet; leave it out to train."
-        )
-    if FLAGS.eval_on_train_data:
-        message = "warning: --eval_on_train_data has no effect: this version of od_eval does not evaluate yet."
-        print(message, file=sys.stderr)
+    """Trains or evaluates as the flags say; returns the exit status."""
     print("Loading TensorFlow …", flush=True)
     from od_eval import training
+    from od_eval.checkpoint_evaluation import evaluate_checkpoints
+    from od_eval.evaluation_plan import EvaluationPlan
+    from od_eval.stop_signals import Interrupted
 
-    if FLAGS.use_tpu:
-        strategy = training.tpu_strategy(FLAGS.tpu_name)
-    elif FLAGS.num_workers > 1:
-        strategy = training.multi_worker_strategy(FLAGS.num_workers)
-    else:
-        strategy = None
+    overrides = [*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set]
+    plan = EvaluationPlan(
+        batch_size=FLAGS.eval_batch_size,
+        sample_1_of_n_examples=FLAGS.sample_1_of_n_eval_examples,
+        on_train_data=FLAGS.eval_on_train_data,
+        sample_1_of_n_train_examples=FLAGS.sample_1_of_n_eval_on_train_examples,
+        save_detections=FLAGS.save_detections,
+        best_metric=FLAGS.best_metric,
+        early_stopping_metric=FLAGS.early_stopping_metric,
+        early_stopping_patience=FLAGS.early_stopping_patience,
+        early_stopping_min_delta=FLAGS.early_stopping_min_delta,
+    )
+    if FLAGS.checkpoint_dir:
+        evaluate_checkpoints(
+            FLAGS.pipeline_config_path,
+            FLAGS.model_dir,
+            FLAGS.checkpoint_dir,
+            overrides=overrides,
+            num_train_steps=FLAGS.num_train_steps,
+            evaluation=plan,
+            timeout=FLAGS.eval_timeout,
+        )
+        return 0
     try:
         training.train(
             FLAGS.pipeline_config_path,
             FLAGS.model_dir,
-            overrides=[*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set],
+            overrides=overrides,
             num_train_steps=FLAGS.num_train_steps,
             checkpoint_every_n=FLAGS.checkpoint_every_n,
             checkpoint_max_to_keep=FLAGS.checkpoint_max_to_keep,
+            eval_every_n=FLAGS.eval_every_n,
+            evaluation=plan,
             log_every_n=FLAGS.log_every_n,
             steps_per_execution=FLAGS.steps_per_execution,
             record_summaries=FLAGS.record_summaries,
             seed=FLAGS.seed,
-            strategy=strategy,
+            strategy=_strategy(),
         )
-    except training.Interrupted as interrupted:
+    except Interrupted as interrupted:
         return interrupted.exit_status
     return 0
+
+
+def _strategy() -> Any:
+    """None: all GPUs of this machine, or the CPU."""
+    from od_eval import strategies
+
+    if FLAGS.use_tpu:
+        return strategies.tpu_strategy(FLAGS.tpu_name)
+    if FLAGS.num_workers > 1:
+        return strategies.multi_worker_strategy(FLAGS.num_workers)
+    return None

@@ -1,0 +1,175 @@
+"""What a driver evaluates, and what it decides by that: the evaluation sets, the best checkpoint, early stopping."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from od_eval import losses
+from od_eval.callbacks.best_checkpoint import BestCheckpoint
+from od_eval.callbacks.detection_evaluation import DetectionEvaluation
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.result import COCO_METRICS
+from od_eval.odapi.pipeline import Pipeline
+from od_eval.tensorboard import tags
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPlan:
+    """What to evaluate during a training, or of its checkpoints.
+
+    Attributes:
+      batch_size: images in a batch; by default `eval_config.batch_size`.
+      sample_1_of_n_examples: evaluates one of so many images; by default `eval_input_reader.sample_1_of_n_examples`.
+      on_train_data: whether to evaluate a sample of the training data as well, without augmentation.
+      sample_1_of_n_train_examples: one of so many images of it.
+      save_detections: whether to write ground truth and detections in COCO format.
+      best_metric: the key of `logs` that decides which checkpoint is the best; by default the AP.
+      early_stopping_metric: the key of `logs` to stop by; None: never.
+      early_stopping_patience: evaluations without improvement after which the training stops.
+      early_stopping_min_delta: what counts as improvement.
+    """
+
+    batch_size: int | None = None
+    sample_1_of_n_examples: int | None = None
+    on_train_data: bool = False
+    sample_1_of_n_train_examples: int = 5
+    save_detections: bool = False
+    best_metric: str | None = None
+    early_stopping_metric: str | None = None
+    early_stopping_patience: int = 5
+    early_stopping_min_delta: float = 0.0
+
+    def apply(self, pipeline: Pipeline) -> None:
+        """Writes into the config what stands there: batch size and sampling."""
+        config = pipeline.config
+        if self.batch_size is not None:
+            config.eval_config.batch_size = self.batch_size
+        if self.sample_1_of_n_examples is not None:
+            for reader in config.eval_input_reader:
+                reader.sample_1_of_n_examples = self.sample_1_of_n_examples
+
+    def evaluations(
+        self,
+        pipeline: Pipeline,
+        options: EvaluationOptions,
+        model_dir: str,
+        checkpoint: Callable[[int], str | None],
+        interruptible: Callable[[Iterable[Any]], Iterable[Any]],
+        on_error: str,
+    ) -> list[DetectionEvaluation]:
+        """The callbacks that evaluate: one for each `eval_input_reader`, and one for the training data if asked for.
+
+        Args:
+          pipeline: its input readers are read.
+          options: of the detector.
+          model_dir: where the runs go.
+          checkpoint, on_error: as for `DetectionEvaluation`.
+          interruptible: makes batches such that an evaluation can be interrupted.
+
+        Raises:
+          ODEvalError: an input reader has to be put right, or a metric is asked for that there is not.
+        """
+        self._check_metrics(pipeline)
+        if self.save_detections:
+            options = dataclasses.replace(options, save_detections=True)
+        make = dict(options=options, checkpoint=checkpoint, on_error=on_error)
+        evaluations = []
+        for index, (run, prefix) in enumerate(_runs(pipeline)):
+            dataset = interruptible(pipeline.eval_dataset(index))
+            evaluations.append(DetectionEvaluation(dataset, model_dir, run=run, prefix=prefix, **make))
+        if self.on_train_data:
+            dataset = interruptible(pipeline.train_sample_dataset(self.sample_1_of_n_train_examples))
+            evaluations.append(
+                DetectionEvaluation(dataset, model_dir, run=tags.EVAL_TRAIN, prefix="val_train_", **make)
+            )
+        return evaluations
+
+    def best_checkpoint(self, model_dir: str) -> BestCheckpoint:
+        return BestCheckpoint(model_dir, self.best_metric)
+
+    def early_stopping(self, evaluations: Iterable[DetectionEvaluation]) -> EarlyStopping | None:
+        """Keras's early stopping, or None where it is not asked for."""
+        if self.early_stopping_metric is None:
+            return None
+        return EarlyStopping(
+            evaluations,
+            monitor=self.early_stopping_metric,
+            mode="min" if "loss" in self.early_stopping_metric else "max",
+            patience=self.early_stopping_patience,
+            min_delta=self.early_stopping_min_delta,
+        )
+
+    def _check_metrics(self, pipeline: Pipeline) -> None:
+        names = {*COCO_METRICS, *(f"segm_{name}" for name in COCO_METRICS), *losses.CATEGORIES}
+        prefixes = [prefix for _, prefix in _runs(pipeline)] + (["val_train_"] if self.on_train_data else [])
+        for flag, key in (("best_metric", self.best_metric), ("early_stopping_metric", self.early_stopping_metric)):
+            # What has a / in it is a tag of other metrics, which are not known before they are there.
+            known = key is None or "/" in key or any(key == prefix + name for prefix in prefixes for name in names)
+            if not known:
+                raise ODEvalError(
+                    f"--{flag} is '{key}', but there is no such metric; there are {prefixes[0]}AP, {prefixes[0]}AP50,"
+                    f" {prefixes[0]}AR100, {prefixes[0]}total_loss and the like"
+                    + (f", and the same with {', '.join(prefixes[1:])}." if prefixes[1:] else ".")
+                )
+
+
+def _runs(pipeline: Pipeline) -> list[tuple[str, str]]:
+    """For each `eval_input_reader`, the TensorBoard run it is evaluated into, and the prefix of its keys in `logs`."""
+    readers = pipeline.config.eval_input_reader
+    if not readers:
+        raise ODEvalError(f"{pipeline.source} has no eval_input_reader; add one, or train with --eval_every_n=0.")
+    runs = []
+    for index, reader in enumerate(readers):
+        name = reader.name or (str(index) if index else "")
+        run = os.path.normpath(os.path.join(tags.EVAL, name))
+        if run != tags.EVAL and not run.startswith(tags.EVAL + os.sep):
+            raise ODEvalError(
+                f"{pipeline.source}: eval_input_reader[{index}].name '{reader.name}' is not the name of a folder below"
+                " the run eval; choose another."
+            )
+        if run in (other for other, _ in runs):
+            raise ODEvalError(
+                f"{pipeline.source}: two eval_input_readers are called '{reader.name}' and would write to the same run;"
+                " give one another name."
+            )
+        runs.append((run, "val_" if index == 0 else f"val_{name}_"))
+    return runs
+
+
+class EarlyStopping(tf.keras.callbacks.EarlyStopping):
+    """Keras's early stopping, which goes on where an earlier process stopped: it looks at its evaluations once more.
+
+    Args:
+      evaluations: whose files tell of them.
+      **kwargs: of Keras's.
+    """
+
+    def __init__(self, evaluations: Iterable[DetectionEvaluation], **kwargs: Any):
+        super().__init__(**kwargs)
+        self._evaluations = list(evaluations)
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        super().on_train_begin(logs)
+        step = self.model.steps_done
+        logs_of: dict[int, dict[str, float]] = {}
+        for evaluation in self._evaluations:
+            for result in evaluation.recorded():
+                if step > 0 and result.step <= step:  # a training that begins at 0 begins anew
+                    logs_of.setdefault(result.step, {}).update(evaluation.logs(result))
+        for index, step in enumerate(sorted(logs_of)):
+            self.on_epoch_end(index, logs_of[step])
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if any(name.startswith("val_") for name in logs):  # an evaluation that failed decides nothing
+            if self.monitor not in logs:
+                raise ODEvalError(
+                    f"--early_stopping_metric={self.monitor} is not among what was evaluated:"
+                    f" {', '.join(name for name in logs if name.startswith('val_'))}."
+                )
+            super().on_epoch_end(epoch, logs)

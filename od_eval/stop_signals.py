@@ -1,0 +1,107 @@
+"""SIGTERM and Ctrl-C during training: the step under way is finished, a checkpoint saved, and only then all stops."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import types
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import tensorflow as tf
+
+from od_eval.odapi import datasets
+
+T = TypeVar("T")
+
+
+class Interrupted(BaseException):
+    """SIGTERM or Ctrl-C arrived.
+
+    Attributes:
+      exit_status: 128 + the signal's number, as shells have it.
+      at_once: nothing can be saved: it came before the first execution had ended, or for the second time.
+    """
+
+    def __init__(self, signal_number: int, at_once: bool):
+        self.exit_status = 128 + signal_number
+        self.at_once = at_once
+        super().__init__(signal.Signals(signal_number).name)
+
+
+class StopSignals:
+    """While this context is entered, SIGTERM and Ctrl-C raise `Interrupted` between two executions.
+
+    A second one raises it at once. Of several workers, all stop after the same execution, whichever of them was asked
+    to.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._can_finish = False
+        self._before: dict[int, signal.Handlers] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: types.FrameType | None) -> None:
+        if self._received is not None or not self._can_finish:
+            raise Interrupted(number, at_once=True)
+        self._received = number
+        print("Stopping after this step …", file=sys.stderr, flush=True)
+
+    def stopper(self) -> tf.keras.callbacks.Callback:
+        """The callback that ends `fit`; it must come before those that evaluate at the end of an epoch."""
+        signals = self
+
+        class StopWhenAsked(tf.keras.callbacks.Callback):
+            def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+                signals._can_finish = True  # before the first step there is nothing to save
+                strategy = self.model.distribute_strategy
+                stop = signals._received is not None
+                if datasets.num_workers(strategy) > 1:
+                    # Only by what all workers know: a signal that comes meanwhile counts at the next execution.
+                    stop = _any_worker(strategy, stop)
+                if stop:
+                    signals._received = signals._received or signal.SIGTERM
+                    self.model.stop_training = True
+
+            def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+                if self.model.stop_training:
+                    signals._raise_if_received()
+
+        return StopWhenAsked()
+
+    def interruptible(self, batches: Iterable[T]) -> Iterable[T]:
+        """The batches of an evaluation, between which it can be interrupted."""
+        return _Interruptible(batches, self)
+
+    def _raise_if_received(self) -> None:
+        if self._received is not None:
+            raise Interrupted(self._received, at_once=False)
+
+
+class _Interruptible(Iterable[T]):
+    def __init__(self, batches: Iterable[T], signals: StopSignals):
+        self._batches = batches
+        self._signals = signals
+
+    def __iter__(self) -> Iterator[T]:
+        for batch in self._batches:
+            self._signals._raise_if_received()
+            yield batch
+
+
+def _any_worker(strategy: tf.distribute.Strategy, value: bool) -> bool:
+    """Whether `value` is true on any worker; all of them must ask."""
+
+    def count() -> tf.Tensor:
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(int(value)))
+
+    return int(strategy.experimental_local_results(strategy.run(count))[0]) > 0
