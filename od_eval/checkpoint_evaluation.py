@@ -20,7 +20,8 @@ from od_eval.odapi.detector import Detector
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.odapi.text_proto import first_line
 from od_eval.run_summary import summary_table
-from od_eval.training import check_model_dir, how_to_look
+from od_eval.tensorboard.command import how_to_look
+from od_eval.training import check_model_dir
 
 SECONDS_BETWEEN_LOOKS = 1.0
 

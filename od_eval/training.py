@@ -9,9 +9,6 @@ import dataclasses
 import datetime
 import functools
 import os
-import shlex
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -36,6 +33,7 @@ from od_eval.odapi.pipeline import Pipeline
 from od_eval.run_summary import summary_table
 from od_eval.stop_signals import Interrupted, StopSignals
 from od_eval.tensorboard import hparams, tags, writers
+from od_eval.tensorboard.command import how_to_look
 
 SECONDS_BETWEEN_PROGRESS_LINES = 10
 
@@ -107,7 +105,7 @@ def train(
         detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
         detector.compile(steps_per_execution=steps_per_execution)
         checkpoints = Checkpoints(detector, model_dir, checkpoint_max_to_keep)
-        saver = _SaveCheckpoints(checkpoints, checkpoint_every_n)
+        saver = _SaveCheckpoints(checkpoints, checkpoint_every_n, last_step)
         evaluations: list[DetectionEvaluation] = []
         if eval_every_n:
             with _remedy(" To train without evaluating, pass --eval_every_n=0."):
@@ -344,12 +342,13 @@ class _Progress(tf.keras.callbacks.Callback):
 
 
 class _SaveCheckpoints(tf.keras.callbacks.Callback):
-    """Saves before the first step, every n steps, and when asked."""
+    """Saves before the first step, every n steps, at the last, and when asked."""
 
-    def __init__(self, checkpoints: Checkpoints, every_n: int):
+    def __init__(self, checkpoints: Checkpoints, every_n: int, last_step: int):
         super().__init__()
         self._checkpoints = checkpoints
         self._every_n = every_n
+        self._last_step = last_step
         self._saved_step = -1
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -358,7 +357,8 @@ class _SaveCheckpoints(tf.keras.callbacks.Callback):
             self._checkpoints.save()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        if self.model.steps_done // self._every_n > self._saved_step // self._every_n:
+        step = self.model.steps_done
+        if step // self._every_n > self._saved_step // self._every_n or step >= self._last_step:
             self.save()
 
     def checkpoint_of(self, step: int) -> str | None:
@@ -393,12 +393,3 @@ def check_model_dir(model_dir: str) -> None:
 
 def _silent(*args: object, **kwargs: object) -> None:
     """What workers other than the chief say."""
-
-
-def how_to_look(model_dir: str) -> str:
-    """The command that shows the curves."""
-    # Where its environment is not activated, the command needs its path.
-    beside_python = os.path.join(os.path.dirname(sys.executable), "tensorboard")
-    tensorboard = "tensorboard" if shutil.which("tensorboard") else beside_python
-    log_dir = model_dir if "://" in model_dir else os.path.abspath(model_dir)
-    return f"Look at the curves: {shlex.quote(tensorboard)} --logdir {shlex.quote(log_dir)}"

@@ -8,4 +8,5 @@ if [ ! -e quickstart/shapes/label_map.pbtxt ]; then
   .venv/bin/python scripts/create_shapes_dataset.py --output_dir=quickstart/shapes
 fi
 exec .venv/bin/python scripts/model_main_tf2.py \
-  --pipeline_config_path=pipeline_configs/ssd_mobilenet_v2_96x96.config --model_dir=quickstart/run
+  --pipeline_config_path=pipeline_configs/ssd_mobilenet_v2_96x96.config --model_dir=quickstart/run \
+  --checkpoint_every_n=50

@@ -41,6 +41,7 @@ def config_overrides(shapes: Path) -> list[str]:
         f"train_input_reader.label_map_path={shapes}/label_map.pbtxt",
         f"eval_input_reader.tf_record_input_reader.input_path={shapes}/validation-?????-of-?????",
         f"eval_input_reader.label_map_path={shapes}/label_map.pbtxt",
+        "eval_config.batch_size=1",
     ]
 
 

@@ -18,6 +18,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 import od_eval
 from od_eval import Detector, ODEvalError, Pipeline, strategies, training
+from od_eval.checkpoint_evaluation import CheckpointQueue, evaluate_checkpoints
+from od_eval.evaluation_plan import EvaluationPlan
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 
 REPOSITORY = Path(__file__).parents[1]
@@ -112,7 +114,7 @@ def test_images_of_the_first_batch_are_in_tensorboard(finished):
 
 def test_losses_of_training_and_evaluation_are_in_the_same_charts(finished):
     curves = scalars(finished[0] / "eval")
-    assert set(LOSSES) < set(curves) & set(scalars(finished[0] / "train"))
+    assert set(LOSSES) <= set(curves) & set(scalars(finished[0] / "train"))
     assert {"DetectionBoxes_Precision/mAP", "DetectionBoxes_Recall/AR@100"} < set(curves)
     assert any(tag.startswith("DetectionBoxes_PerformanceByCategory/mAP/") for tag in curves)
     for tag, points in curves.items():
@@ -256,6 +258,162 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     assert [one["step"] for one in od_eval.load_metrics(model_dir, every=True)] == evaluated
 
 
+# ---- Several evaluation sets, early stopping, evaluations that fail ------------------------------------------------
+
+
+def with_a_broken_record(whole, folder):
+    """A copy of a record file whose record 3 is damaged."""
+    records = list(tf.data.TFRecordDataset(str(whole)).as_numpy_iterator())
+    data = bytearray(whole.read_bytes())
+    data[sum(len(record) + 16 for record in records[:3]) + 40] ^= 0xFF
+    (folder / "broken.tfrecord").write_bytes(data)
+    return folder / "broken.tfrecord"
+
+
+def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is_remembered(
+    ssd_config, config_overrides, shapes, tmp_path, capsys
+):
+    (validation,) = shapes.glob("validation-*")
+    broken = with_a_broken_record(validation, tmp_path)
+    night = f"eval_input_reader[1].tf_record_input_reader.input_path={broken}"
+    args = (str(ssd_config), str(tmp_path / "run"))
+    kwargs = dict(
+        overrides=[*config_overrides, night, "eval_input_reader[1].name=night"],
+        num_train_steps=100,
+        eval_every_n=2,
+        evaluation=EvaluationPlan(
+            on_train_data=True,
+            sample_1_of_n_train_examples=4,
+            early_stopping_metric="val_total_loss",
+            early_stopping_patience=2,
+            early_stopping_min_delta=1e6,
+        ),
+    )
+    message = error_of(training.train, *args, **kwargs)
+    assert message.startswith(f"eval/night: the evaluation at step 6 failed: '{broken}' is truncated or corrupt")
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert [
+        f"warning: eval/night: the evaluation at step {step} failed" in line
+        for step, line in zip((2, 4, 6), warnings, strict=True)
+    ]
+    assert steps(tmp_path / "run" / "eval") == [2, 4, 6]  # the first is an improvement, the next two are not
+    assert steps(tmp_path / "run" / "eval_train") == [2, 4, 6]
+    assert od_eval.load_metrics(tmp_path / "run", "eval_train")["num_images"] == 4
+    assert checkpointed_step(tf.train.latest_checkpoint(str(tmp_path / "run"))) == 6
+    with pytest.raises(ODEvalError, match="no evaluation"):
+        od_eval.load_metrics(tmp_path / "run", "eval/night")
+
+    kwargs["overrides"] = config_overrides
+    training.train(*args, **kwargs)
+    assert "early stopping has ended this run" in capsys.readouterr().out
+    assert steps(tmp_path / "run" / "train")[-1] == 6
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        ({"early_stopping_metric": "AP"}, "--early_stopping_metric is 'AP', but there is no such metric"),
+        ({"best_metric": "val_mAP"}, "--best_metric is 'val_mAP'"),
+    ],
+)
+def test_a_metric_that_there_is_not_is_refused_before_training(ssd_config, config_overrides, tmp_path, plan, words):
+    plan = EvaluationPlan(**plan)
+    message = error_of(
+        training.train, str(ssd_config), str(tmp_path / "run"), overrides=config_overrides, evaluation=plan
+    )
+    assert words in message
+    assert not (tmp_path / "run" / "train").exists()
+
+
+def test_an_evaluation_input_that_is_not_there_is_refused_before_training(ssd_config, config_overrides, tmp_path):
+    overrides = [*config_overrides, "eval_input_reader.tf_record_input_reader.input_path=/nowhere"]
+    message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides)
+    assert "eval_input_reader[0].tf_record_input_reader.input_path '/nowhere' matches no file" in message
+    assert "--eval_every_n=0" in message
+
+
+# ---- Checkpoints of another process ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def evaluated(finished, ssd_config, config_overrides, tmp_path_factory):
+    """The model_dir of an evaluation of the finished run's checkpoints, and the arguments that made it."""
+    model_dir = tmp_path_factory.mktemp("evaluated") / "run"
+    args = (str(ssd_config), str(model_dir), str(finished[0]))
+    kwargs = dict(overrides=config_overrides, num_train_steps=8, timeout=2)
+    evaluate_checkpoints(*args, **kwargs)
+    return model_dir, args, kwargs
+
+
+def test_every_checkpoint_is_evaluated_in_order_with_the_same_result_as_in_training(finished, evaluated):
+    found = od_eval.load_metrics(evaluated[0], every=True)
+    assert [(one["step"], os.path.basename(one["checkpoint"])) for one in found] == [
+        (0, "ckpt-1"),
+        (3, "ckpt-2"),
+        (6, "ckpt-3"),
+        (7, "ckpt-4"),
+    ]
+    for ours, in_training in zip(found[1:], od_eval.load_metrics(finished[0], every=True), strict=True):
+        assert ours["losses"] == pytest.approx(in_training["losses"], rel=1e-5)
+        assert ours["bbox"] == pytest.approx(in_training["bbox"], abs=1e-6)
+    assert steps(evaluated[0] / "eval") == [0, 3, 6, 7]
+    best = max(found, key=lambda one: one["bbox"]["AP"])
+    assert json.loads((evaluated[0] / "best" / "best.json").read_text())["step"] == best["step"]
+    assert sorted(path.name for path in evaluated[0].iterdir()) == ["best", "eval"]
+
+
+def test_no_checkpoint_is_evaluated_twice_unless_it_is_named(finished, evaluated, capsys):
+    model_dir, args, kwargs = evaluated
+    before = {path: path.stat().st_mtime_ns for path in model_dir.rglob("step-*.json")}
+    evaluate_checkpoints(*args, **kwargs)
+    assert "No new checkpoint came within 2 seconds." in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in model_dir.rglob("step-*.json")}
+    evaluate_checkpoints(*args[:2], str(finished[0] / "ckpt-2"), **kwargs)
+    changed = {path.name for path, time_ns in before.items() if path.stat().st_mtime_ns != time_ns}
+    assert changed == {"step-00000003.json"}
+
+
+def test_a_checkpoint_dir_that_stays_empty_is_an_error(ssd_config, config_overrides, tmp_path):
+    arguments = (str(ssd_config), str(tmp_path / "run"))
+    message = error_of(evaluate_checkpoints, *arguments, str(tmp_path / "none"), overrides=config_overrides, timeout=1)
+    assert f"no checkpoint came to '{tmp_path}/none' within 1 seconds" in message
+    message = error_of(evaluate_checkpoints, *arguments, str(tmp_path / "ckpt-3"), overrides=config_overrides)
+    assert f"'{tmp_path}/ckpt-3' does not exist" in message
+
+
+def test_a_checkpoint_that_waits_is_kept_when_its_training_deletes_it(tmp_path):
+    def save(number):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / f"ckpt-{number}.data-00000-of-00001").write_text(f"data {number}")
+        (tmp_path / "run" / f"ckpt-{number}.index").write_text(f"index {number}")
+
+    def take(queue):
+        original, kept = queue.take(timeout=20)
+        assert Path(f"{kept}.data-00000-of-00001").read_text() == f"data {original.rpartition('-')[2]}"
+        return original, kept
+
+    run, kept_dir = str(tmp_path / "run"), str(tmp_path / "kept")
+    with CheckpointQueue(run, kept_dir) as queue:
+        assert queue.take(timeout=0) is None
+        save(9)
+        first, kept = take(queue)
+        save(10)
+        save(11)
+        deadline = time.monotonic() + 20
+        while not Path(kept_dir, "ckpt-11.index").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        shutil.rmtree(run)
+        queue.done(kept)
+        second, kept = take(queue)
+        queue.done(kept)
+    with CheckpointQueue(run, kept_dir) as queue:  # started again
+        third, kept = take(queue)
+        queue.done(kept)
+        assert queue.take(timeout=0) is None
+    assert [first, second, third] == [f"{run}/ckpt-{number}" for number in (9, 10, 11)]
+    assert not Path(kept_dir).exists()
+
+
 # ---- What users get wrong: one sentence, exit status 1 ------------------------------------------------------------
 
 
@@ -321,11 +479,7 @@ def test_a_damaged_record_is_named_with_its_file_when_training_fails_on_it(
     ssd_config, config_overrides, shapes, tmp_path
 ):
     (whole,) = shapes.glob("train-*")
-    records = list(tf.data.TFRecordDataset(str(whole)).as_numpy_iterator())
-    broken = tmp_path / "train-00000-of-00001"
-    data = bytearray(whole.read_bytes())
-    data[sum(len(record) + 16 for record in records[:3]) + 40] ^= 0xFF
-    broken.write_bytes(data)
+    broken = with_a_broken_record(whole, tmp_path)
     overrides = [*config_overrides, f"train_input_reader.tf_record_input_reader.input_path={broken}"]
     message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides, num_train_steps=9)
     assert f"'{broken}' is truncated or corrupt at record 3" in message

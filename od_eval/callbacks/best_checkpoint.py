@@ -8,12 +8,15 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from od_eval.callbacks.base import Callback
 from od_eval.callbacks.step_means import number
 from od_eval.errors import ODEvalError
+
+# Of a `tensorflow.CheckpointState`.
+_NAMES_IN_STATE = ("model_checkpoint_path", "all_model_checkpoint_paths")
 
 
 class BestCheckpoint(Callback):
@@ -100,15 +103,14 @@ class BestCheckpoint(Callback):
         if not math.isfinite(value) or not self._is_better(name, mode, value):
             return
         step = int(number(self.model.optimizer.iterations))
-        self._best = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": f"ckpt-{step}"}
-        self._save(step)
+        self._save({"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": f"ckpt-{step}"})
 
     def _is_better(self, name: str, mode: str, value: float) -> bool:
         if self._best is None or self._best["metric"] != name:
             return True
         return value > self._best["value"] if mode == "max" else value < self._best["value"]
 
-    def _save(self, step: int) -> None:
+    def _save(self, best: dict[str, Any]) -> None:
         # Here for the reason given in `callbacks.base`.
         import tensorflow as tf
 
@@ -116,20 +118,24 @@ class BestCheckpoint(Callback):
 
         checkpoint = self._checkpoint()
         checkpoint.save_counter  # noqa: B018 (reading makes the variable, which every checkpoint has)
-        path = os.path.join(self._directory, f"ckpt-{step}")
+        step = best["step"]
+        path = os.path.join(self._directory, best["checkpoint"])
         try:
             tf.io.gfile.makedirs(self._directory)
             checkpoint.write(path)
         except (tf.errors.OpError, OSError) as error:
-            self._remove(lambda number: number == step)
+            self._remove_all_but(self._best and self._best["step"])
             reason = str(getattr(error, "message", None) or error).strip().splitlines()[0]
             raise ODEvalError(
                 f"the best checkpoint '{path}' could not be written: {reason}; make room and start again."
             ) from error
         # The old one goes when the new one is known, so that best.json never names what is not there.
-        write_whole(os.path.join(self._directory, "best.json"), json.dumps(self._best, indent=1) + "\n")
-        tf.compat.v1.train.update_checkpoint_state(self._directory, f"ckpt-{step}", [f"ckpt-{step}"])
-        self._remove(lambda number: number != step)
+        write_whole(os.path.join(self._directory, "best.json"), json.dumps(best, indent=1) + "\n")
+        self._best = best
+        # What `tf.train.latest_checkpoint` reads.
+        state = "".join(f'{name}: "{best["checkpoint"]}"\n' for name in _NAMES_IN_STATE)
+        write_whole(os.path.join(self._directory, "checkpoint"), state)
+        self._remove_all_but(step)
 
     def _checkpoint(self) -> Any:
         import tensorflow as tf
@@ -138,13 +144,15 @@ class BestCheckpoint(Callback):
             return self.model.checkpoint()
         return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
 
-    def _remove(self, which: Callable[[int], bool]) -> None:
+    def _remove_all_but(self, step: int | None) -> None:
         import tensorflow as tf
 
-        for name in tf.io.gfile.listdir(self._directory):
-            match = re.match(r"ckpt-(\d+)\.", name)
-            if match and which(int(match[1])):
-                tf.io.gfile.remove(os.path.join(self._directory, name))
+        for name in tf.io.gfile.listdir(self._directory) if tf.io.gfile.isdir(self._directory) else []:
+            path = os.path.join(self._directory, name)
+            if re.match(r"ckpt-\d+_temp", name):  # of one that was cut off
+                tf.io.gfile.rmtree(path)
+            elif (match := re.match(r"ckpt-(\d+)\.", name)) and int(match[1]) != step:
+                tf.io.gfile.remove(path)
 
     def _read(self) -> dict[str, Any] | None:
         import tensorflow as tf
@@ -155,9 +163,17 @@ class BestCheckpoint(Callback):
         try:
             with tf.io.gfile.GFile(path) as file:
                 best = json.load(file)
-            return {key: best[key] for key in ("metric", "mode", "value", "step", "checkpoint")}
-        except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+            types = {"metric": str, "mode": str, "value": float, "step": int, "checkpoint": str}
+            best = {key: of_type(best[key]) for key, of_type in types.items()}
+        except (ValueError, KeyError, TypeError) as error:
             raise ODEvalError(f"'{path}' is damaged; remove it, and the next evaluation is the best again.") from error
+        if not tf.io.gfile.exists(os.path.join(self._directory, best["checkpoint"] + ".index")):
+            print(
+                f"warning: '{path}' names {best['checkpoint']}, which is gone; the next evaluation is the best again.",
+                file=sys.stderr,
+            )
+            return None
+        return best
 
     def _move_away(self) -> None:
         import tensorflow as tf

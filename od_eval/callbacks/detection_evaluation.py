@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
-import itertools
 import numbers
 import os
 import sys
@@ -13,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import tqdm
-from PIL import Image
 
 from od_eval.callbacks.base import Callback
+from od_eval.callbacks.loss_logger import not_training
 from od_eval.callbacks.step_means import number
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import EvaluationBatch
@@ -157,7 +155,8 @@ class DetectionEvaluation(Callback):
         if self._every_n_steps is None and (epoch + 1) % self._every_n_epochs == 0:
             self._evaluate_into(logs, self._step())
         elif logs is not None:
-            logs.update(self._in_epoch)
+            for name, value in self._in_epoch.items():
+                logs.setdefault(name, value)  # where Keras has validated at the end of the epoch, that is newer
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._last_step = self._step()
@@ -173,6 +172,9 @@ class DetectionEvaluation(Callback):
         Raises:
           ODEvalError: a record cannot be read, memory does not suffice, a detection is not a number, …
         """
+        # Here for the reason given in `callbacks.base`: it imports TensorFlow.
+        from od_eval import evaluation_writer
+
         started = time.monotonic()
         model = self._evaluable()
         options = self.options or model.evaluation_options
@@ -185,16 +187,16 @@ class DetectionEvaluation(Callback):
         further = model.further_evaluator()
         has_groundtruth = False
         losses = _MeansOverImages()
-        pictures = _Pictures(options)
+        pictures = evaluation_writer.Pictures(options)
         with model.evaluation_weights(), _progress_bar(self.run, self._num_images) as progress:
             for batch in model.evaluate_batches(self._dataset):
                 losses.add(batch.losses, len(batch.image_ids))
-                pictures.add(batch)
                 if batch.groundtruth is not None:
                     has_groundtruth = True
-                    evaluator.update(batch)
+                    evaluator.update(batch)  # first of all, as it finds what is wrong with a batch
                     if further is not None:
                         further.update(batch.outputs)
+                pictures.add(batch)
                 progress.update(len(batch.image_ids))
         if losses.num_images == 0:
             raise ODEvalError(f"there is no image to evaluate in the dataset of {self.run}; look at its input_path.")
@@ -209,9 +211,15 @@ class DetectionEvaluation(Callback):
             result = evaluator.evaluate(**found)
         else:  # nobody knows what is there: these images are to be looked at only
             result = EvaluationResult(num_images=losses.num_images, **found)
-        self._write(result, options, pictures)
-        if has_groundtruth and options.save_detections:
-            self._write_coco(step, evaluator)
+        evaluation_writer.write(
+            self.run_dir,
+            result,
+            options,
+            pictures,
+            evaluator=evaluator if has_groundtruth else None,
+            with_layout=not self._has_layout,
+        )
+        self._has_layout = True
         self._report(result, time.monotonic() - started)
         self.results.append(result)
         return result
@@ -263,7 +271,8 @@ class DetectionEvaluation(Callback):
         if not self._writes():
             return
         try:
-            result = self.evaluate(step)
+            with not_training():
+                result = self.evaluate(step)
         except Exception as error:
             if self._on_error == "raise":
                 raise
@@ -274,25 +283,6 @@ class DetectionEvaluation(Callback):
         self._in_epoch = self.logs(result)
         if logs is not None:
             logs.update(self._in_epoch)
-
-    def _write_coco(self, step: int, evaluator: Evaluator) -> None:
-        from od_eval import result_files
-
-        result_files.write_coco(self.run_dir, step, evaluator)
-
-    def _write(self, result: EvaluationResult, options: EvaluationOptions, pictures: _Pictures) -> None:
-        # Here for the reason given in `callbacks.base`: these import TensorFlow.
-        from od_eval import result_files
-        from od_eval.tensorboard import layout, metrics, writers
-
-        result_files.write(self.run_dir, result)
-        if options.pictures_dir:
-            pictures.write_files(os.path.join(options.pictures_dir, f"step-{result.step:08d}"))
-        if not self._has_layout:
-            layout.write(self.run_dir, options)
-            self._has_layout = True
-        writers.write_scalars(self.run_dir, result.step, metrics.scalars(result, options.per_category))
-        writers.write_pictures(self.run_dir, result.step, pictures.by_tag)
 
     def _report(self, result: EvaluationResult, seconds: float) -> None:
         values = result.log_values()
@@ -343,28 +333,3 @@ class _MeansOverImages:
 
     def result(self) -> dict[str, float]:
         return {name: value / self.num_images for name, value in self._sums.items()}
-
-
-class _Pictures:
-    """Of the first images of an evaluation."""
-
-    def __init__(self, options: EvaluationOptions):
-        self._options = options
-        self.by_tag: dict[str, Any] = {}
-        self._by_file_name: dict[str, Any] = {}
-
-    def add(self, batch: EvaluationBatch) -> None:
-        from od_eval.tensorboard import pictures
-
-        missing = self._options.num_pictures - len(self.by_tag)
-        for image_id, picture in itertools.islice(pictures.pictures_of(batch, self._options), max(missing, 0)):
-            self.by_tag[tags.picture(len(self.by_tag))] = picture
-            self._by_file_name[pictures.file_name(image_id)] = picture
-
-    def write_files(self, folder: str) -> None:
-        from od_eval.files import write_whole
-
-        for name, picture in self._by_file_name.items():
-            encoded = io.BytesIO()
-            Image.fromarray(picture).save(encoded, "PNG")
-            write_whole(os.path.join(folder, name), encoded.getvalue())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from od_eval import losses as loss_names
@@ -24,7 +25,7 @@ class LossLogger(Callback):
     `Loss/regularization_loss`, `Loss/other_loss`) and each part under the name the model gives it
     (`Loss/RPNLoss/objectness_loss`). Beside them stand `learning_rate` (as the optimizer gives it after the step),
     `gradient_norm` if the model reports it, `steps_per_sec` and `images_per_sec`. Training goes to `<log_dir>/train`,
-    the `val_*` losses at the end of an epoch to `<log_dir>/eval`, so that TensorBoard draws both in one chart. Other
+    the `val_*` losses of Keras's validation to `<log_dir>/eval`, so that TensorBoard draws both in one chart. Other
     entries of `logs`, like accuracy, are left to `tf.keras.callbacks.TensorBoard`.
 
     Each point is the mean over all steps since the point before it, whether the model reports the loss of its last
@@ -129,6 +130,7 @@ class LossLogger(Callback):
             if self._means is not None:
                 self._means.settle()  # Keras is about to reset the metrics.
             self._summaries_go_to(tags.EVAL)
+            self._validated = True
 
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self._fitting:
@@ -140,7 +142,11 @@ class LossLogger(Callback):
         self._clock.pause()
         if self._means is not None:
             self._means.settle(metrics_are_current=False)
-        # Of the losses of training: `val_night_total_loss` is another evaluation's, which writes it to its own run.
+        # Of the losses of training: `val_night_total_loss` is another evaluation's, which writes it to its own run. And
+        # of Keras's validation: those of an evaluation in the middle of the epoch are of another step than this one.
+        validated, self._validated = self._validated, False
+        if not validated:
+            return
         validation = {name: logs["val_" + name] for name in logs or {} if "val_" + name in logs}
         losses = {name: number(value) for name, value in validation.items() if loss_names.is_loss(name, self._mapping)}
         if losses:
@@ -177,10 +183,12 @@ class LossLogger(Callback):
         self._batches_per_epoch = self.params.get("steps") or math.inf
         self._set_next_point()
         self._summaries_go_to(tags.TRAIN)
+        self._validated = False
         self._fitting = True
 
     def _names_to_log(self, logs: Mapping[str, Any]) -> list[str]:
-        names = [name for name in logs if loss_names.is_loss(name, self._mapping)]
+        # An evaluation after the first execution may have put its own beside them.
+        names = [name for name in logs if loss_names.is_loss(name, self._mapping) and not name.startswith("val_")]
         if not names:
             warnings.warn(
                 f"LossLogger finds no loss in what the model reports ({', '.join(logs) or 'nothing'}). Name yours:"
@@ -229,6 +237,20 @@ class LossLogger(Callback):
             self._default_writer.__enter__()
 
 
+_seconds_not_training = 0.0
+
+
+@contextlib.contextmanager
+def not_training() -> Iterator[None]:
+    """What is inside is no training: no `LossLogger` of this process, before or after it, counts the time it takes."""
+    global _seconds_not_training
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        _seconds_not_training += time.perf_counter() - started
+
+
 class _Clock:
     """Time spent training: not what comes before the first execution has ended (tracing), nor between epochs."""
 
@@ -239,10 +261,10 @@ class _Clock:
 
     def resume(self) -> None:
         if self._since is None and self._first_is_over:
-            self._since = time.perf_counter()
+            self._since = self._now()
 
     def count(self, steps: int) -> None:
-        now = time.perf_counter()
+        now = self._now()
         if self._since is not None:
             self._seconds += now - self._since
             self._steps += steps
@@ -261,6 +283,9 @@ class _Clock:
     def _start_again(self) -> None:
         self._steps = 0
         self._seconds = 0.0
+
+    def _now(self) -> float:
+        return time.perf_counter() - _seconds_not_training
 
 
 def _learning_rate(optimizer: Any) -> float | None:

@@ -34,6 +34,7 @@ class CocoGroundTruth:
       objects: of each image in `images`; boxes are xmin, ymin, width, height. Areas are those of the file, NaN where it
         has none.
       masks: whether masks were read.
+      file_names: id -> the name of the image file; the id where the file does not say.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class CocoGroundTruth:
     images: dict[ImageId, coco_masks.Size]
     objects: GroundTruth
     masks: bool
+    file_names: dict[ImageId, str]
 
 
 def read_groundtruth(path: str | Path, masks: bool = False) -> CocoGroundTruth:
@@ -76,7 +78,9 @@ def read_groundtruth(path: str | Path, masks: bool = False) -> CocoGroundTruth:
     rows = _Rows(images, categories, masks, ("boxes", "classes", "is_crowd", "area"))
     for where, entry in _entries(path, "annotations", content["annotations"]):
         rows.add_annotation(where, entry)
-    return CocoGroundTruth(path, categories, images, GroundTruth(**rows.by_image()), masks)
+    names = (entry.get("file_name") for entry in content["images"])
+    file_names = {id: str(name or id) for id, name in zip(images, names, strict=True)}
+    return CocoGroundTruth(path, categories, images, GroundTruth(**rows.by_image()), masks, file_names)
 
 
 def read_detections(path: str | Path, groundtruth: CocoGroundTruth) -> EvaluationBatch:

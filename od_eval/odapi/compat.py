@@ -29,7 +29,7 @@ from typing import Any
 
 from od_eval.errors import ODEvalError
 
-MENDED_PACKAGES = ("object_detection", "tf_slim")
+MENDED_PACKAGES = ("object_detection", "tf_slim", "lvis")
 
 
 def install() -> None:

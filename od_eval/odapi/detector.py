@@ -299,10 +299,19 @@ class Detector(tf.keras.Model):
 
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Inside, the weights are their moving averages, if `eval_config.use_moving_averages`; then as before."""
+        """Inside, the weights are their moving averages, if `eval_config.use_moving_averages`; then as before.
+
+        Raises:
+          ODEvalError: there are no averages, because the detector is not compiled.
+        """
         if not self._config.eval_config.use_moving_averages:
             yield
             return
+        if self.optimizer is None:
+            raise ODEvalError(
+                "eval_config.use_moving_averages is true, and the averages come with the optimizer: compile() the"
+                " detector, and restore a checkpoint, before it is evaluated."
+            )
         # Not `optimizer.swap_weights()`, which adds and subtracts, and so gives back other weights than it took.
         weights, averages = self.optimizer._model_weights, self.optimizer._average_weights
         raw = [weight.numpy() for weight in weights]

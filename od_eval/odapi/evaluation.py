@@ -15,6 +15,7 @@ from object_detection.utils import config_util
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.odapi.explained import explained
 from od_eval.odapi.label_map import Category, read_label_map
 from od_eval.odapi.text_proto import did_you_mean_one_of
 
@@ -38,6 +39,7 @@ def evaluation_options(config: pipeline_pb2.TrainEvalPipelineConfig) -> Evaluati
             "eval_config.use_moving_averages is true, but train_config.optimizer.use_moving_average is false, so that"
             " there are no averages; set both to the same."
         )
+    FurtherEvaluator(config)  # raises what it cannot compute
     categories = _categories(label_map_of_evaluation(config))
     if not eval_config.HasField("include_metrics_per_category"):
         per_category = "AP" if len(categories) <= MAX_CATEGORIES_IN_CHARTS else "none"
@@ -127,8 +129,9 @@ class FurtherEvaluator:
         # The Object Detection API takes an empty set for COCO's metrics of boxes; so these go in, and out again.
         further = [name for name in eval_config.metrics_set if name not in (BOXES, MASKS)]
         eval_config.metrics_set[:] = [BOXES, *further]
-        options = eval_util.evaluator_options_from_eval_config(eval_config)
-        _, *self._evaluators = eval_util.get_evaluators(eval_config, categories, options)
+        with explained("eval_config.metrics_set"):
+            options = eval_util.evaluator_options_from_eval_config(eval_config)
+            _, *self._evaluators = eval_util.get_evaluators(eval_config, categories, options)
         self._keys: set[int] = set()
 
     def update(self, eval_dict: Mapping[str, tf.Tensor]) -> None:

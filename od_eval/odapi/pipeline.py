@@ -281,7 +281,8 @@ def _assign(message: Message, part: str, value: str, override: str) -> None:
         else:
             element = _element(elements, field, index, override)
             element.Clear()
-            parse_text_proto(value.strip().removeprefix("{").removesuffix("}"), element, f"override '{override}'")
+            text = value[1:-1] if value[:1] == "{" and value[-1:] == "}" else value
+            parse_text_proto(text, element, f"override '{override}'")
         return
     parsed = _parsed(message, field, value, override)
     message.ClearField(field.name)

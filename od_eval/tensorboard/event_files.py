@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto import event_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2
 
 # TensorBoard reads every file that has this in its name.
 _MARK = "tfevents"
@@ -41,20 +41,57 @@ def drop_events_after(event_file: str, step: int) -> bool:
     """
     if not has_events_after(event_file, step):
         return False
-    folder, name = os.path.split(event_file)
-    kept_original = os.path.join(folder, name.replace(_MARK, f"replaced-at-step-{max(step, 0):08d}"))
     if step < 0:
-        tf.io.gfile.rename(event_file, kept_original, overwrite=True)
+        tf.io.gfile.rename(event_file, _name_of_original(event_file, 0), overwrite=True)
     else:
-        # Copied, not renamed: the run has its curves whenever this is interrupted.
-        tf.io.gfile.copy(event_file, kept_original, overwrite=True)
-        rewritten = kept_original + ".tmp"
-        with tf.io.TFRecordWriter(rewritten) as writer:
-            for record in _records(event_file):
-                if _step(record) <= step:
-                    writer.write(record)
-        tf.io.gfile.rename(rewritten, event_file, overwrite=True)
+        _rewrite(event_file, step, (record for record in _records(event_file) if _step(record) <= step))
     return True
+
+
+def drop_values(event_file: str, step: int, prefixes: tuple[str, ...]) -> bool:
+    """Takes values of one step out of an event file, because they are to be written anew; as `drop_events_after`.
+
+    Args:
+      event_file: as there.
+      step: of the values.
+      prefixes: what their tags begin with.
+
+    Returns:
+      Whether there were any.
+    """
+
+    def is_to_go(value: summary_pb2.Summary.Value) -> bool:
+        return value.tag.startswith(prefixes)
+
+    def rest(record: bytes) -> bytes:
+        event = event_pb2.Event.FromString(record)
+        if event.step != step or not any(map(is_to_go, event.summary.value)):
+            return record
+        kept = [value for value in event.summary.value if not is_to_go(value)]
+        del event.summary.value[:]
+        event.summary.value.extend(kept)
+        return event.SerializeToString()
+
+    if all(rest(record) is record for record in _records(event_file)):
+        return False
+    _rewrite(event_file, step, map(rest, _records(event_file)))
+    return True
+
+
+def _rewrite(event_file: str, step: int, records: Iterable[bytes]) -> None:
+    kept_original = _name_of_original(event_file, step)
+    # Copied, not renamed: the run has its curves whenever this is interrupted.
+    tf.io.gfile.copy(event_file, kept_original, overwrite=True)
+    rewritten = kept_original + ".tmp"
+    with tf.io.TFRecordWriter(rewritten) as writer:
+        for record in records:
+            writer.write(record)
+    tf.io.gfile.rename(rewritten, event_file, overwrite=True)
+
+
+def _name_of_original(event_file: str, step: int) -> str:
+    folder, name = os.path.split(event_file)
+    return os.path.join(folder, name.replace(_MARK, f"replaced-at-step-{step:08d}"))
 
 
 def _records(event_file: str) -> Iterator[bytes]:

@@ -43,6 +43,10 @@ _COCO_METRICS = dict(
     )
 )
 _OF_WHAT = {"bbox": "DetectionBoxes_", "segm": "DetectionMasks_"}
+_PICTURE = "eval_side_by_side_"
+
+# What the tags of metrics and pictures begin with.
+OF_DETECTIONS = (*_OF_WHAT.values(), _PICTURE)
 
 
 def loss(name: str) -> str:
@@ -82,7 +86,7 @@ def super_category_metric(name: str, super_category: str, of: str = "bbox") -> s
 
 def picture(index: int) -> str:
     """The tag of the picture of detections and ground truth of an evaluation's image, counted from 0."""
-    return f"eval_side_by_side_{index}_0"
+    return f"{_PICTURE}{index}_0"
 
 
 def _utf8(name: str) -> str:

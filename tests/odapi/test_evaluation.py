@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from od_eval import DetectionEvaluation, Detector, Pipeline
+from od_eval import DetectionEvaluation, Detector, ODEvalError, Pipeline
+from od_eval.odapi.evaluation import evaluation_options
 from od_eval.tensorboard import metrics
 
 CONFIGS = Path(__file__).parents[2] / "pipeline_configs"
@@ -28,7 +29,15 @@ def learn_something(detector, pipeline, steps):
 
 @pytest.fixture(scope="module")
 def pipeline(ssd_config, config_overrides):
-    return Pipeline.load(ssd_config, config_overrides)
+    pipeline = Pipeline.load(ssd_config, config_overrides)
+    pipeline.config.eval_config.metrics_set[:] = [
+        "coco_detection_metrics",
+        "pascal_voc_detection_metrics",
+        "weighted_pascal_voc_detection_metrics",
+        "precision_at_recall_detection_metrics",
+        "oid_V2_detection_metrics",
+    ]
+    return pipeline
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +89,8 @@ def assert_equal_to_the_object_detection_api(detector, pipeline, folder):
 def test_losses_and_metrics_of_an_ssd_equal_those_of_the_object_detection_apis_own_loop(detector, pipeline, tmp_path):
     coco = assert_equal_to_the_object_detection_api(detector, pipeline, tmp_path)
     assert coco["DetectionBoxes_Recall/AR@100"] > 0  # it found something, so this compares more than zeros
+    for tag in ("PascalBoxes_Precision/mAP@0.5IOU", "OpenImagesV2_Precision/mAP@0.5IOU"):
+        assert tag in coco
 
 
 @pytest.mark.slow
@@ -130,3 +141,154 @@ def test_the_size_of_batches_changes_nothing_and_loses_no_image(detector, pipeli
         np.testing.assert_allclose(batched[image_id][1], scores, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(batched[image_id][0], boxes, rtol=1e-4, atol=1e-3)
         np.testing.assert_array_equal(batched[image_id][2], classes)
+
+
+# ---- What is in the data --------------------------------------------------------------------------------------------
+
+
+def example(source_id, boxes, size=(64, 96)):
+    """A serialized example: a grey image with boxes (ymin, xmin, ymax, xmax, relative) of class 1."""
+    encoded = tf.io.encode_png(np.full((*size, 3), 127, np.uint8)).numpy()
+
+    def floats(values):
+        return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+    def blob(value):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    sides = dict(zip(("ymin", "xmin", "ymax", "xmax"), zip(*boxes, strict=True) if boxes else [()] * 4, strict=True))
+    features = {
+        "image/encoded": blob(encoded),
+        "image/format": blob(b"png"),
+        "image/source_id": blob(source_id.encode()),
+        "image/height": tf.train.Feature(int64_list=tf.train.Int64List(value=size[:1])),
+        "image/width": tf.train.Feature(int64_list=tf.train.Int64List(value=size[1:])),
+        "image/object/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[1] * len(boxes))),
+        **{f"image/object/bbox/{side}": floats(values) for side, values in sides.items()},
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+
+def dataset_of(pipeline, folder, examples):
+    with tf.io.TFRecordWriter(str(folder / "examples.tfrecord")) as writer:
+        for serialized in examples:
+            writer.write(serialized)
+    other = Pipeline(type(pipeline.config).FromString(pipeline.config.SerializeToString()))
+    other.config.eval_input_reader[0].tf_record_input_reader.input_path[:] = [str(folder / "examples.tfrecord")]
+    return other.eval_dataset()
+
+
+def test_no_object_and_no_image_is_left_out(detector, pipeline, tmp_path, capsys):
+    many = [(0.1, 0.1, 0.2 + number / 1000, 0.3) for number in range(120)]  # more than max_number_of_boxes
+    examples = [
+        example("crowded", many),
+        example("empty", []),
+        example("twice", many[:1]),
+        example("twice", many[:2], size=(128, 32)),
+    ]
+    batches = list(detector.evaluate_batches(dataset_of(pipeline, tmp_path, examples)))
+    assert [batch.image_ids for batch in batches] == [["crowded"], ["empty"], ["twice"], ["twice (2)"]]
+    assert [int(batch.groundtruth.num[0]) for batch in batches] == [120, 0, 1, 2]
+    np.testing.assert_array_equal([batch.image_sizes[0] for batch in batches], [[64, 96]] * 3 + [[128, 32]])
+    # in pixels of the image as it is in the file
+    np.testing.assert_allclose(batches[3].groundtruth.boxes[0][0], [12.8, 3.2, 25.6, 9.6], rtol=1e-5)
+    assert "warning: 1 evaluation images have the image/source_id of another, like 'twice'" in capsys.readouterr().err
+
+    result = evaluate(detector, dataset_of(pipeline, tmp_path, examples), tmp_path / "run")
+    assert result.num_images == 4
+    assert sum(category["num_groundtruth"] for category in result.per_category.values()) == 123
+
+
+def test_an_evaluation_is_traced_once_whatever_comes_later(detector, pipeline, tmp_path):
+    traced = dict(detector._evaluation_functions)
+    list(detector.evaluate_batches(pipeline.eval_dataset()))
+    list(detector.evaluate_batches(dataset_of(pipeline, tmp_path, [example("a", []), example("b", [(0, 0, 1, 1)])])))
+    assert detector._evaluation_functions.keys() >= traced.keys()
+    assert len(detector._evaluation_functions) - len(traced) <= (0 if traced else 1)
+
+
+# ---- What eval_config asks for --------------------------------------------------------------------------------------
+
+
+def options_of(ssd_config, config_overrides, *overrides):
+    return evaluation_options(Pipeline.load(ssd_config, [*config_overrides, *overrides]).config)
+
+
+def test_options_are_those_of_the_config(ssd_config, config_overrides):
+    options = options_of(
+        ssd_config,
+        config_overrides,
+        *("eval_config.num_visualizations=3", "eval_config.max_num_boxes_to_visualize=7"),
+        *("eval_config.min_score_threshold=0.25", "eval_config.visualize_groundtruth_boxes=true"),
+        *("eval_config.skip_scores=true", "eval_config.skip_labels=true", "eval_config.visualization_export_dir=out"),
+        *("eval_config.export_path=detections", "eval_config.include_metrics_per_category=true"),
+        *("eval_config.all_metrics_per_category=true", "eval_config.groundtruth_box_visualization_color=red"),
+        'eval_config { super_categories { key: "round" value: "circle,triangle" } keypoint_edge { start: 0 end: 2 } }',
+    )
+    assert set(options.categories) == {1, 2, 3, 4}
+    assert (options.num_pictures, options.max_boxes, options.min_score) == (3, 7, 0.25)
+    assert (options.show_scores, options.show_labels, options.show_groundtruth_boxes) == (False, False, True)
+    assert (options.pictures_dir, options.save_detections, options.per_category) == ("out", True, "all")
+    assert (options.groundtruth_color, options.keypoint_edges) == ("red", [(0, 2)])
+    assert options.super_categories == {"round": ["circle", "triangle"]}
+    assert not options.masks
+    assert options_of(ssd_config, config_overrides).per_category == "AP"
+    assert options_of(ssd_config, config_overrides, "eval_config.include_metrics_per_category=false").per_category == (
+        "none"
+    )
+    assert options_of(ssd_config, config_overrides, "eval_config.retain_original_images=false").num_pictures == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("eval_config.metrics_set=[coco_detection_metric]", "did you mean 'coco_detection_metrics'?"),
+        ("eval_config.metrics_set=[coco_mask_metrics]", "the model predicts no masks; take it out"),
+        ("eval_config.metrics_set=[coco_keypoint_metrics]", "eval_config.parameterized_metric"),
+        ("eval_config.use_moving_averages=true", "train_config.optimizer.use_moving_average is false"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_a_sentence(ssd_config, config_overrides, override, words):
+    with pytest.raises(ODEvalError) as raised:
+        options_of(ssd_config, config_overrides, "train_config.optimizer.use_moving_average=false", override)
+    assert words in str(raised.value)
+
+
+def test_without_losses_or_without_groundtruth_the_rest_is_evaluated(ssd_config, config_overrides, tmp_path):
+    pipeline = Pipeline.load(
+        ssd_config, [*config_overrides, "eval_config.ignore_groundtruth=true", f"eval_config.export_path={tmp_path}"]
+    )
+    pipeline.config.eval_config.visualization_export_dir = str(tmp_path / "pictures")
+    result = evaluate(Detector(pipeline), pipeline.eval_dataset(), tmp_path / "run")
+    assert (result.num_images, result.bbox, dict(result.losses)) == (4, None, {})
+    assert len(list((tmp_path / "pictures").rglob("*.png"))) == 4
+
+
+def test_averaged_weights_are_evaluated_and_the_raw_ones_come_back_to_the_bit(ssd_config, config_overrides):
+    pipeline = Pipeline.load(
+        ssd_config,
+        [
+            *config_overrides,
+            "train_config.optimizer.use_moving_average=true",
+            "eval_config.use_moving_averages=true",
+        ],
+    )
+    detector = Detector(pipeline)
+    detector.compile()
+    weights, averages = detector.optimizer._model_weights, detector.optimizer._average_weights
+    for number, (weight, average) in enumerate(zip(weights, averages, strict=True)):
+        weight.assign(tf.random.stateless_normal(weight.shape, [1, number]) * 1e-3)
+        average.assign(tf.random.stateless_normal(weight.shape, [2, number]) * 1e3)
+    raw, averaged = ([variable.numpy() for variable in variables] for variables in (weights, averages))
+
+    def fail():
+        with detector.evaluation_weights():
+            for weight, value in zip(weights, averaged, strict=True):
+                np.testing.assert_array_equal(weight.numpy(), value)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    for variables, before in ((weights, raw), (averages, averaged)):
+        for variable, value in zip(variables, before, strict=True):
+            np.testing.assert_array_equal(variable.numpy(), value)

@@ -23,6 +23,9 @@ def test_replicas_share_a_batch_and_their_losses_are_averaged(ssd_config, config
     alone = found["losses of each replica's images, alone"]
     assert alone[0] != alone[1]
     assert found["loss"] == pytest.approx(sum(alone) / 2, rel=1e-4)
+    assert found["images evaluated"] == 4
+    assert found["loss in evaluation"] == pytest.approx(found["loss in evaluation, without replicas"], rel=1e-4)
+    assert found["loss in Keras's validation"] == pytest.approx(found["loss in evaluation"], rel=1e-4)
 
 
 def main(config, *overrides):
@@ -58,7 +61,22 @@ def main(config, *overrides):
         )
     )
     history = detector.fit(again, steps_per_epoch=1, verbose=0).history
+
+    def evaluate(detector):
+        batches = list(detector.evaluate_batches(pipeline.eval_dataset()))
+        losses = [loss for batch in batches for loss in [batch.losses["total_loss"]] * len(batch.image_ids)]
+        return len(losses), sum(losses) / len(losses)
+
+    num_images, loss_in_evaluation = evaluate(detector)
+    for ours, theirs in zip(alone.model.variables, detector.model.variables, strict=True):
+        ours.assign(theirs.numpy())
     found = {
+        "images evaluated": num_images,
+        "loss in evaluation": loss_in_evaluation,
+        "loss in evaluation, without replicas": evaluate(alone)[1],
+        "loss in Keras's validation": detector.evaluate(pipeline.eval_dataset(), verbose=0, return_dict=True)[
+            "total_loss"
+        ],
         "images of each replica": [half[0]["image"].shape[0] for half in halves],
         "losses of each replica's images, alone": losses_alone,
         "loss": history["total_loss"][0],

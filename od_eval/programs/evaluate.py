@@ -1,0 +1,214 @@
+"""Evaluates detections against ground truth, both files in COCO's format, without a model.
+
+    od-eval evaluate --groundtruth=instances_val.json --detections=detections.json --model_dir=runs/a
+
+Prints the COCO metrics of boxes, and of masks where both files have them, of all categories and of each, and writes
+what an evaluation in training writes: metrics.json, metrics/, metrics.csv and a TensorBoard run, into <model_dir>/eval.
+The numbers are those of pycocotools for the same files.
+
+Detections of several checkpoints are evaluated one after the other, each with its step; they make one curve:
+
+    for step in 1000 2000 3000; do
+      od-eval evaluate --groundtruth=val.json --detections=detections-$step.json --step=$step --model_dir=runs/a
+    done
+
+An evaluation of the same step that is there already is replaced; so let no training write to that run meanwhile. With
+--images, TensorBoard shows the first images with what was found and what is there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from od_eval.data.images import ImageFolder, ImageNotFound, ImageUnusable, read_image
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
+from od_eval.evaluation.coco_files import CocoGroundTruth, read_detections, read_groundtruth
+from od_eval.evaluation.coco_protocol import BACKENDS
+from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.result import EvaluationResult
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("groundtruth", None, "COCO JSON file with images, annotations and categories.", required=True)
+flags.DEFINE_string("detections", None, "JSON file in COCO's format of results.", required=True)
+flags.DEFINE_string("model_dir", None, "Folder above the run; that of the training, if there is one.", required=True)
+flags.DEFINE_string("run", "eval", "Folder of the run below model_dir, e.g. eval/night for a second set of images.")
+flags.DEFINE_integer("step", 0, "The training step of the weights that made the detections.", lower_bound=0)
+flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default where both files have some.")
+flags.DEFINE_string("images", None, "Folder of the image files, for pictures. By default there are none.")
+flags.DEFINE_integer("num_pictures", 10, "With --images, pictures of so many images.", lower_bound=0)
+flags.DEFINE_enum("backend", "hotcoco", BACKENDS, "What matches the boxes; the numbers are the same, the time is not.")
+
+flags.register_validator(
+    "run",
+    lambda run: bool(run) and not os.path.isabs(run) and ".." not in re.split(r"[/\\]", run),
+    message="it is the name of a folder below model_dir",
+)
+
+_MEANINGS = {
+    "AP": "mean over IoU 0.50 to 0.95",
+    "AP50": "IoU of 0.50 or more",
+    "AP75": "IoU of 0.75 or more",
+    "APs": "small: area up to 32²",
+    "APm": "medium: up to 96²",
+    "APl": "large: over 96²",
+    "AR1": "recall with 1 detection an image",
+    "AR10": "recall with 10",
+    "AR100": "recall with 100",
+    "ARs": "small",
+    "ARm": "medium",
+    "ARl": "large",
+}
+
+
+def main() -> int:
+    """Evaluates as the flags say; returns the exit status."""
+    masks = FLAGS.masks
+    if masks is None:
+        masks = _has_masks(FLAGS.groundtruth) and _has_masks(FLAGS.detections)
+    print(f"Reading {FLAGS.groundtruth} and {FLAGS.detections} …", flush=True)
+    folder = ImageFolder(Path(FLAGS.images)) if FLAGS.images else None
+    groundtruth = read_groundtruth(FLAGS.groundtruth, masks)
+    batch = read_detections(FLAGS.detections, groundtruth)
+    evaluator = Evaluator(groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend)
+    evaluator.update(batch)
+    what = "boxes and masks" if masks else "boxes"
+    slow = ", which takes a hundred times as long as hotcoco" if FLAGS.backend == "pycocotools" else ""
+    print(f"Evaluating the {what} of {len(groundtruth.images)} images with {FLAGS.backend}{slow} …", flush=True)
+    result = evaluator.evaluate(step=FLAGS.step)
+
+    run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
+    print(f"Writing to {run_dir} …", flush=True)
+    _write(run_dir, result, groundtruth, batch, folder)
+    print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
+
+    from od_eval.tensorboard.command import how_to_look
+
+    print(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv beside it\n{how_to_look(FLAGS.model_dir)}")
+    return 0
+
+
+def _has_masks(path: str) -> bool:
+    """Whether there is a segmentation that is not empty in a JSON file; what else is in it is not looked at."""
+    try:
+        return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', Path(path).read_bytes()) is not None
+    except OSError:
+        return False  # reading it again says what is wrong
+
+
+def _write(
+    run_dir: str,
+    result: EvaluationResult,
+    groundtruth: CocoGroundTruth,
+    batch: EvaluationBatch,
+    folder: ImageFolder | None,
+) -> None:
+    import tensorflow as tf
+
+    from od_eval import evaluation_writer
+    from od_eval.tensorboard import event_files, tags
+
+    options = EvaluationOptions(
+        groundtruth.categories, box_format="xywh", masks=groundtruth.masks, num_pictures=FLAGS.num_pictures
+    )
+    pictures = evaluation_writer.Pictures(options)
+    if folder is not None and options.num_pictures:
+        for image in _images(groundtruth, batch, folder, options.num_pictures):
+            pictures.add(image)
+    try:
+        for event_file in event_files.event_files(run_dir):
+            event_files.drop_values(event_file, result.step, tags.OF_DETECTIONS)
+        evaluation_writer.write(run_dir, result, options, pictures)
+    except (tf.errors.OpError, OSError) as error:
+        raise ODEvalError(f"'{run_dir}' cannot be written: {getattr(error, 'message', error)!s}") from error
+
+
+def _images(
+    groundtruth: CocoGroundTruth, batch: EvaluationBatch, folder: ImageFolder, number: int
+) -> Iterator[EvaluationBatch]:
+    """The first images that can be read, one at a time, each with its pixels."""
+    problems = []
+    found = 0
+    for place, (id, (height, width)) in enumerate(groundtruth.images.items()):
+        if found == number:
+            break
+        try:
+            path = folder.path(folder.find(groundtruth.file_names[id]))
+            image = read_image(path, (width, height) if height and width else None)
+        except (ImageNotFound, ImageUnusable) as error:
+            problems.append(str(error))
+            continue
+        found += 1
+        yield EvaluationBatch(
+            image_ids=[id],
+            image_sizes=[image.annotated_size[::-1]],
+            detections=_of_one_image(batch.detections, place),
+            groundtruth=_of_one_image(batch.groundtruth, place),
+            images=[np.asarray(Image.open(io.BytesIO(image.encoded)).convert("RGB"))],
+        )
+    if not found:
+        raise ODEvalError(f"--images has none of the images of '{groundtruth.path}': {problems[0]}.")
+    if problems:
+        print(
+            f"warning: {len(problems)} images are not in the pictures, as they cannot be read; the first:"
+            f" {_printable(problems[0])}.",
+            file=sys.stderr,
+        )
+
+
+def _of_one_image(objects: Detections | GroundTruth, place: int) -> Any:
+    columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects)}
+    return type(objects)(**{name: None if column is None else [column[place]] for name, column in columns.items()})
+
+
+# ---- Tables ---------------------------------------------------------------------------------------------------------
+
+
+def _metrics_table(result: EvaluationResult) -> str:
+    columns = {"boxes": result.bbox} | ({"masks": result.segm} if result.segm else {})
+    rows = [["", *columns, ""]]
+    for name, meaning in _MEANINGS.items():
+        rows.append([name, *(_written(metrics[name]) for metrics in columns.values()), f"  {meaning}"])
+    return _table(rows, left=(0, len(columns) + 1))
+
+
+def _category_table(result: EvaluationResult) -> str:
+    shown = ["AP", "AP50", "AR100"]
+    rows = [["category", "objects", "found", *shown, *(f"mask {name}" for name in (shown if result.segm else ()))]]
+    for name, metrics in result.per_category.items():
+        values = [metrics[each] for each in shown] + [metrics["segm"][each] for each in (shown if result.segm else ())]
+        counts = [str(metrics["num_groundtruth"]), str(metrics["num_detections"])]
+        rows.append([_printable(name), *counts, *map(_written, values)])
+    return _table(rows, left=(0,))
+
+
+def _table(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
+    """Columns as wide as what is in them; those in `left` begin at their left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        lines.append("  ".join(cell.ljust(w) if at in left else cell.rjust(w) for at, (cell, w) in enumerate(cells)))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _written(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _printable(text: str) -> str:
+    """Text from a file, with nothing in it that a terminal would obey or cannot print."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

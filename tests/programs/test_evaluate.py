@@ -1,0 +1,245 @@
+"""`od-eval evaluate` as a user runs it, through scripts/evaluate_detections.py, compared with pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hotcoco import mask as coco_mask
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
+
+import od_eval
+from od_eval.evaluation.result import COCO_METRICS
+from od_eval.tensorboard import writers
+
+REPOSITORY = Path(__file__).parents[2]
+HEIGHT, WIDTH = 96, 128
+
+
+def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPOSITORY / "scripts" / "evaluate_detections.py"), *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def evaluate(folder: Path, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Evaluates the files in a folder into <folder>/runs/a."""
+    files = (f"--groundtruth={folder}/groundtruth.json", f"--detections={folder}/detections.json")
+    return run(*files, f"--model_dir={folder}/runs/a", *arguments)
+
+
+def rle(box: list[float]) -> dict[str, Any]:
+    x, y, width, height = box
+    diamond = [x, y + height / 2, x + width / 2, y, x + width, y + height / 2, x + width / 2, y + height]
+    encoded = coco_mask.frPyObjects([diamond], HEIGHT, WIDTH)[0]
+    return {"size": encoded["size"], "counts": encoded["counts"].decode()}
+
+
+def write_files(folder: Path, masks: bool, seed: int = 0, num_images: int = 8) -> Path:
+    """Objects of two of three categories, some crowds; detections near them and beside them."""
+    random = np.random.default_rng(seed)
+    images = [{"id": id, "file_name": f"photo-{id}.png", "height": HEIGHT, "width": WIDTH} for id in range(num_images)]
+    annotations, detections = [], []
+    for image in images:
+        for _ in range(random.integers(1, 6)):
+            box = [*random.uniform(0, 50, 2).tolist(), *random.uniform(4, 45, 2).tolist()]
+            common = {"image_id": image["id"], "category_id": int(random.choice([2, 5]))}
+            crowd = int(random.random() < 0.2)
+            annotations.append({"id": len(annotations) + 1, **common, "bbox": box, "iscrowd": crowd})
+            annotations[-1]["area"] = box[2] * box[3] / 2
+            found = (np.array(box) + random.normal(0, 2, 4)).clip(1, 60).tolist()
+            for one in (found, [30.0, 20.0, *found[:1:-1]]):
+                detections.append({**common, "bbox": one, "score": random.integers(1, 9) / 8})
+    for one in (*annotations, *detections) if masks else ():
+        one["segmentation"] = rle(one["bbox"])
+    names = {2: "cat", 5: "do\x1b[31mg", 9: "bird"}
+    categories = [{"id": id, "name": name} for id, name in names.items()]
+    folder.mkdir(exist_ok=True)
+    groundtruth = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "groundtruth.json").write_text(json.dumps(groundtruth))
+    (folder / "detections.json").write_text(json.dumps(detections))
+    return folder
+
+
+def write_images(folder: Path) -> Path:
+    photos = folder / "photos" / "2024"
+    photos.mkdir(parents=True)
+    for id in range(8):
+        Image.new("RGB", (WIDTH * 2, HEIGHT * 2), (30 * id, 100, 100)).save(photos / f"photo-{id}.png")
+    return folder / "photos"
+
+
+def pycocotools_metrics(folder: Path, iou_type: str, category: int | None = None) -> dict[str, float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        there = COCO(str(folder / "groundtruth.json"))
+        evaluation = COCOeval(there, there.loadRes(str(folder / "detections.json")), iou_type)
+        if category is not None:
+            evaluation.params.catIds = [category]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return dict(zip(COCO_METRICS, evaluation.stats.tolist(), strict=True))
+
+
+def assert_same(metrics: dict[str, Any], reference: dict[str, float]) -> None:
+    found = {name: -1.0 if metrics[name] is None else metrics[name] for name in COCO_METRICS}
+    assert found == pytest.approx(reference, abs=1e-9, rel=0)
+
+
+def events(run_dir: Path) -> dict[str, list[tuple[int, Any]]]:
+    """Tag -> steps and values, as TensorBoard reads them."""
+    accumulator = EventAccumulator(str(run_dir), size_guidance={"tensors": 0}).Reload()
+    return {
+        tag: [(event.step, tensor_util.make_ndarray(event.tensor_proto)) for event in accumulator.Tensors(tag)]
+        for tag in accumulator.Tags()["tensors"]
+    }
+
+
+def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_training(tmp_path) -> None:
+    folder = write_files(tmp_path / "data", masks=True)
+    result = evaluate(folder, "--step=300", f"--images={write_images(tmp_path)}", "--num_pictures=3")
+    assert (result.returncode, result.stderr) == (0, "")
+
+    run_dir = folder / "runs" / "a" / "eval"
+    found = od_eval.load_metrics(str(folder / "runs" / "a"))
+    assert (found["step"], found["num_images"], found["losses"]) == (300, 8, {})
+    assert 0 < found["bbox"]["AP"] < 1
+    for of in ("bbox", "segm"):
+        assert_same(found[of], pycocotools_metrics(folder, of))
+    assert found["bbox"] != found["segm"]
+    for name, category in {"cat": 2, "do\x1b[31mg": 5}.items():
+        assert_same(found["per_category"][name], pycocotools_metrics(folder, "bbox", category))
+        assert_same(found["per_category"][name]["segm"], pycocotools_metrics(folder, "segm", category))
+    assert json.loads((run_dir / "metrics" / "step-00000300.json").read_text()) == found
+    assert len((run_dir / "metrics.csv").read_text().splitlines()) == 2
+
+    tags = events(run_dir)
+    [(step, value)] = tags["DetectionMasks_Precision/mAP"]
+    assert (step, value) == (300, pytest.approx(found["segm"]["AP"]))
+    assert tags["DetectionBoxes_PerformanceByCategory/mAP/cat"][0][1] == pytest.approx(
+        found["per_category"]["cat"]["AP"]
+    )
+    assert "DetectionBoxes_PerformanceByCategory/mAP/bird" not in tags, "there is no bird to be found"
+    assert sorted(tag for tag in tags if tag.startswith("eval_side")) == [f"eval_side_by_side_{i}_0" for i in range(3)]
+    picture = Image.open(io.BytesIO(tags["eval_side_by_side_1_0"][0][1].tolist()[2])).convert("RGB")
+    colors = np.asarray(picture).reshape(-1, 3)
+    assert (np.abs(colors - np.array([30, 100, 100])).max(axis=1) < 8).mean() > 0.1, "the second photograph"
+
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("Reading ")
+    [ap] = [line.split() for line in lines if line.startswith("AP ")]
+    assert ap[1:3] == [f"{found[of]['AP']:.4f}" for of in ("bbox", "segm")]
+    [ar_large] = [line.split() for line in lines if line.startswith("ARl ")]
+    assert ar_large[1:3] == ["-", "-"], "not defined: no object is that large"
+    [cat] = [line.split() for line in lines if line.startswith("cat ")]
+    shown = [found["per_category"]["cat"][name] for name in ("AP", "AP50", "AR100")]
+    assert cat[3:6] == [f"{value:.4f}" for value in shown]
+    assert "\x1b" not in result.stdout
+    assert f"--logdir {folder}/runs/a" in lines[-1]
+
+
+def test_detections_of_several_checkpoints_make_a_curve_and_one_evaluated_again_is_replaced(tmp_path) -> None:
+    folder = write_files(tmp_path / "data", masks=False)
+    run_dir = folder / "runs" / "a" / "eval" / "night"
+    in_training = {"Loss/total_loss": 0.5, "DetectionBoxes_Precision/mAP": 0.75}
+    writers.write_scalars(str(run_dir), 100, in_training)
+    values = {}
+    for step, seed in ((100, 1), (200, 2), (100, 3)):
+        write_files(folder, masks=False, seed=seed)
+        assert evaluate(folder, f"--step={step}", "--run=eval/night").returncode == 0
+        values[step] = pycocotools_metrics(folder, "bbox")["AP"]
+    written = events(run_dir)
+    curve = sorted(written["DetectionBoxes_Precision/mAP"])
+    assert curve == [(step, pytest.approx(values[step])) for step in (100, 200)]
+    assert written["Loss/total_loss"] == [(100, 0.5)], "of which nobody evaluated another"
+    every = od_eval.load_metrics(str(folder / "runs" / "a"), run="eval/night", every=True)
+    assert [(one["step"], one["bbox"]["AP"]) for one in every] == list(values.items())
+    assert "segm" not in every[0]
+    assert list((folder / "runs" / "a").rglob("*replaced-at-step-00000100*")), "nothing is lost"
+
+
+def test_pycocotools_itself_can_do_it_and_boxes_alone_are_evaluated_if_asked_for(tmp_path) -> None:
+    folder = write_files(tmp_path / "data", masks=True, seed=4)
+    result = evaluate(folder, "--nomasks", "--backend=pycocotools")
+    assert (result.returncode, result.stderr) == (0, "")
+    found = od_eval.load_metrics(str(folder / "runs" / "a"))
+    assert_same(found["bbox"], pycocotools_metrics(folder, "bbox"))
+    assert "segm" not in found
+    assert found["step"] == 0
+
+
+def test_images_that_are_missing_are_told_and_the_next_are_drawn(tmp_path) -> None:
+    folder = write_files(tmp_path / "data", masks=False)
+    photos = write_images(tmp_path)
+    (photos / "2024" / "photo-0.png").unlink()
+    (photos / "2024" / "photo-1.png").write_bytes(b"no image")
+    result = evaluate(folder, f"--images={photos}", "--num_pictures=2")
+    assert result.returncode == 0
+    assert result.stderr.startswith("warning: 2 images are not in the pictures, as they cannot be read; the first:")
+    assert "photo-0.png" in result.stderr
+    assert "eval_side_by_side_1_0" in events(folder / "runs" / "a" / "eval")
+
+
+def spoiled(folder: Path, name: str, **changes: Any) -> None:
+    """Changes the first detection, or the first annotation."""
+    content = json.loads((folder / name).read_text())
+    (content["annotations"] if isinstance(content, dict) else content)[0].update(changes)
+    (folder / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "words"),
+    [
+        (lambda folder: (folder / "groundtruth.json").unlink(), [], "groundtruth.json' cannot be read: No such file"),
+        (lambda folder: (folder / "detections.json").write_text("[{"), [], "detections.json', line 1, is not JSON"),
+        (
+            lambda folder: spoiled(folder, "detections.json", category_id=7),
+            [],
+            "category_id 7 is none of the categories",
+        ),
+        (lambda folder: spoiled(folder, "groundtruth.json", bbox=[1, 2, 3]), [], "annotations[0] (id 1): 'bbox' must"),
+        (lambda folder: None, ["--masks"], "there is no 'segmentation'"),
+        (lambda folder: None, ["--images={0}/nowhere"], "image folder '{0}/nowhere' does not exist"),
+        (lambda folder: (folder / "runs").write_text(""), [], "cannot be written"),
+        (
+            lambda folder: Image.new("RGB", (8, 8)).save(folder / "other.png"),
+            ["--images={0}"],
+            "--images has none of the images of '{0}/groundtruth.json'",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named_in_a_sentence_and_nothing_is_written(tmp_path, spoil, arguments, words) -> None:
+    folder = write_files(tmp_path / "data", masks=False)
+    spoil(folder)
+    before = {path for path in tmp_path.rglob("*")}
+    result = evaluate(folder, *(argument.format(folder) for argument in arguments))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert words.format(folder) in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert {path for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("argument", ["--run=../other", "--run=/tmp", "--step=-1", "--backend=other", "--detections"])
+def test_wrong_flags_are_status_2(tmp_path, argument) -> None:
+    result = run("--groundtruth=a.json", "--detections=b.json", f"--model_dir={tmp_path}/runs", argument)
+    assert result.returncode == 2
+    assert argument.split("=")[0].strip("-") in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_tensorflow_is_imported_before_there_is_something_to_write() -> None:
+    code = "import sys, od_eval.programs.evaluate; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, timeout=60)
