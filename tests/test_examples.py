@@ -10,7 +10,8 @@ def test_the_notebook_trains_evaluates_and_keeps_the_best(config_overrides, tmp_
     cells = (REPOSITORY / "examples" / "notebook.py").read_text()
     for before, after in {
         'Pipeline.load("pipeline_configs/ssd_mobilenet_v2_96x96.config")': (
-            f"Pipeline.load({str(REPOSITORY)!r} + '/pipeline_configs/ssd_mobilenet_v2_96x96.config', {config_overrides})"
+            f"Pipeline.load({str(REPOSITORY)!r} + '/pipeline_configs/ssd_mobilenet_v2_96x96.config',"
+            f" {config_overrides})"
         ),
         "EPOCHS, STEPS_PER_EPOCH = 10, 20": "EPOCHS, STEPS_PER_EPOCH = 2, 2",
     }.items():

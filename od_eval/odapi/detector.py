@@ -347,7 +347,7 @@ class Detector(tf.keras.Model):
             self._evaluation_functions[key] = _trace(step, specs)
         return self._evaluation_functions[key](features, labels)
 
-    def _losses(self, features: Tensors, labels: Tensors) -> dict[str, tf.Tensor]:
+    def _validation_losses(self, features: Tensors, labels: Tensors) -> dict[str, tf.Tensor]:
         return self.test_step((features, labels))
 
     def _losses_and_detections(
@@ -405,7 +405,7 @@ class Detector(tf.keras.Model):
                             raise
                         break
                     for features, labels in self._parts(batch):
-                        losses = self._traced(self._losses, features, labels)
+                        losses = self._traced(self._validation_losses, features, labels)
                         values = {name: float(loss) for name, loss in losses.items()}
                         execution.add(_logs(values), weight=_batch_size(features))
                 return self._means.add(execution.result(), weight=execution.weight)

@@ -15,6 +15,7 @@ from object_detection.utils import config_util
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.odapi import datasets
 from od_eval.odapi.explained import explained
 from od_eval.odapi.label_map import Category, read_label_map
 from od_eval.odapi.text_proto import did_you_mean_one_of
@@ -139,9 +140,17 @@ class FurtherEvaluator:
         if not self._evaluators:
             return
         sizes = eval_dict[InputDataFields.original_image_spatial_shape].numpy()
+        num_boxes = eval_dict[InputDataFields.num_groundtruth_boxes].numpy()
+        num_detections = eval_dict[DetectionResultFields.num_detections].numpy()
         for index, (height, width) in enumerate(sizes):
-            # Image by image, each in its own size: in a batch, masks are padded to the largest.
+            # Image by image, without padding: several of these evaluators take a padded box for an object of class 1,
+            # and in a batch masks are padded to the largest image.
             single = {name: value[index : index + 1] for name, value in eval_dict.items()}
+            for name, value in single.items():
+                if name.startswith("groundtruth_") and name not in datasets.LABELS_OF_IMAGES:
+                    single[name] = value[:, : num_boxes[index]]
+                elif name.startswith("detection_"):
+                    single[name] = value[:, : num_detections[index]]
             for name in (DetectionResultFields.detection_masks, InputDataFields.groundtruth_instance_masks):
                 if name in single:
                     single[name] = single[name][..., :height, :width]

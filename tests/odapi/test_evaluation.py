@@ -29,15 +29,7 @@ def learn_something(detector, pipeline, steps):
 
 @pytest.fixture(scope="module")
 def pipeline(ssd_config, config_overrides):
-    pipeline = Pipeline.load(ssd_config, config_overrides)
-    pipeline.config.eval_config.metrics_set[:] = [
-        "coco_detection_metrics",
-        "pascal_voc_detection_metrics",
-        "weighted_pascal_voc_detection_metrics",
-        "precision_at_recall_detection_metrics",
-        "oid_V2_detection_metrics",
-    ]
-    return pipeline
+    return Pipeline.load(ssd_config, config_overrides)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +81,6 @@ def assert_equal_to_the_object_detection_api(detector, pipeline, folder):
 def test_losses_and_metrics_of_an_ssd_equal_those_of_the_object_detection_apis_own_loop(detector, pipeline, tmp_path):
     coco = assert_equal_to_the_object_detection_api(detector, pipeline, tmp_path)
     assert coco["DetectionBoxes_Recall/AR@100"] > 0  # it found something, so this compares more than zeros
-    for tag in ("PascalBoxes_Precision/mAP@0.5IOU", "OpenImagesV2_Precision/mAP@0.5IOU"):
-        assert tag in coco
 
 
 @pytest.mark.slow
@@ -113,16 +103,59 @@ def test_losses_and_metrics_equal_those_of_the_object_detection_apis_own_loop(
     assert any(tag.startswith("DetectionMasks_") for tag in coco) == name.startswith("mask")
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_further_metrics_are_those_of_the_object_detection_apis_evaluators_without_padding(
+    detector, pipeline, tmp_path, batch_size
+):
+    # Its loop pads groundtruth to 100 boxes, which these evaluators take for objects (tensorflow/models issue 9471).
+    from object_detection.utils import object_detection_evaluation as evaluators
+
+    sets = {
+        "pascal_voc_detection_metrics": evaluators.PascalDetectionEvaluator,
+        "weighted_pascal_voc_detection_metrics": evaluators.WeightedPascalDetectionEvaluator,
+        "precision_at_recall_detection_metrics": evaluators.PrecisionAtRecallDetectionEvaluator,
+        "oid_V2_detection_metrics": evaluators.OpenImagesDetectionEvaluator,
+    }
+    eval_config = pipeline.config.eval_config
+    before = type(eval_config).FromString(eval_config.SerializeToString())
+    eval_config.metrics_set[:] = list(sets)
+    eval_config.batch_size = batch_size
+    try:
+        result = evaluate(detector, pipeline.eval_dataset(), tmp_path)
+        eval_config.batch_size = 1
+        batches = list(detector.evaluate_batches(pipeline.eval_dataset()))
+        categories = [{"id": id, "name": name} for id, name in detector.evaluation_options.categories.items()]
+    finally:
+        eval_config.CopyFrom(before)
+    expected = {}
+    for make in sets.values():
+        evaluator = make(categories)
+        for number, batch in enumerate(batches):
+            detections, groundtruth = batch.detections, batch.groundtruth
+            truth = {
+                "groundtruth_boxes": groundtruth.boxes[0],
+                "groundtruth_classes": groundtruth.classes[0],
+                "groundtruth_difficult": groundtruth.difficult[0].astype(bool),
+            }
+            found = {"detection_boxes": detections.boxes[0], "detection_scores": detections.scores[0]}
+            evaluator.add_single_ground_truth_image_info(str(number), truth)
+            evaluator.add_single_detected_image_info(str(number), {**found, "detection_classes": detections.classes[0]})
+        expected.update(evaluator.evaluate())
+    defined = {tag: value for tag, value in expected.items() if np.isfinite(value)}
+    assert {"PascalBoxes_Precision/mAP@0.5IOU", "OpenImagesV2_Precision/mAP@0.5IOU"} <= defined.keys()
+    assert any(0 < value < 1 for value in defined.values())
+    for tag, value in defined.items():
+        assert result.other[tag] == pytest.approx(value, rel=1e-3, abs=1e-6), tag
+
+
 def outputs(detector, dataset):
-    """Image id -> (boxes, scores, classes) of its detections."""
+    """Image id -> `[n, 6]`: box, score and class of each detection."""
     found = {}
     for batch in detector.evaluate_batches(dataset):
+        detections = batch.detections
         for index, image_id in enumerate(batch.image_ids):
-            num = batch.detections.num[index]
-            found[image_id] = [
-                np.asarray(values[index][:num])
-                for values in (batch.detections.boxes, batch.detections.scores, batch.detections.classes)
-            ]
+            columns = [detections.boxes[index], detections.scores[index], detections.classes[index]]
+            found[image_id] = np.column_stack([np.asarray(column)[: detections.num[index]] for column in columns])
     return found
 
 
@@ -137,10 +170,12 @@ def test_the_size_of_batches_changes_nothing_and_loses_no_image(detector, pipeli
         eval_config.batch_size = 1
     assert len(singly) == 4
     assert batched.keys() == singly.keys()
-    for image_id, (boxes, scores, classes) in singly.items():
-        np.testing.assert_allclose(batched[image_id][1], scores, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(batched[image_id][0], boxes, rtol=1e-4, atol=1e-3)
-        np.testing.assert_array_equal(batched[image_id][2], classes)
+    for image_id, detections in singly.items():
+        assert len(batched[image_id]) == len(detections) > 10
+        # In any order: where two scores are equal but for rounding, it may be another one.
+        differences = np.abs(detections[:, np.newaxis] - batched[image_id]) / [1e-2, 1e-2, 1e-2, 1e-2, 1e-5, 0.1]
+        assert (differences.max(axis=2).min(axis=1) < 1).all()
+        assert (differences.max(axis=2).min(axis=0) < 1).all()
 
 
 # ---- What is in the data --------------------------------------------------------------------------------------------
@@ -242,9 +277,9 @@ def test_options_are_those_of_the_config(ssd_config, config_overrides):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("eval_config.metrics_set=[coco_detection_metric]", "did you mean 'coco_detection_metrics'?"),
-        ("eval_config.metrics_set=[coco_mask_metrics]", "the model predicts no masks; take it out"),
-        ("eval_config.metrics_set=[coco_keypoint_metrics]", "eval_config.parameterized_metric"),
+        ("eval_config.metrics_set=coco_detection_metric", "did you mean 'coco_detection_metrics'?"),
+        ("eval_config.metrics_set=coco_mask_metrics", "the model predicts no masks; take it out"),
+        ("eval_config.metrics_set=coco_keypoint_metrics", "eval_config.parameterized_metric"),
         ("eval_config.use_moving_averages=true", "train_config.optimizer.use_moving_average is false"),
     ],
 )
