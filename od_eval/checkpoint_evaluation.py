@@ -14,6 +14,7 @@ import tensorflow as tf
 from od_eval.callbacks.best_checkpoint import BestCheckpoint
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.errors import ODEvalError
+from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation_plan import EvaluationPlan
 from od_eval.odapi.checkpoints import Checkpoints
 from od_eval.odapi.detector import Detector
@@ -60,13 +61,14 @@ def evaluate_checkpoints(
     plan.apply(pipeline)
     last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
     say = functools.partial(print, flush=True)
+    options = plan.check(pipeline)
     single = _single_checkpoint(checkpoint_dir)
     check_model_dir(model_dir)
 
     say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
     detector = Detector(pipeline)
     detector.compile()
-    evaluator = _CheckpointEvaluator(pipeline, detector, plan, model_dir)
+    evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir)
     if single:
         evaluator.evaluate(single, single)
     else:
@@ -109,13 +111,20 @@ class _CheckpointEvaluator:
       newest_step: the highest step that was evaluated, by an earlier process or this one; -1 where none was.
     """
 
-    def __init__(self, pipeline: Pipeline, detector: Detector, plan: EvaluationPlan, model_dir: str):
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        options: EvaluationOptions,
+        detector: Detector,
+        plan: EvaluationPlan,
+        model_dir: str,
+    ):
         self._detector = detector
         self._checkpoints = Checkpoints(detector, model_dir)
         self._current: str | None = None
         self.evaluations: list[DetectionEvaluation] = plan.evaluations(
             pipeline,
-            detector.evaluation_options,
+            options,
             model_dir,
             checkpoint=lambda step: self._current,
             interruptible=lambda batches: batches,

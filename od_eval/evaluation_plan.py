@@ -15,6 +15,7 @@ from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import COCO_METRICS
+from od_eval.odapi.evaluation import evaluation_options
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.tensorboard import tags
 
@@ -54,6 +55,18 @@ class EvaluationPlan:
             for reader in config.eval_input_reader:
                 reader.sample_1_of_n_examples = self.sample_1_of_n_examples
 
+    def check(self, pipeline: Pipeline) -> EvaluationOptions:
+        """Finds what would stop an evaluation, before anything is built; returns what the config asks for.
+
+        Raises:
+          ODEvalError: an input reader has to be put right, or a metric is asked for that there is not.
+        """
+        self._check_metrics(pipeline)
+        for index, reader in enumerate(pipeline.config.eval_input_reader):
+            pipeline.check_input(f"eval_input_reader[{index}]", reader)
+        options = evaluation_options(pipeline.config)
+        return dataclasses.replace(options, save_detections=True) if self.save_detections else options
+
     def evaluations(
         self,
         pipeline: Pipeline,
@@ -67,17 +80,11 @@ class EvaluationPlan:
 
         Args:
           pipeline: its input readers are read.
-          options: of the detector.
+          options: from `check`.
           model_dir: where the runs go.
           checkpoint, on_error: as for `DetectionEvaluation`.
           interruptible: makes batches such that an evaluation can be interrupted.
-
-        Raises:
-          ODEvalError: an input reader has to be put right, or a metric is asked for that there is not.
         """
-        self._check_metrics(pipeline)
-        if self.save_detections:
-            options = dataclasses.replace(options, save_detections=True)
         make = dict(options=options, checkpoint=checkpoint, on_error=on_error)
         evaluations = []
         for index, (run, prefix) in enumerate(_runs(pipeline)):

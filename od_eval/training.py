@@ -94,6 +94,9 @@ def train(
     is_chief = strategy.extended.should_checkpoint
     say = functools.partial(print, flush=True) if is_chief else _silent
     eval_every_n = _steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
+    if eval_every_n:
+        with _remedy(" To train without evaluating, pass --eval_every_n=0."):
+            options = plan.check(pipeline)
 
     with strategy.scope(), StopSignals() as signals:
         what = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
@@ -108,11 +111,9 @@ def train(
         saver = _SaveCheckpoints(checkpoints, checkpoint_every_n, last_step)
         evaluations: list[DetectionEvaluation] = []
         if eval_every_n:
-            with _remedy(" To train without evaluating, pass --eval_every_n=0."):
-                options = detector.evaluation_options
-                evaluations = plan.evaluations(
-                    pipeline, options, model_dir, saver.checkpoint_of, signals.interruptible, on_error="report"
-                )
+            evaluations = plan.evaluations(
+                pipeline, options, model_dir, saver.checkpoint_of, signals.interruptible, on_error="report"
+            )
         early_stopping = plan.early_stopping(evaluations)
         restored = checkpoints.restore_newest()
         if restored:

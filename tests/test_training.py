@@ -608,6 +608,7 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
 # ---- Several replicas and workers ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_workers_train_and_stop_together_and_the_chief_alone_writes(ssd_config, config_overrides, shapes, tmp_path):
     (whole,) = shapes.glob("train-*")
     for number in (0, 1):
