@@ -85,21 +85,31 @@ def test_losses_and_metrics_of_an_ssd_equal_those_of_the_object_detection_apis_o
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "steps", "overrides"),
+    ("name", "overrides"),
     [
         # Large minibatches, because which anchors a smaller one takes is random.
-        ("faster_rcnn_resnet50_128x128", 30, ["model.faster_rcnn.first_stage_minibatch_size=100000"]),
-        ("mask_rcnn_resnet50_128x128", 30, ["model.faster_rcnn.first_stage_minibatch_size=100000"]),
-        ("centernet_resnet18_fpn_128x128", 30, []),
+        ("faster_rcnn_resnet50_128x128", ["model.faster_rcnn.first_stage_minibatch_size=100000"]),
+        ("mask_rcnn_resnet50_128x128", ["model.faster_rcnn.first_stage_minibatch_size=100000"]),
+        ("centernet_resnet18_fpn_128x128", []),
     ],
 )
 def test_losses_and_metrics_equal_those_of_the_object_detection_apis_own_loop(
-    name, steps, overrides, config_overrides, tmp_path
+    name, overrides, config_overrides, tmp_path
 ):
     pipeline = Pipeline.load(CONFIGS / f"{name}.config", [*config_overrides, *overrides])
-    detector = learn_something(Detector(pipeline), pipeline, steps)
+    detector = Detector(pipeline)
+    # Without training it finds none of the shapes; so some of what it does find is made the groundtruth.
+    examples = []
+    for batch in detector.evaluate_batches(pipeline.eval_dataset()):
+        (height, width), boxes, scores = batch.image_sizes[0], batch.detections.boxes[0], batch.detections.scores[0]
+        large = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) > 4
+        rows = np.flatnonzero(large)[np.argsort(-scores[large], kind="stable")][:6:2]
+        shifted = (boxes[rows] + [0, 0, 2, 2]) / [height, width, height, width]
+        classes = np.asarray(batch.detections.classes[0])[rows]
+        examples.append(example(batch.image_ids[0], np.clip(shifted, 0, 1), classes=classes, image=batch.images[0]))
+    write_examples(pipeline, tmp_path, examples)
     coco = assert_equal_to_the_object_detection_api(detector, pipeline, tmp_path)
-    assert coco["DetectionBoxes_Recall/AR@100"] > 0
+    assert coco["DetectionBoxes_Recall/AR@100"] > 0.1
     assert any(tag.startswith("DetectionMasks_") for tag in coco) == name.startswith("mask")
 
 
@@ -181,35 +191,50 @@ def test_the_size_of_batches_changes_nothing_and_loses_no_image(detector, pipeli
 # ---- What is in the data --------------------------------------------------------------------------------------------
 
 
-def example(source_id, boxes, size=(64, 96)):
-    """A serialized example: a grey image with boxes (ymin, xmin, ymax, xmax, relative) of class 1."""
-    encoded = tf.io.encode_png(np.full((*size, 3), 127, np.uint8)).numpy()
+def example(source_id, boxes, size=(64, 96), classes=None, image=None):
+    """A serialized example: a grey image, or the one given, with boxes (ymin, xmin, ymax, xmax, relative) and masks."""
+    image = np.full((*size, 3), 127, np.uint8) if image is None else image
+    height, width = image.shape[:2]
+    masks = np.zeros((len(boxes), height, width, 1), np.uint8)
+    for mask, (ymin, xmin, ymax, xmax) in zip(masks, boxes, strict=True):
+        mask[round(ymin * height) : round(ymax * height), round(xmin * width) : round(xmax * width)] = 1
 
     def floats(values):
         return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
-    def blob(value):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+    def ints(values):
+        return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
 
-    sides = dict(zip(("ymin", "xmin", "ymax", "xmax"), zip(*boxes, strict=True) if boxes else [()] * 4, strict=True))
+    def blobs(*values):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+    sides = zip(*boxes, strict=True) if len(boxes) else [()] * 4
     features = {
-        "image/encoded": blob(encoded),
-        "image/format": blob(b"png"),
-        "image/source_id": blob(source_id.encode()),
-        "image/height": tf.train.Feature(int64_list=tf.train.Int64List(value=size[:1])),
-        "image/width": tf.train.Feature(int64_list=tf.train.Int64List(value=size[1:])),
-        "image/object/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[1] * len(boxes))),
-        **{f"image/object/bbox/{side}": floats(values) for side, values in sides.items()},
+        "image/encoded": blobs(tf.io.encode_png(image).numpy()),
+        "image/format": blobs(b"png"),
+        "image/source_id": blobs(source_id.encode()),
+        "image/height": ints([height]),
+        "image/width": ints([width]),
+        "image/object/class/label": ints([1] * len(boxes) if classes is None else classes),
+        "image/object/mask": blobs(*(tf.io.encode_png(mask).numpy() for mask in masks)),
     }
+    for side, values in zip(("ymin", "xmin", "ymax", "xmax"), sides, strict=True):
+        features[f"image/object/bbox/{side}"] = floats(values)
     return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
 
 
-def dataset_of(pipeline, folder, examples):
-    with tf.io.TFRecordWriter(str(folder / "examples.tfrecord")) as writer:
+def write_examples(pipeline, folder, examples):
+    """Makes a pipeline read these for evaluation."""
+    path = str(folder / "examples.tfrecord")
+    with tf.io.TFRecordWriter(path) as writer:
         for serialized in examples:
             writer.write(serialized)
+    pipeline.config.eval_input_reader[0].tf_record_input_reader.input_path[:] = [path]
+
+
+def dataset_of(pipeline, folder, examples):
     other = Pipeline(type(pipeline.config).FromString(pipeline.config.SerializeToString()))
-    other.config.eval_input_reader[0].tf_record_input_reader.input_path[:] = [str(folder / "examples.tfrecord")]
+    write_examples(other, folder, examples)
     return other.eval_dataset()
 
 
