@@ -47,7 +47,12 @@ class EvaluationPlan:
     early_stopping_min_delta: float = 0.0
 
     def apply(self, pipeline: Pipeline) -> None:
-        """Writes into the config what stands there: batch size and sampling."""
+        """Writes into the config what stands there: batch size and sampling.
+
+        Raises:
+          ODEvalError: something is to be decided by a metric that there is not.
+        """
+        self._check_metrics(pipeline)
         config = pipeline.config
         if self.batch_size is not None:
             config.eval_config.batch_size = self.batch_size
@@ -59,9 +64,9 @@ class EvaluationPlan:
         """Finds what would stop an evaluation, before anything is built; returns what the config asks for.
 
         Raises:
-          ODEvalError: an input reader has to be put right, or a metric is asked for that there is not.
+          ODEvalError: an input reader or `eval_config` has to be put right.
         """
-        self._check_metrics(pipeline)
+        _runs(pipeline)
         for index, reader in enumerate(pipeline.config.eval_input_reader):
             pipeline.check_input(f"eval_input_reader[{index}]", reader)
         options = evaluation_options(pipeline.config)
@@ -92,6 +97,8 @@ class EvaluationPlan:
             evaluations.append(DetectionEvaluation(dataset, model_dir, run=run, prefix=prefix, **make))
         if self.on_train_data:
             dataset = interruptible(pipeline.train_sample_dataset(self.sample_1_of_n_train_examples))
+            masks = options.masks and pipeline.config.train_input_reader.load_instance_masks
+            make["options"] = dataclasses.replace(options, masks=masks)
             evaluations.append(
                 DetectionEvaluation(dataset, model_dir, run=tags.EVAL_TRAIN, prefix="val_train_", **make)
             )
@@ -113,6 +120,8 @@ class EvaluationPlan:
         )
 
     def _check_metrics(self, pipeline: Pipeline) -> None:
+        if not self.best_metric and not self.early_stopping_metric:
+            return
         names = {*COCO_METRICS, *(f"segm_{name}" for name in COCO_METRICS), *losses.CATEGORIES}
         prefixes = [prefix for _, prefix in _runs(pipeline)] + (["val_train_"] if self.on_train_data else [])
         for flag, key in (("best_metric", self.best_metric), ("early_stopping_metric", self.early_stopping_metric)):
