@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import sys
@@ -18,9 +19,11 @@ from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation_plan import EvaluationPlan
 from od_eval.odapi.checkpoints import Checkpoints
 from od_eval.odapi.detector import Detector
+from od_eval.odapi.hyperparameters import hyperparameters
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.odapi.text_proto import first_line
 from od_eval.run_summary import summary_table
+from od_eval.tensorboard import hparams
 from od_eval.tensorboard.command import how_to_look
 from od_eval.training import check_model_dir
 
@@ -59,7 +62,9 @@ def evaluate_checkpoints(
     plan = evaluation or EvaluationPlan()
     pipeline = Pipeline.load(pipeline_config_path, overrides)
     plan.apply(pipeline)
-    last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
+    if plan.early_stopping_metric:
+        raise ODEvalError("--early_stopping_metric is for a training; leave it out to evaluate checkpoints.")
+    last_step = (num_train_steps or pipeline.config.train_config.num_steps) or math.inf
     say = functools.partial(print, flush=True)
     options = plan.check(pipeline)
     single = _single_checkpoint(checkpoint_dir)
@@ -70,7 +75,9 @@ def evaluate_checkpoints(
     detector.compile()
     evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir)
     if single:
-        evaluator.evaluate(single, single)
+        if not evaluator.restore(single, single):
+            raise ODEvalError(f"checkpoint '{single}' cannot be read; choose another one.")
+        evaluator.evaluate(evaluator.evaluations)
     else:
         queue = CheckpointQueue(checkpoint_dir, os.path.join(model_dir, ".checkpoints-to-evaluate"))
         with queue:
@@ -108,7 +115,7 @@ class _CheckpointEvaluator:
 
     Attributes:
       evaluations: of the plan.
-      newest_step: the highest step that was evaluated, by an earlier process or this one; -1 where none was.
+      newest_step: the highest step of a checkpoint that was taken; -1 before the first.
     """
 
     def __init__(
@@ -134,35 +141,59 @@ class _CheckpointEvaluator:
         for callback in (*self.evaluations, self._best):
             callback.set_model(detector)
         self._best.begin(starts_anew=False)
-        recorded = self.evaluations[0].recorded()
-        self._evaluated = {(os.path.basename(result.checkpoint or ""), result.step) for result in recorded}
-        self.newest_step = max((step for _, step in self._evaluated), default=-1)
+        for evaluation in self.evaluations:
+            hparams.write(evaluation.run_dir, hyperparameters(pipeline.config), evaluation.options.masks)
+        self.newest_step = -1
 
     def evaluate_new(self, original: str, kept: str) -> None:
-        """Evaluates a checkpoint unless that was done before, or it cannot be read.
+        """Evaluates a checkpoint into the runs that do not have it yet, unless it cannot be read.
 
         Args:
           original: what the checkpoint is called in files.
           kept: where it can be read.
         """
+        missing = [each for each in self.evaluations if not self._has(each, original, kept)]
+        if missing and self.restore(original, kept):
+            self.evaluate(missing)
+
+    def restore(self, original: str, kept: str) -> bool:
+        """Restores a checkpoint; False, with a warning, where it cannot be read."""
         try:
-            step = int(tf.train.load_variable(kept, "step/.ATTRIBUTES/VARIABLE_VALUE"))
-            if (os.path.basename(original), step) not in self._evaluated:
-                self.evaluate(original, kept)
+            self._checkpoints.restore(kept)
         except tf.errors.OpError as error:
             print(f"warning: checkpoint '{original}' is damaged and passed over: {first_line(error)}", file=sys.stderr)
-
-    def evaluate(self, original: str, kept: str) -> None:
-        """As `evaluate_new`, in any case."""
-        print(f"Evaluating {original} …", flush=True)
-        self._checkpoints.restore(kept)
+            return False
         self._current = original
+        return True
+
+    def evaluate(self, evaluations: Sequence[DetectionEvaluation]) -> None:
+        """Evaluates what was restored; what the other evaluations found of it is known already."""
         step = self._detector.steps_done
+        print(f"Evaluating {self._current} of step {step} …", flush=True)
         logs: dict[str, float] = {}
         for evaluation in self.evaluations:
-            logs.update(evaluation.logs(evaluation.evaluate(step)))
+            if evaluation in evaluations:
+                logs.update(evaluation.logs(evaluation.evaluate(step)))
+            else:
+                for result in evaluation.recorded():
+                    logs.update(evaluation.logs(result) if result.step == step else {})
         self._best.on_epoch_end(0, logs)
         self.newest_step = max(self.newest_step, step)
+
+    def _has(self, evaluation: DetectionEvaluation, original: str, kept: str) -> bool:
+        """Whether an evaluation of this very checkpoint is in its files."""
+        try:
+            step = int(tf.train.load_variable(kept, "step/.ATTRIBUTES/VARIABLE_VALUE"))
+        except tf.errors.OpError:
+            return False  # restoring it says what is wrong
+        name = os.path.basename(original)
+        found = any(
+            result.step == step and os.path.basename(result.checkpoint or "") == name
+            for result in evaluation.recorded()
+        )
+        if found:
+            self.newest_step = max(self.newest_step, step)
+        return found
 
 
 class CheckpointQueue:
@@ -211,7 +242,7 @@ class CheckpointQueue:
         """
         with self._changed:
             self._changed.wait_for(lambda: self.waiting() or self._error, timeout)
-        if self._error:
+        if self._error and not self.waiting():
             raise ODEvalError(
                 f"checkpoints of '{self._checkpoint_dir}' cannot be kept in '{self._kept_dir}':"
                 f" {first_line(self._error)}."
@@ -245,13 +276,24 @@ class CheckpointQueue:
         tf.io.gfile.makedirs(self._kept_dir)
         names = [name for name in tf.io.gfile.listdir(self._checkpoint_dir) if name.startswith(f"ckpt-{number}.")]
         # The index last, as TensorFlow itself writes it: where it is, all is there.
-        for name in sorted(names, key=lambda name: name.endswith(".index")):
-            source, target = os.path.join(self._checkpoint_dir, name), os.path.join(self._kept_dir, name)
-            try:
-                os.link(source, target)
-            except OSError:  # another filesystem, or none that has links
-                tf.io.gfile.copy(source, target + ".tmp", overwrite=True)
-                tf.io.gfile.rename(target + ".tmp", target, overwrite=True)
+        try:
+            for name in sorted(names, key=lambda name: name.endswith(".index")):
+                _link_or_copy(os.path.join(self._checkpoint_dir, name), os.path.join(self._kept_dir, name))
+        except tf.errors.NotFoundError:
+            print(
+                f"warning: ckpt-{number} was deleted before it could be kept, and is not evaluated; let the training"
+                " keep more checkpoints.",
+                file=sys.stderr,
+            )
+            _remove(os.path.join(self._kept_dir, f"ckpt-{number}"))
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another filesystem, or none that has links; or there is no such file, which copying finds
+        tf.io.gfile.copy(source, target + ".tmp", overwrite=True)
+        tf.io.gfile.rename(target + ".tmp", target, overwrite=True)
 
 
 def _numbers(directory: str) -> list[int]:

@@ -154,6 +154,11 @@ def _runs(pipeline: Pipeline) -> list[tuple[str, str]]:
                 f"{pipeline.source}: two eval_input_readers are called '{reader.name}' and would write to the same run;"
                 " give one another name."
             )
+        if index and name == "train":
+            raise ODEvalError(
+                f"{pipeline.source}: eval_input_reader[{index}] is called 'train', and so is the sample of the training"
+                " data; choose another name."
+            )
         runs.append((run, "val_" if index == 0 else f"val_{name}_"))
     return runs
 
@@ -172,20 +177,29 @@ class EarlyStopping(tf.keras.callbacks.EarlyStopping):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
+        self._count = 0
         step = self.model.steps_done
         logs_of: dict[int, dict[str, float]] = {}
         for evaluation in self._evaluations:
             for result in evaluation.recorded():
                 if step > 0 and result.step <= step:  # a training that begins at 0 begins anew
                     logs_of.setdefault(result.step, {}).update(evaluation.logs(result))
-        for index, step in enumerate(sorted(logs_of)):
-            self.on_epoch_end(index, logs_of[step])
+        for step in sorted(logs_of):
+            if self.monitor in logs_of[step]:
+                self._evaluated(logs_of[step])
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if any(name.startswith("val_") for name in logs):  # an evaluation that failed decides nothing
-            if self.monitor not in logs:
-                raise ODEvalError(
-                    f"--early_stopping_metric={self.monitor} is not among what was evaluated:"
-                    f" {', '.join(name for name in logs if name.startswith('val_'))}."
-                )
-            super().on_epoch_end(epoch, logs)
+        step = self.model.steps_done
+        has_failed = any(evaluation.failures and evaluation.failures[-1][0] == step for evaluation in self._evaluations)
+        if self.monitor in logs:
+            self._evaluated(logs)
+        elif not has_failed:  # one that failed decides nothing
+            raise ODEvalError(
+                f"--early_stopping_metric={self.monitor} is not among what was evaluated:"
+                f" {', '.join(name for name in logs if name.startswith('val_'))}."
+            )
+
+    def _evaluated(self, logs: Mapping[str, Any]) -> None:
+        # Not the epoch of `fit`, of which there are several: Keras never stops in the first.
+        self._count += 1
+        super().on_epoch_end(self._count, logs)

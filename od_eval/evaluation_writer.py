@@ -86,7 +86,6 @@ def write(
     Raises:
       ODEvalError: a file cannot be written.
     """
-    result_files.write(run_dir, result)
     if evaluator is not None and options.save_detections:
         result_files.write_coco(run_dir, result.step, evaluator)
     if options.pictures_dir:
@@ -95,3 +94,4 @@ def write(
         layout.write(run_dir, options)
     writers.write_scalars(run_dir, result.step, metrics.scalars(result, options.per_category))
     writers.write_pictures(run_dir, result.step, pictures.by_tag)
+    result_files.write(run_dir, result)  # last: a step that is there counts as evaluated

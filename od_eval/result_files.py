@@ -89,7 +89,8 @@ def write(run_dir: str, result: EvaluationResult) -> None:
     row = _table_row(result)
     rows[step] = {name: str(value) for name, value in row.items()}
     _write_table(run_dir, _in_order(columns, list(row)), rows)
-    write_whole(os.path.join(run_dir, _NEWEST), text)
+    if step == max(rows):  # an older checkpoint may be evaluated later
+        write_whole(os.path.join(run_dir, _NEWEST), text)
 
 
 def write_coco(run_dir: str, step: int, evaluator: Evaluator) -> None:

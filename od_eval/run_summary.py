@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from od_eval import losses
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation, better
+from od_eval.errors import ODEvalError
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.history import load_history
 from od_eval.tensorboard import tags
@@ -46,7 +47,10 @@ def summary_table(model_dir: str, evaluation: DetectionEvaluation) -> str:
 
 
 def _training_losses(model_dir: str, results: list[EvaluationResult]) -> list[Mapping[str, float]]:
-    history = load_history(model_dir)
+    try:
+        history = load_history(model_dir)
+    except ODEvalError:  # no curves: these checkpoints were trained elsewhere
+        return [{} for _ in results]
     training = history[history.run == tags.TRAIN]
     found = []
     for result in results:

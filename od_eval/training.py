@@ -168,8 +168,10 @@ def train(
                 f"Trained {detector.steps_done - first_step} steps in {took}; total_loss went from {losses[0]:.4g} to"
                 f" {losses[-1]:.4g}."
             )
-            for each in evaluations:
-                hparams.end(each.run_dir, succeeded=True, step=detector.steps_done)
+            if detector.stop_training:
+                say(f"Early stopping has ended it: {plan.early_stopping_metric} got no better.")
+        for each in evaluations:
+            hparams.end(each.run_dir, succeeded=True, step=detector.steps_done)
         if evaluations:
             say(summary_table(model_dir, evaluations[0]))
     say(f"Checkpoint: {checkpoints.newest()}\n{how_to_look(model_dir)}")
@@ -251,10 +253,16 @@ class _Run:
         step = self.detector.steps_done
         if not eval_every_n or step == 0 or (step % eval_every_n and step < last_step):
             return
-        if all(step in [result.step for result in each.recorded()] for each in self.evaluations):
-            return
         logs: dict[str, float] = {}
-        for callback in self._evaluating():
+        missing = []
+        for evaluation in self.evaluations:
+            results = [result for result in evaluation.recorded() if result.step == step]
+            if results:
+                logs.update(evaluation.logs(results[0]))
+            else:
+                missing.append(evaluation)
+        # The best checkpoint is asked in any case: the run may have ended between an evaluation and that.
+        for callback in [*missing, self.best_checkpoint]:
             callback.set_model(self.detector)
             callback.on_train_begin()
             callback.on_epoch_begin(0)

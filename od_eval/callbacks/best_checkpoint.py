@@ -75,8 +75,8 @@ class BestCheckpoint(Callback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self._epochs and not self._seen:
             warnings.warn(
-                f"BestCheckpoint never saw {self._metric or 'val_AP'} in the logs, and kept nothing; put it after the"
-                " callback that evaluates.",
+                f"BestCheckpoint never saw {self._metric or 'val_AP'} in the logs, and kept nothing: either no"
+                " evaluation has succeeded, or it does not come after the callback that evaluates.",
                 stacklevel=2,
             )
 

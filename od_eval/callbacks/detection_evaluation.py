@@ -176,6 +176,8 @@ class DetectionEvaluation(Callback):
         from od_eval import evaluation_writer
 
         started = time.monotonic()
+        if self._best is None:  # without `fit`, nobody has looked yet
+            self._best = functools.reduce(better, self.recorded(), None)
         model = self._evaluable()
         options = self.options or model.evaluation_options
         evaluator = Evaluator(

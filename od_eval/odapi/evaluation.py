@@ -198,8 +198,8 @@ def evaluation_batch(
     )
     keypoints = _relative(arrays.get(DetectionResultFields.detection_keypoints), sizes)
     counted = np.isin(detections.classes, list(options.categories))  # a label map may have gaps
-    if eval_config.skip_predictions_for_unlabeled_class:
-        labeled_classes = arrays[InputDataFields.groundtruth_labeled_classes]
+    labeled_classes = arrays.get(InputDataFields.groundtruth_labeled_classes)
+    if eval_config.skip_predictions_for_unlabeled_class and labeled_classes is not None:
         counted &= np.take_along_axis(labeled_classes, np.asarray(detections.classes), axis=1) == 1
     if not counted.all():
         kept = [np.flatnonzero(rows[:num]) for rows, num in zip(counted, detections.num, strict=True)]
