@@ -74,7 +74,8 @@ def assert_equal_to_the_object_detection_api(detector, pipeline, folder):
         if value == -1 or np.isnan(value):
             assert tag not in ours
         else:
-            assert ours[tag] == pytest.approx(value, abs=1e-9), tag
+            # The model runs twice: rounding may change the order of detections with nearly equal scores.
+            assert ours[tag] == pytest.approx(value, abs=1e-5), tag
     return coco
 
 
