@@ -52,7 +52,8 @@ def evaluate_checkpoints(
       checkpoint_dir: a folder of checkpoints, which need not be there yet, or one checkpoint (`…/ckpt-12`), which is
         evaluated even if it was before.
       overrides: as for `Pipeline.load`.
-      num_train_steps: the step of the last checkpoint to wait for; by default `train_config.num_steps`.
+      num_train_steps: the step of the last checkpoint to wait for; by default `train_config.num_steps`, and none where
+        that is not set.
       evaluation: what to evaluate.
       timeout: seconds to wait for the next checkpoint, and for the first.
 
@@ -64,7 +65,7 @@ def evaluate_checkpoints(
     plan.apply(pipeline)
     if plan.early_stopping_metric:
         raise ODEvalError("--early_stopping_metric is for a training; leave it out to evaluate checkpoints.")
-    last_step = (num_train_steps or pipeline.config.train_config.num_steps) or math.inf
+    last_step = num_train_steps or pipeline.config.train_config.num_steps or math.inf
     say = functools.partial(print, flush=True)
     options = plan.check(pipeline)
     single = _single_checkpoint(checkpoint_dir)

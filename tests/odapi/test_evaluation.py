@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from od_eval import DetectionEvaluation, Detector, ODEvalError, Pipeline
-from od_eval.odapi.evaluation import evaluation_options
+from od_eval.odapi.evaluation import evaluation_batch, evaluation_options
 from od_eval.tensorboard import metrics
 
 CONFIGS = Path(__file__).parents[2] / "pipeline_configs"
@@ -189,6 +189,32 @@ def test_the_size_of_batches_changes_nothing_and_loses_no_image(detector, pipeli
         assert (differences.max(axis=2).min(axis=0) < 1).all()
 
 
+@pytest.mark.parametrize("resizer", ["keep_aspect_ratio_resizer", "identity_resizer"])
+def test_images_of_different_sizes_are_batched_with_their_like(ssd_config, config_overrides, tmp_path, resizer):
+    sides = " {min_dimension: 96 max_dimension: 160}" if resizer == "keep_aspect_ratio_resizer" else " {}"
+    pipeline = Pipeline.load(ssd_config, [*config_overrides, f"model.ssd.image_resizer={{{resizer}{sides}}}"])
+    detector = Detector(pipeline)
+    rng = np.random.default_rng(0)
+    sizes = [(96, 128), (128, 96), (96, 128), (96, 128), (128, 96)]
+    images = [rng.integers(0, 255, (*size, 3), np.uint8) for size in sizes]
+    examples = [
+        example(str(number), [(0.1, 0.1, 0.5, 0.5)] * number, image=image) for number, image in enumerate(images)
+    ]
+    write_examples(pipeline, tmp_path, examples)
+    found = {}
+    for batch_size in (1, 2):
+        pipeline.config.eval_config.batch_size = batch_size
+        for batch in detector.evaluate_batches(pipeline.eval_dataset()):
+            for index, image_id in enumerate(batch.image_ids):
+                assert tuple(batch.image_sizes[index]) == batch.images[index].shape[:2] == sizes[int(image_id)]
+                assert batch.groundtruth.num[index] == int(image_id)
+                found[batch_size, image_id] = (len(batch.image_ids), np.sort(batch.detections.scores[index]))
+    assert len(found) == 10
+    assert sorted(found[2, str(number)][0] for number in range(5)) == [1, 2, 2, 2, 2]
+    for number in map(str, range(5)):
+        np.testing.assert_allclose(found[2, number][1], found[1, number][1], rtol=1e-4, atol=1e-6)
+
+
 # ---- What is in the data --------------------------------------------------------------------------------------------
 
 
@@ -353,3 +379,27 @@ def test_averaged_weights_are_evaluated_and_the_raw_ones_come_back_to_the_bit(ss
     for variables, before in ((weights, raw), (averages, averaged)):
         for variable, value in zip(variables, before, strict=True):
             np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_detections_of_classes_that_an_image_was_not_annotated_for_are_left_out_where_that_is_asked_for(
+    detector, pipeline
+):
+    (batch, *_) = detector.evaluate_batches(pipeline.eval_dataset())
+    classes = batch.detections.classes[0][: batch.detections.num[0]]
+    assert len(set(classes)) > 1
+    kept = int(classes[0])
+    labeled = np.zeros((1, 5), np.float32)
+    labeled[0, kept] = 1
+    features = next(iter(pipeline.eval_dataset()))[0]
+    eval_config = type(pipeline.config.eval_config)(skip_predictions_for_unlabeled_class=True)
+    options = detector.evaluation_options
+    for outputs_of, expected in (
+        (batch.outputs, list(classes)),  # without image-level labels all are kept, as the Object Detection API does
+        (
+            {**batch.outputs, "groundtruth_labeled_classes": tf.constant(labeled)},
+            [one for one in classes if one == kept],
+        ),
+    ):
+        found = evaluation_batch(features, outputs_of, {}, eval_config, options).detections
+        num = len(found.classes[0]) if found.num is None else found.num[0]
+        assert list(found.classes[0][:num]) == expected
