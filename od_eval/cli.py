@@ -23,6 +23,7 @@ PROGRAMS = {
     "train": ("train", "train a detector from a pipeline.config"),
     "convert": ("convert", "COCO JSON, Pascal VOC or CSV -> TFRecords and a label map"),
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
+    "export": ("export", "write a SavedModel or a TensorFlow Lite model of a trained detector"),
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
 }
 

@@ -166,7 +166,9 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
     path = train_config.fine_tune_checkpoint
     if not path:
         return
-    path = _existing_checkpoint(path)
+    path = existing_checkpoint(
+        path, "train_config.fine_tune_checkpoint", "correct the path, or set it to '' to train from scratch"
+    )
     kind = train_config.fine_tune_checkpoint_type
     try:
         objects = detector.model.restore_from_objects("detection" if kind == "fine_tune" else kind)
@@ -180,7 +182,17 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
         raise ODEvalError(f"checkpoint '{path}' is damaged: {first_line(error)}. {remedy}") from error
 
 
-def _existing_checkpoint(path: str) -> str:
+def existing_checkpoint(path: str, name: str, remedy: str) -> str:
+    """The checkpoint that a path means.
+
+    Args:
+      path: a checkpoint (`runs/a/ckpt-12`), one of its files, or a folder, whose newest is taken.
+      name: what messages call the path.
+      remedy: what to do if there is none.
+
+    Raises:
+      ODEvalError: there is no checkpoint.
+    """
     if tf.io.gfile.isdir(path):
         newest = tf.train.latest_checkpoint(path)
         if newest:
@@ -188,12 +200,9 @@ def _existing_checkpoint(path: str) -> str:
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
     if tf.io.gfile.exists(prefix + ".index"):
         return prefix
-    nearby = tf.io.gfile.glob(os.path.join(os.path.dirname(prefix), "*.index"))
+    nearby = tf.io.gfile.glob(os.path.join(path if tf.io.gfile.isdir(path) else os.path.dirname(prefix), "*.index"))
     hint = f" (there is {nearby[0].removesuffix('.index')})" if nearby else ""
-    raise ODEvalError(
-        f"train_config.fine_tune_checkpoint '{path}' does not exist: {prefix}.index is missing{hint}; correct the path,"
-        " or set it to '' to train from scratch."
-    )
+    raise ODEvalError(f"{name} '{path}' does not exist: {prefix}.index is missing{hint}; {remedy}.")
 
 
 def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
@@ -219,7 +228,7 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
     )
     root = tf.train.Checkpoint(**objects)
     variables = [value for value in tf.train.TrackableView(root).descendants() if isinstance(value, tf.Variable)]
-    found, other_shape = set(), []
+    found, other_shape, only_outputs_differ = set(), [], True
     visited = set()
     queue = [(root, 0)]
     while queue:
@@ -234,6 +243,7 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
                 if shape is not None and id(trackable) not in found:
                     found.add(id(trackable))
                     if shape != trackable.shape.as_list():
+                        only_outputs_differ &= shape[:-1] == trackable.shape[:-1]
                         other_shape.append(f"{trackable.name} is {shape} there and {trackable.shape.as_list()} here")
         node_ids = {child.local_name: child.node_id for child in node.children}
         for name, child in tf.train.TrackableView.children(trackable).items():
@@ -245,5 +255,11 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
         for what, names in (("are not in it", missing), ("have another shape", other_shape))
         if names
     ]
-    if differences:
-        raise ODEvalError(f"checkpoint '{path}' does not fit this model; {'; '.join(differences)}. {remedy}")
+    if not differences:
+        return
+    likely = ""
+    if len(missing) > len(variables) / 2:
+        likely = " It looks like another architecture's."
+    elif not missing and only_outputs_differ:
+        likely = " It looks like one with another num_classes."
+    raise ODEvalError(f"checkpoint '{path}' does not fit this model; {'; '.join(differences)}.{likely} {remedy}")

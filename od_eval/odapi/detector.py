@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
-from object_detection import model_lib, model_lib_v2
+from object_detection import eval_util, model_lib, model_lib_v2
 from object_detection.builders import model_builder, optimizer_builder
-from object_detection.core.standard_fields import InputDataFields
+from object_detection.core.standard_fields import DetectionResultFields, InputDataFields
+from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util, ops
 from tf_keras.src import backend as keras_backend
 
 from od_eval import losses as loss_names
 from od_eval.errors import ODEvalError
-from od_eval.evaluation.batch import EvaluationBatch
+from od_eval.evaluation.batch import Detections, EvaluationBatch
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.odapi import datasets, evaluation
 from od_eval.odapi.explained import explained, explained_op_error
@@ -101,7 +103,7 @@ class Detector(tf.keras.Model):
             self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
             self._build_variables(pipeline)
         self._means = _RunningMeans()
-        self._evaluation_functions: dict[tuple, Callable] = {}
+        self._graphs: dict[tuple, Callable] = {}
         self._has_warned = False
         size = config_util.get_spatial_image_size(config_util.get_image_resizer_config(pipeline.config.model))
         self._images_vary = size == [-1, -1] or pipeline.config.eval_config.force_no_resize
@@ -250,6 +252,68 @@ class Detector(tf.keras.Model):
             with tf.name_scope("/"):
                 tf.summary.image("train_input_images", features[InputDataFields.image], step=self.step, max_outputs=3)
 
+    # ---- Detection ------------------------------------------------------------------------------------------------
+
+    def detect(self, images: npt.ArrayLike, **side_inputs: npt.ArrayLike) -> Detections:
+        """Finds objects in images.
+
+        Tracing takes a while for the first images of each batch size; images of other heights and widths are not traced
+        again.
+
+        Args:
+          images: uint8 `[batch, height, width, 3]`, RGB, of any size.
+          **side_inputs: what the model needs beside images: for Context R-CNN `context_features` float32
+            `[batch, n, length]` and `valid_context_size` int32 `[batch]`.
+
+        Returns:
+          For each image, best first, the first `num` rows of: boxes `yxyx` in pixels of the image, scores, classes as
+          ids of the label map and, where the model predicts them, masks of the image's size, 0 or 1.
+
+        Raises:
+          ODEvalError: images have another shape or dtype, or a side input is missing.
+        """
+        images = tf.convert_to_tensor(images)
+        if images.dtype != tf.uint8 or images.shape.rank != 4 or images.shape[3] != 3:
+            raise ODEvalError(
+                f"Detector.detect takes images as uint8 [batch, height, width, 3], not {images.dtype.name}"
+                f" {images.shape.as_list()}."
+            )
+        inputs = {InputDataFields.image: images}
+        for name, spec in self.side_input_specs.items():
+            if name not in side_inputs:
+                raise ODEvalError(f"Detector.detect: this model needs {name}, {spec.dtype.name} {spec.shape}, as well.")
+            inputs[name] = tf.convert_to_tensor(side_inputs[name], spec.dtype)
+        specs = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in inputs.items()}
+        specs[InputDataFields.image] = tf.TensorSpec([images.shape[0], None, None, 3], tf.uint8)
+        outputs = self._traced(self._detections, (specs,), inputs)
+        return evaluation.detections_of({name: value.numpy() for name, value in outputs.items()})
+
+    @property
+    def side_input_specs(self) -> dict[str, tf.TensorSpec]:
+        """What the model needs beside images (Context R-CNN: its context): name -> shape and dtype, for one image."""
+        return {name: spec for name, spec in _feature_specs(self._config).items() if name not in _IMAGE_FEATURES}
+
+    def _detections(self, inputs: Tensors) -> dict[str, tf.Tensor]:
+        """As in `object_detection.exporter_lib_v2`, with boxes in pixels and masks of the image's size."""
+
+        def preprocess(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image, true_shape = self.model.preprocess(tf.cast(image, tf.float32)[tf.newaxis])
+            return image[0], true_shape[0]
+
+        images = inputs[InputDataFields.image]
+        preprocessed, true_shapes = tf.map_fn(preprocess, images, fn_output_signature=(tf.float32, tf.int32))
+        features = {**inputs, InputDataFields.image: preprocessed, InputDataFields.true_image_shape: true_shapes}
+        self.model._groundtruth_lists.clear()  # for boxes that it was told of, DeepMAC predicts masks
+        with explained(self._source), _learning_phase(False):
+            detections = self.model.postprocess(self(features, training=False), true_shapes)
+            return eval_util.result_dict_for_batched_example(
+                images,
+                tf.range(tf.shape(images)[0]),
+                detections,
+                class_agnostic=DetectionResultFields.detection_classes not in detections,
+                scale_to_absolute=True,
+            )
+
     # ---- Evaluation -----------------------------------------------------------------------------------------------
 
     @property
@@ -281,7 +345,7 @@ class Detector(tf.keras.Model):
         try:
             for batch in dataset:
                 for features, labels in self._parts(batch):
-                    losses, eval_dict = self._traced(self._losses_and_detections, features, labels)
+                    losses, eval_dict = self._traced_for_batch(self._losses_and_detections, features, labels)
                     logs = _logs({name: float(loss) for name, loss in losses.items()})
                     evaluated = evaluation.evaluation_batch(features, eval_dict, logs, eval_config, options)
                     evaluated.image_ids = [names.unique(image_id) for image_id in evaluated.image_ids]
@@ -339,13 +403,17 @@ class Detector(tf.keras.Model):
                 for row in range(size):
                     yield tf.nest.map_structure(lambda values: values[row : row + 1], part)  # noqa: B023
 
-    def _traced(self, step: Callable, features: Tensors, labels: Tensors) -> Any:
+    def _traced_for_batch(self, step: Callable, features: Tensors, labels: Tensors) -> Any:
         """Runs a function in a graph that fits all batches of this size, whatever their images and objects."""
         specs = _varying_specs(features, labels, images_vary=self._images_vary)
+        return self._traced(step, specs, features, labels)
+
+    def _traced(self, step: Callable, specs: tuple[Mapping[str, tf.TensorSpec], ...], *args: Tensors) -> Any:
+        """Runs a function in a graph, which is traced when it is first called with such specs."""
         key = (step.__name__, *(str(spec) for spec in tf.nest.flatten(specs)))
-        if key not in self._evaluation_functions:
-            self._evaluation_functions[key] = _trace(step, specs)
-        return self._evaluation_functions[key](features, labels)
+        if key not in self._graphs:
+            self._graphs[key] = _trace(step, specs)
+        return self._graphs[key](*args)
 
     def _validation_losses(self, features: Tensors, labels: Tensors) -> dict[str, tf.Tensor]:
         return self.test_step((features, labels))
@@ -405,7 +473,7 @@ class Detector(tf.keras.Model):
                             raise
                         break
                     for features, labels in self._parts(batch):
-                        losses = self._traced(self._validation_losses, features, labels)
+                        losses = self._traced_for_batch(self._validation_losses, features, labels)
                         values = {name: float(loss) for name, loss in losses.items()}
                         execution.add(_logs(values), weight=_batch_size(features))
                 return self._means.add(execution.result(), weight=execution.weight)
@@ -489,12 +557,14 @@ class Detector(tf.keras.Model):
             )
             self(features, training=False)
 
-        tf.function(predict, autograph=False).get_concrete_function(_feature_specs(pipeline))
+        tf.function(predict, autograph=False).get_concrete_function(_feature_specs(pipeline.config))
 
 
-def _feature_specs(pipeline: Pipeline) -> dict[str, tf.TensorSpec]:
+_IMAGE_FEATURES = (InputDataFields.image, InputDataFields.true_image_shape)
+
+
+def _feature_specs(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tf.TensorSpec]:
     """Shapes and dtypes of what `Detector.call` needs, for one image of the size that the config asks for."""
-    config = pipeline.config
     image_resizer = config_util.get_image_resizer_config(config.model)
     height, width = config_util.get_spatial_image_size(image_resizer)
     if height == -1:  # it differs from image to image, and no variable depends on it

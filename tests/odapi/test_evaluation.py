@@ -287,11 +287,11 @@ def test_no_object_and_no_image_is_left_out(detector, pipeline, tmp_path, capsys
 
 
 def test_an_evaluation_is_traced_once_whatever_comes_later(detector, pipeline, tmp_path):
-    traced = dict(detector._evaluation_functions)
+    traced = dict(detector._graphs)
     list(detector.evaluate_batches(pipeline.eval_dataset()))
     list(detector.evaluate_batches(dataset_of(pipeline, tmp_path, [example("a", []), example("b", [(0, 0, 1, 1)])])))
-    assert detector._evaluation_functions.keys() >= traced.keys()
-    assert len(detector._evaluation_functions) - len(traced) <= (0 if traced else 1)
+    assert detector._graphs.keys() >= traced.keys()
+    assert len(detector._graphs) - len(traced) <= (0 if traced else 1)
 
 
 # ---- What eval_config asks for --------------------------------------------------------------------------------------

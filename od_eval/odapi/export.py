@@ -1,0 +1,181 @@
+"""A trained detector as a SavedModel, or for TensorFlow Lite: through the Object Detection API's own exporters."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+from object_detection import export_tflite_graph_lib_tf2, exporter_lib_v2
+from object_detection.utils import config_util
+
+from od_eval.errors import ODEvalError
+from od_eval.files import write_whole
+from od_eval.odapi.checkpoints import Checkpoints, check_fits, existing_checkpoint
+from od_eval.odapi.detector import Detector
+from od_eval.odapi.evaluation import label_map_of_evaluation
+from od_eval.odapi.explained import explained
+from od_eval.odapi.label_map import label_map_text
+from od_eval.odapi.pipeline import Pipeline
+
+INPUT_TYPES = tuple(exporter_lib_v2.DETECTION_MODULE_MAP)
+
+
+def export(
+    pipeline_config_path: str,
+    checkpoint: str,
+    output_directory: str,
+    *,
+    overrides: Sequence[str] = (),
+    input_type: str = "image_tensor",
+) -> str:
+    """Writes a SavedModel as the Object Detection API's `exporter_main_v2.py` does; progress to stdout.
+
+    `output_directory` gets `saved_model/`, `checkpoint/`, `pipeline.config` and `label_map.pbtxt`. Weights are the
+    moving averages where `eval_config.use_moving_averages` says so, as they are for evaluation.
+
+    Args:
+      pipeline_config_path: the pipeline.config of the training.
+      checkpoint: a checkpoint (`runs/a/ckpt-12`), or a folder, whose newest is taken.
+      output_directory: made; it must not be there yet, or be empty. It is written whole or not at all.
+      overrides: as for `Pipeline.load`.
+      input_type: what the SavedModel takes; one of `INPUT_TYPES`, described in `exporter_main_v2.py`.
+
+    Returns:
+      The checkpoint that was exported.
+
+    Raises:
+      ODEvalError: there is no such checkpoint, it is another model's, or the model cannot be exported so.
+    """
+    if input_type not in INPUT_TYPES:
+        raise ODEvalError(f"there is no input_type '{input_type}'; choose one of {', '.join(INPUT_TYPES)}.")
+    export = _Export(pipeline_config_path, checkpoint, output_directory, overrides)
+    side_inputs = export.detector.side_input_specs
+    if side_inputs and input_type != "image_tensor":
+        raise ODEvalError(
+            f"{pipeline_config_path}: this model needs {', '.join(side_inputs)} beside images, which only"
+            " --input_type=image_tensor can have."
+        )
+    if input_type == "image_and_boxes_tensor" and not hasattr(export.detector.model, "predict_masks_from_boxes"):
+        raise ODEvalError(
+            f"{pipeline_config_path}: {export.pipeline.meta_architecture} cannot predict masks for given boxes; choose"
+            " another --input_type than image_and_boxes_tensor."
+        )
+
+    def write(checkpoint_dir: str, directory: str) -> None:
+        exporter_lib_v2.export_inference_graph(
+            input_type,
+            export.pipeline.config,
+            checkpoint_dir,
+            directory,
+            use_side_inputs=bool(side_inputs),
+            # The exporter has these from a command line, and evaluates them.
+            side_input_shapes="/".join(",".join(map(str, spec.shape)) for spec in side_inputs.values()),
+            side_input_types=",".join(f"tf.{spec.dtype.name}" for spec in side_inputs.values()),
+            side_input_names=",".join(side_inputs),
+        )
+
+    export.write(write)
+    return export.checkpoint
+
+
+def export_tflite(
+    pipeline_config_path: str,
+    checkpoint: str,
+    output_directory: str,
+    *,
+    overrides: Sequence[str] = (),
+    max_detections: int = 10,
+    use_regular_nms: bool = False,
+) -> str:
+    """Writes what the Object Detection API's `export_tflite_graph_tf2.py` does, and converts it to `model.tflite`.
+
+    Only SSD and CenterNet can be exported so, with a `fixed_shape_resizer`. `output_directory` gets `saved_model/`,
+    which the TensorFlow Lite converter alone understands, `model.tflite` in float32, `pipeline.config` and
+    `label_map.pbtxt`.
+
+    Args:
+      pipeline_config_path, checkpoint, output_directory, overrides: as for `export`.
+      max_detections: detections in an image.
+      use_regular_nms: of SSD: non-maximum suppression class by class, as in training, instead of the faster one over
+        all classes.
+
+    Returns:
+      The checkpoint that was exported.
+
+    Raises:
+      ODEvalError: as for `export`.
+    """
+    export = _Export(pipeline_config_path, checkpoint, output_directory, overrides)
+    config = export.pipeline.config
+    resizer = config_util.get_image_resizer_config(config.model).WhichOneof("image_resizer_oneof")
+    architecture = export.pipeline.meta_architecture
+    if architecture not in ("ssd", "center_net"):
+        raise ODEvalError(f"{pipeline_config_path}: TensorFlow Lite is for ssd and center_net, not for {architecture}.")
+    if resizer != "fixed_shape_resizer":
+        raise ODEvalError(
+            f"{pipeline_config_path}: TensorFlow Lite needs images of one size, and this model has a {resizer}; pass"
+            f" --set 'model.{architecture}.image_resizer={{fixed_shape_resizer {{height: 320 width: 320}}}}' with the"
+            " size it was trained with."
+        )
+    predicts_keypoints = bool(config.model.center_net.keypoint_estimation_task)
+
+    def write(checkpoint_dir: str, directory: str) -> None:
+        copy = type(config).FromString(config.SerializeToString())  # the exporter changes it
+        export_tflite_graph_lib_tf2.export_tflite_model(
+            copy, checkpoint_dir, directory, max_detections, use_regular_nms, include_keypoints=predicts_keypoints
+        )
+        converter = tf.lite.TFLiteConverter.from_saved_model(os.path.join(directory, "saved_model"))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+        write_whole(os.path.join(directory, "model.tflite"), converter.convert())
+        config_util.save_pipeline_config(config, directory)
+
+    export.write(write)
+    return export.checkpoint
+
+
+class _Export:
+    """What both exporters need: a detector with the weights to export, and a folder that appears when it is whole."""
+
+    def __init__(self, pipeline_config_path: str, checkpoint: str, output_directory: str, overrides: Sequence[str]):
+        self._output_directory = output_directory
+        if os.path.isfile(output_directory) or (os.path.isdir(output_directory) and os.listdir(output_directory)):
+            raise ODEvalError(
+                f"output_directory '{output_directory}' is there already; remove it or choose another one."
+            )
+        self._source = pipeline_config_path
+        self.pipeline = Pipeline.load(pipeline_config_path, overrides)
+        self.checkpoint = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
+        print(f"Building {self.pipeline.meta_architecture} with the weights of {self.checkpoint} …", flush=True)
+        self.detector = Detector(self.pipeline)
+        remedy = "Choose a checkpoint of this config, or the config of this checkpoint."
+        check_fits({"model": self.detector.model}, self.checkpoint, remedy)
+        if self.pipeline.config.eval_config.use_moving_averages:
+            self.detector.compile()
+            check_fits({"optimizer": self.detector.optimizer}, self.checkpoint, remedy)
+            Checkpoints(self.detector, os.path.dirname(self.checkpoint)).restore(self.checkpoint)
+        else:
+            tf.train.Checkpoint(model=self.detector.model).restore(self.checkpoint).expect_partial()
+
+    def write(self, write_model: Callable[[str, str], None]) -> None:
+        """Lets `write_model(checkpoint_dir, directory)` write to a folder aside, which then becomes the output."""
+        output_directory = os.path.abspath(self._output_directory)
+        os.makedirs(os.path.dirname(output_directory), exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="od_eval_") as checkpoint_dir,
+            tempfile.TemporaryDirectory(prefix=".exporting-", dir=os.path.dirname(output_directory)) as aside,
+        ):
+            with self.detector.evaluation_weights():
+                tf.train.CheckpointManager(
+                    tf.train.Checkpoint(model=self.detector.model), checkpoint_dir, max_to_keep=1
+                ).save()
+            print("Tracing and writing the model, which takes a while …", flush=True)
+            whole = os.path.join(aside, "whole")
+            with explained(self._source):
+                write_model(checkpoint_dir, whole)
+            readers = [*self.pipeline.config.eval_input_reader, self.pipeline.config.train_input_reader]
+            if any(tf.io.gfile.exists(reader.label_map_path) for reader in readers):
+                label_map = label_map_text(label_map_of_evaluation(self.pipeline.config))
+                write_whole(os.path.join(whole, "label_map.pbtxt"), label_map)
+            os.replace(whole, output_directory)  # which takes the place of an empty folder

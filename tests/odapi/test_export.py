@@ -1,0 +1,232 @@
+"""Exported models against the Detector they were made of, on a photograph."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from od_eval import Detector, ODEvalError, Pipeline
+from od_eval.odapi.export import export, export_tflite
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def photograph(shared_data):
+    """uint8 [height, width, 3]."""
+    path = shared_data / "raccoon" / "images" / "raccoon-1.jpg"
+    return tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
+
+
+def make_model_dir(config, overrides, folder):
+    """What a training leaves: a newest checkpoint, and a best one whose moving averages are other than its weights.
+
+    Returns the detector with the averages, which are to be exported; without training, its weights are made up.
+    """
+    pipeline = Pipeline.load(
+        config,
+        [
+            *overrides,
+            "train_config.optimizer.use_moving_average=true",
+            "eval_config.use_moving_averages=true",
+            "train_config.fine_tune_checkpoint=",
+        ],
+    )
+    pipeline.save(folder)
+    detector = Detector(pipeline)
+    detector.compile()
+    detector.checkpoint().write(str(folder / "ckpt-2"))
+    random = np.random.default_rng(0)
+    for weight, average in zip(detector.optimizer._model_weights, detector.optimizer._average_weights, strict=True):
+        average.assign(weight + random.normal(0, 0.05, weight.shape))
+    (folder / "best").mkdir()
+    detector.checkpoint().write(str(folder / "best" / "ckpt-1"))
+    (folder / "best" / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
+    for weight, average in zip(detector.optimizer._model_weights, detector.optimizer._average_weights, strict=True):
+        weight.assign(average)
+    return detector
+
+
+@pytest.fixture(scope="module")
+def ssd_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("ssd")
+
+
+@pytest.fixture(scope="module")
+def ssd(ssd_config, config_overrides, ssd_dir):
+    return make_model_dir(ssd_config, config_overrides, ssd_dir)
+
+
+def run_program(*flags):
+    """Runs `od-eval export` as a user does."""
+    return subprocess.run(
+        [sys.executable, REPOSITORY / "scripts" / "exporter_main_v2.py", *flags], capture_output=True, text=True
+    )
+
+
+def assert_same_detections(found, expected, image):
+    """Compares rows in any order, as rounding may change that of nearly equal scores."""
+    scale = np.array([*image.shape[:2], *image.shape[:2], 1, 1])
+    tolerance = [0.5, 0.5, 0.5, 0.5, 1e-4, 0.1]  # half a pixel
+    rows = [np.column_stack(columns) * (scale if relative else 1) for columns, relative in (found, expected)]
+    differences = np.abs(rows[0][:, np.newaxis] - rows[1]) / tolerance
+    assert len(rows[0]) == len(rows[1]) > 10
+    assert (differences.max(axis=2).min(axis=1) < 1).all()
+    assert (differences.max(axis=2).min(axis=0) < 1).all()
+    assert np.ptp(rows[0][:, 4]) > 1e-3  # scores that can be told apart
+
+
+def assert_saved_model_detects_what_the_detector_does(directory, detector, image, **side_inputs):
+    saved = tf.saved_model.load(str(directory / "saved_model"))
+    inputs = {"input_tensor": tf.constant(image[np.newaxis]), **side_inputs}
+    outputs = {name: value.numpy()[0] for name, value in saved.signatures["serving_default"](**inputs).items()}
+    num = int(outputs["num_detections"])
+    found = [outputs[f"detection_{name}"][:num] for name in ("boxes", "scores", "classes")]
+    detections = detector.detect(image[np.newaxis], **side_inputs)
+    num = int(detections.num[0])
+    expected = [np.asarray(of)[0][:num] for of in (detections.boxes, detections.scores, detections.classes)]
+    assert_same_detections((found, True), (expected, False), image)
+    return outputs, detections
+
+
+def test_a_saved_model_of_the_best_checkpoint_detects_what_the_detector_does(ssd, ssd_dir, photograph):
+    run = run_program(f"--model_dir={ssd_dir}")
+    assert run.returncode == 0, run.stderr
+    assert f"Exported {ssd_dir}/best/ckpt-1 to {ssd_dir}/exported" in run.stdout
+    exported = ssd_dir / "exported"
+    assert_saved_model_detects_what_the_detector_does(exported, ssd, photograph)
+    assert Pipeline.load(exported / "pipeline.config").config == Pipeline.load(ssd_dir / "pipeline.config").config
+    assert "circle" in (exported / "label_map.pbtxt").read_text()
+    assert not [path for path in ssd_dir.iterdir() if path.name.startswith(".")]
+
+    again = run_program(f"--model_dir={ssd_dir}")
+    assert again.returncode == 1
+    assert again.stderr == f"error: output_directory '{exported}' is there already; remove it or choose another one.\n"
+
+
+def test_a_tflite_model_detects_what_the_detector_does(ssd, ssd_dir, photograph, tmp_path):
+    export_tflite(
+        str(ssd_dir / "pipeline.config"),
+        str(ssd_dir / "best"),
+        str(tmp_path / "out"),
+        max_detections=100,
+        use_regular_nms=True,
+    )
+    interpreter = tf.lite.Interpreter(str(tmp_path / "out" / "model.tflite"))
+    interpreter.allocate_tensors()
+    image, _ = ssd.model.preprocess(tf.cast(photograph, tf.float32)[np.newaxis])
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image.numpy())
+    interpreter.invoke()
+    outputs = {int(one["name"][-1]): interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()}
+    num, scores, classes, boxes = (outputs[number] for number in range(4))  # the order that the exporter gives them
+    found = (boxes[0], scores[0], classes[0] + 1)
+    assert int(num[0]) == len(boxes[0])
+    detections = ssd.detect(photograph[np.newaxis])
+    expected = [np.asarray(of)[0] for of in (detections.boxes, detections.scores, detections.classes)]
+    # TensorFlow Lite does not clip boxes at the border of the image.
+    assert_same_detections(([np.clip(found[0], 0, 1), *found[1:]], True), (expected, False), photograph)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientdet_d0_256x256",
+        "faster_rcnn_resnet50_128x128",
+        "mask_rcnn_resnet50_128x128",
+        "centernet_resnet18_fpn_128x128",
+    ],
+)
+def test_saved_models_of_other_architectures_detect_what_the_detector_does(
+    name, config_overrides, tmp_path, photograph
+):
+    from object_detection.utils import ops
+
+    config = REPOSITORY / "pipeline_configs" / f"{name}.config"
+    detector = make_model_dir(config, [*config_overrides, "train_config.use_bfloat16=false"], tmp_path)
+    export(str(tmp_path / "pipeline.config"), str(tmp_path / "best"), str(tmp_path / "out"))
+    outputs, detections = assert_saved_model_detects_what_the_detector_does(tmp_path / "out", detector, photograph)
+    assert ("detection_masks" in outputs) == name.startswith("mask")
+    if name.startswith("mask"):
+        of_image = ops.reframe_box_masks_to_image_masks(
+            outputs["detection_masks"], outputs["detection_boxes"], *photograph.shape[:2]
+        )
+        order = np.argsort(-np.asarray(detections.scores[0]), kind="stable")
+        for mask, expected in list(zip(of_image.numpy() > 0.5, np.asarray(detections.masks)[0][order], strict=True))[
+            :5
+        ]:
+            assert np.mean(mask != expected) < 1e-3
+
+
+@pytest.mark.slow
+def test_context_rcnn_is_exported_with_its_context_as_side_inputs(shared_data, tmp_path, photograph):
+    files = shared_data / "odapi_files"
+    label_map = files / "data" / "snapshot_serengeti_label_map.pbtxt"
+    overrides = [
+        "model.faster_rcnn.feature_extractor.type=faster_rcnn_resnet101_keras",
+        "model.faster_rcnn.image_resizer.keep_aspect_ratio_resizer={min_dimension: 128 max_dimension: 128}",
+        f"train_input_reader.label_map_path={label_map}",
+        f"eval_input_reader.label_map_path={label_map}",
+    ]
+    detector = make_model_dir(files / "test_data" / "context_rcnn_camera_trap.config", overrides, tmp_path)
+    with pytest.raises(ODEvalError, match=r"this model needs context_features, float32 .* as well"):
+        detector.detect(photograph[np.newaxis])
+    export(str(tmp_path / "pipeline.config"), str(tmp_path / "best"), str(tmp_path / "out"))
+    specs = detector.side_input_specs
+    random = np.random.default_rng(0)
+    context = {
+        "context_features": tf.constant(random.normal(size=specs["context_features"].shape), tf.float32),
+        "valid_context_size": tf.constant([7], tf.int32),
+    }
+    assert_saved_model_detects_what_the_detector_does(tmp_path / "out", detector, photograph, **context)
+
+
+# ---- What cannot be exported ----------------------------------------------------------------------------------------
+
+
+def refused(call, *args, **kwargs):
+    with pytest.raises(ODEvalError) as raised:
+        call(*args, **kwargs)
+    return str(raised.value)
+
+
+def test_a_checkpoint_of_another_number_of_classes_is_refused_and_nothing_is_written(ssd, ssd_dir, tmp_path):
+    paths = (str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
+    message = refused(export, *paths, overrides=["model.ssd.num_classes=7"])
+    assert f"checkpoint '{ssd_dir}/best/ckpt-1' does not fit this model" in message
+    assert "num_classes" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"input_type": "image"}, "there is no input_type 'image'; choose one of image_tensor, "),
+        ({"input_type": "image_and_boxes_tensor"}, "ssd cannot predict masks for given boxes"),
+    ],
+)
+def test_inputs_that_a_model_cannot_take_are_refused(ssd, ssd_dir, tmp_path, kwargs, words):
+    paths = (str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
+    assert words in refused(export, *paths, **kwargs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_checkpoints_is_refused(ssd, ssd_dir, tmp_path):
+    message = refused(export, str(ssd_dir / "pipeline.config"), str(tmp_path), str(tmp_path / "out"))
+    assert message.startswith(f"checkpoint '{tmp_path}' does not exist")
+
+
+def test_what_tensorflow_lite_cannot_run_is_refused(ssd, ssd_dir, tmp_path):
+    paths = (str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
+    resizer = "model.ssd.image_resizer={keep_aspect_ratio_resizer {min_dimension: 96 max_dimension: 96}}"
+    message = refused(export_tflite, *paths, overrides=[resizer])
+    assert "TensorFlow Lite needs images of one size, and this model has a keep_aspect_ratio_resizer" in message
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (1, 32, 32, 4)])
+def test_images_of_another_shape_are_refused(ssd, shape):
+    assert f"not uint8 {list(shape)}" in refused(ssd.detect, np.zeros(shape, np.uint8))
+    assert "not float32" in refused(ssd.detect, np.zeros((1, 32, 32, 3), np.float32))
