@@ -72,7 +72,9 @@ def train(
       log_every_n: steps between points of the curves.
       steps_per_execution: steps in one call of the training function; signals are answered in between.
       record_summaries: whether to write images of training batches, at the first step and with every checkpoint.
-      seed: of initial weights, shuffling and augmentation.
+      seed: of initial weights, shuffling, augmentation and sampling. On a CPU a run with the same seed has the same
+        curves to the bit: TensorFlow's deterministic operations are asked for, and stay so in this process. On GPUs,
+        where some operations have no deterministic form, they are not.
       strategy: to train under; by default all GPUs of the machine, or the CPU.
 
     Raises:
@@ -85,7 +87,7 @@ def train(
     strategy = strategy or strategies.default_strategy()
     plan = evaluation or EvaluationPlan()
     if seed is not None:
-        tf.keras.utils.set_random_seed(seed)
+        _make_reproducible(seed)
     pipeline = Pipeline.load(pipeline_config_path, overrides)
     plan.apply(pipeline)
     last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
@@ -176,6 +178,12 @@ def train(
             say(summary_table(model_dir, evaluations[0]))
     say(f"Checkpoint: {checkpoints.newest()}\n{how_to_look(model_dir)}")
     _raise_if_last_evaluation_failed(evaluations)
+
+
+def _make_reproducible(seed: int) -> None:
+    tf.keras.utils.set_random_seed(seed)
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
 
 
 def _steps_between_evaluations(

@@ -59,6 +59,13 @@ def checkpointed_step(path):
     return int(tf.train.load_variable(str(path), "step/.ATTRIBUTES/VARIABLE_VALUE"))
 
 
+def weights(checkpoint):
+    """Key -> value of all variables, but for the counter of saves."""
+    reader = tf.train.load_checkpoint(str(checkpoint))
+    keys = [key for key in reader.get_variable_to_shape_map() if key.endswith("VARIABLE_VALUE")]
+    return {key: reader.get_tensor(key) for key in keys if not key.startswith("save_counter")}
+
+
 @pytest.fixture(scope="module")
 def finished(ssd_config, config_overrides, tmp_path_factory):
     """A run of 7 steps with a checkpoint and an evaluation every 3: (model_dir, completed process)."""
@@ -82,6 +89,19 @@ def test_every_loss_is_in_tensorboard_at_the_steps_asked_for(finished):
     assert {"steps_per_sec", "images_per_sec"} < set(curves)
     for (_, total), *parts in zip(curves["Loss/total_loss"], *(curves[tag] for tag in LOSSES[:3]), strict=True):
         assert total == pytest.approx(sum(value for _, value in parts), rel=1e-5)
+
+
+def test_a_run_with_the_same_seed_has_the_same_curves_to_the_bit_evaluated_or_not(
+    finished, ssd_config, config_overrides, tmp_path
+):
+    flags = ("--num_train_steps=7", "--log_every_n=2", "--seed=1", "--eval_every_n=0")
+    process = run(ssd_config, config_overrides, tmp_path, *flags)
+    assert process.returncode == 0, process.stderr
+    again, before = scalars(tmp_path / "train"), scalars(finished[0] / "train")
+    for tag in [*LOSSES, "gradient_norm"]:
+        assert again[tag] == before[tag]
+        assert len(set(again[tag])) == 4
+    np.testing.assert_equal(weights(tmp_path / "ckpt-2"), weights(finished[0] / "ckpt-4"))
 
 
 def test_the_terminal_shows_progress_and_the_way_to_tensorboard_and_nothing_else(finished):

@@ -375,7 +375,35 @@ def int_of_one_element(generate_embedding_data: types.ModuleType) -> None:
     generate_embedding_data.int = lambda value: int(np.asarray(value).item())
 
 
+def maps_that_heed_the_seed(dataset_builder: types.ModuleType) -> None:
+    """Cures `Random ops require a seed to be set when determinism is enabled`, and augmentations that no seed reaches.
+
+    In the legacy functions of `map_with_legacy_function`, random operations are not told the global seed. Where a
+    dataset has no such method, the module uses `map`.
+    """
+    dataset_builder.hasattr = lambda value, name: name != "map_with_legacy_function" and hasattr(value, name)
+
+
+def crops_that_heed_the_seed(preprocessor: types.ModuleType) -> None:
+    """Cures `sample_distorted_bounding_box requires "seed" or "seed2" to be non-zero when determinism is enabled`.
+
+    Other random operations without a seed take the global one, and that of TF1's random crops does not.
+    """
+    tf = preprocessor.tf
+
+    def sample_distorted_bounding_box(*args, **kwargs):
+        from tensorflow.python.framework import random_seed
+
+        seed, seed2 = random_seed.get_seed(None)
+        return tf.image.sample_distorted_bounding_box(*args, seed=seed, seed2=seed2, **kwargs)
+
+    image = _View(tf.image, sample_distorted_bounding_box=sample_distorted_bounding_box)
+    preprocessor.tf = _View(tf, image=image)
+
+
 MODULE_MENDS: dict[str, Callable[[types.ModuleType], None]] = {
+    "object_detection.builders.dataset_builder": maps_that_heed_the_seed,
+    "object_detection.core.preprocessor": crops_that_heed_the_seed,
     "object_detection.dataset_tools.context_rcnn.generate_embedding_data": int_of_one_element,
     "object_detection.dataset_tools.seq_example_util": box_components_of_empty_frames,
     "object_detection.utils.dataset_util": int64_features_from_booleans,

@@ -25,7 +25,7 @@ flags.DEFINE_integer("checkpoint_every_n", 1000, "Steps between checkpoints; the
 flags.DEFINE_integer("checkpoint_max_to_keep", 7, "How many of the newest checkpoints stay.", 1)
 flags.DEFINE_integer("log_every_n", 10, "Steps between points of the curves.", 1)
 flags.DEFINE_integer("steps_per_execution", 1, "Training steps in one call into TensorFlow.", 1)
-flags.DEFINE_integer("seed", None, "Seed of initial weights, shuffling and augmentation.")
+flags.DEFINE_integer("seed", None, "Seed of all that is random; on a CPU, the same curves to the bit.")
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
 flags.DEFINE_integer("num_workers", 1, "Over 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1)
 flags.DEFINE_bool("use_tpu", False, "Whether to train on a Cloud TPU.")

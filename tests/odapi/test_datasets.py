@@ -1,10 +1,32 @@
-"""Finding the record that made an input pipeline fail."""
+"""Training input that follows the seed, and finding the record that made an input pipeline fail."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism
 
-import od_eval.odapi  # makes object_detection importable  # noqa: F401
+from od_eval import Pipeline
 from od_eval.odapi.datasets import find_broken_record
+
+
+def first_images(pipeline, seed):
+    """Of the training input, built anew."""
+    tf.keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    try:
+        return [features["image"].numpy() for features, _ in pipeline.train_dataset().take(4)]
+    finally:
+        disable_op_determinism()
+
+
+def test_shuffling_and_augmentation_follow_the_seed(ssd_config, config_overrides):
+    augmentations = "train_config.data_augmentation_options=[{random_horizontal_flip {}}, {ssd_random_crop {}}]"
+    pipeline = Pipeline.load(ssd_config, [*config_overrides, augmentations])
+    np.testing.assert_equal(first_images(pipeline, seed=1), first_images(pipeline, seed=1))
+    assert not np.array_equal(first_images(pipeline, seed=1), first_images(pipeline, seed=2))
+    pipeline.config.train_input_reader.shuffle = False  # so that it is the augmentation that differs
+    np.testing.assert_equal(first_images(pipeline, seed=1), first_images(pipeline, seed=1))
+    assert not np.array_equal(first_images(pipeline, seed=1), first_images(pipeline, seed=2))
 
 
 def find(*files):
