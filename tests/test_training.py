@@ -479,6 +479,7 @@ def test_a_model_dir_with_another_models_checkpoint_is_refused_with_what_differs
     message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides)
     assert "variables have another shape" in message
     assert "ClassPredictor" in message
+    assert "It looks like one with another num_classes." in message
     assert "Choose another model_dir" in message
     assert (tmp_path / "run" / "pipeline.config").read_bytes() == config
 
@@ -614,7 +615,9 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
         r"\d+ of \d+ variables have another shape: .*is \[.*\] there and",
         message(detection, "full", "model.ssd.num_classes=7"),
     )
-    assert "variables are not in it" in message(classification, "detection")
+    other = message(classification, "detection")
+    assert "variables are not in it" in other
+    assert "It looks like another architecture's." in other
     assert "'no_such_type'" in message(detection, "no_such_type")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variable = tf.compat.v1.get_variable("v", [1])

@@ -401,12 +401,52 @@ def crops_that_heed_the_seed(preprocessor: types.ModuleType) -> None:
     preprocessor.tf = _View(tf, image=image)
 
 
-MODULE_MENDS: dict[str, Callable[[types.ModuleType], None]] = {
-    "object_detection.builders.dataset_builder": maps_that_heed_the_seed,
-    "object_detection.core.preprocessor": crops_that_heed_the_seed,
-    "object_detection.dataset_tools.context_rcnn.generate_embedding_data": int_of_one_element,
-    "object_detection.dataset_tools.seq_example_util": box_components_of_empty_frames,
-    "object_detection.utils.dataset_util": int64_features_from_booleans,
+def generator_that_heeds_the_seed(deepmac_meta_arch: types.ModuleType) -> None:
+    """Cures `"from_non_deterministic_state" cannot be called when determinism is enabled`, which DeepMAC does."""
+    from tensorflow.python.eager import context
+
+    tf = deepmac_meta_arch.tf
+
+    def from_seed_if_there_is_one():
+        seed = context.global_seed()
+        if seed is None:
+            return tf.random.Generator.from_non_deterministic_state()
+        return tf.random.Generator.from_seed(seed)
+
+    generator = types.SimpleNamespace(from_non_deterministic_state=from_seed_if_there_is_one)
+    deepmac_meta_arch.tf = _View(tf, random=_View(tf.random, Generator=generator))
+
+
+def embeddings_of_boxes_at_the_edge(deepmac_meta_arch: types.ModuleType) -> None:
+    """Cures `indices[0,61] = [0, 32, 16] does not index into param shape [1,32,32,32]` in DeepMAC's evaluation.
+
+    The center of a box that was clipped to nothing lies on the lower or the right edge of the image, one cell beyond
+    the last. A GPU reads zeros there; a CPU stops.
+    """
+    import tensorflow as tf
+
+    model = deepmac_meta_arch.DeepMACMetaArch
+    get_instance_embeddings = model._get_instance_embeddings
+
+    def get_instance_embeddings_inside(self, boxes, instance_embedding):
+        size = tf.cast(tf.shape(instance_embedding)[1:3], tf.float32)
+        centers = (boxes[..., :2] + boxes[..., 2:]) * size / 2.0
+        one_cell = tf.cast(centers >= size, tf.float32) / size
+        return get_instance_embeddings(self, boxes - tf.concat([one_cell, one_cell], axis=-1), instance_embedding)
+
+    model._get_instance_embeddings = get_instance_embeddings_inside
+
+
+MODULE_MENDS: dict[str, Sequence[Callable[[types.ModuleType], None]]] = {
+    "object_detection.builders.dataset_builder": [maps_that_heed_the_seed],
+    "object_detection.core.preprocessor": [crops_that_heed_the_seed],
+    "object_detection.dataset_tools.context_rcnn.generate_embedding_data": [int_of_one_element],
+    "object_detection.dataset_tools.seq_example_util": [box_components_of_empty_frames],
+    "object_detection.meta_architectures.deepmac_meta_arch": [
+        generator_that_heeds_the_seed,
+        embeddings_of_boxes_at_the_edge,
+    ],
+    "object_detection.utils.dataset_util": [int64_features_from_booleans],
 }
 
 
@@ -455,5 +495,5 @@ class _MendingLoader:
             return
         vars(module)["__builtins__"] = _BUILTINS
         exec(code, vars(module))
-        if module.__name__ in MODULE_MENDS:
-            MODULE_MENDS[module.__name__](module)
+        for mend in MODULE_MENDS.get(module.__name__, ()):
+            mend(module)

@@ -555,7 +555,7 @@ class Detector(tf.keras.Model):
                 groundtruth_boxes_list=[tf.constant([[0.0, 0.0, 1.0, 1.0]])],
                 groundtruth_classes_list=[tf.one_hot([0], pipeline.num_classes)],
             )
-            self(features, training=False)
+            self.call(features, training=False)  # in the name scope of a call, variables would be detector/…
 
         tf.function(predict, autograph=False).get_concrete_function(_feature_specs(pipeline.config))
 

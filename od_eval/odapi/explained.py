@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 
@@ -33,6 +35,18 @@ def explained(where: str) -> Iterator[None]:
         if reason.startswith("Exception encountered when calling layer"):  # Keras wraps it in a list of arguments
             reason = reason.split("\n\n")[1]
         reason = reason.strip().rstrip(".")
+        download = re.fullmatch(r"URL fetch failure on (\S+): (.*)", reason, re.DOTALL)
+        if download:  # of weights that Keras keeps; only CenterNet MobileNet v2 begins with such
+            folder = os.path.join(os.path.expanduser("~"), ".keras", "models")
+            raise ODEvalError(
+                f"{where}: the model needs {download[1]}, which cannot be downloaded ({download[2]}); put the file into"
+                f" {folder}."
+            ) from error
+        if re.match(r"Dimensions must be equal, but are \d+ and \d+ for .*/top_down/", reason):
+            raise ODEvalError(
+                f"{where}: at this size of images the levels of the feature pyramid do not fit each other; make height"
+                " and width of the image_resizer multiples of 32, or pad_to_multiple of the feature_extractor 32."
+            ) from error
         raise ODEvalError(f"{where}: the Object Detection API cannot run this: {reason}.") from error
 
 

@@ -20,6 +20,7 @@ from od_eval.odapi import datasets
 from od_eval.odapi.datasets import glob, input_files
 from od_eval.odapi.explained import explained
 from od_eval.odapi.label_map import read_label_map
+from od_eval.odapi.supported import check_supported
 from od_eval.odapi.text_proto import did_you_mean, parse_text_proto, read_text
 
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
@@ -44,6 +45,7 @@ class Pipeline:
             raise ODEvalError(
                 f"{source}: `model` names no meta-architecture; add `model {{ ssd {{ … }} }}` or another."
             )
+        check_supported(config, source)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = ()) -> Pipeline:
@@ -56,13 +58,15 @@ class Pipeline:
           path: the file, local or on any filesystem that `tf.io.gfile` knows.
           overrides: applied in order. Each is a field path with a value (`train_config.batch_size=4`,
             `eval_input_reader[1].name=night`, `train_config.data_augmentation_options=[]`) or text proto to be merged
-            (`train_config { batch_size: 4 }`, where repeated fields are appended to).
+            (`train_config { batch_size: 4 }`, where repeated fields are appended to). A message without a value is
+            taken out (`graph_rewriter=`).
 
         Returns:
           The pipeline.
 
         Raises:
-          ODEvalError: the file cannot be read or parsed (with file and line), or an override does not fit.
+          ODEvalError: the file cannot be read or parsed (with file and line), an override does not fit, or the config
+            asks for what the Object Detection API has in TF1 only.
         """
         path = os.fspath(path)
         config = pipeline_pb2.TrainEvalPipelineConfig()
@@ -283,6 +287,9 @@ def _assign(message: Message, part: str, value: str, override: str) -> None:
             element.Clear()
             text = value[1:-1] if value[:1] == "{" and value[-1:] == "}" else value
             parse_text_proto(text, element, f"override '{override}'")
+        return
+    if field.message_type is not None and not value:
+        message.ClearField(field.name)
         return
     parsed = _parsed(message, field, value, override)
     message.ClearField(field.name)

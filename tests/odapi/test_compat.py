@@ -214,6 +214,70 @@ MENDS = {
         """,
         "TypeError: only 0-dimensional arrays can be converted to Python scalars",
     ),
+    "a seed in functions of the input": (
+        'MODULE_MENDS["object_detection.builders.dataset_builder"]',
+        """
+        import os, tempfile, tensorflow as tf
+        from object_detection.builders import dataset_builder
+        from object_detection.protos import input_reader_pb2
+        pixels = tf.io.encode_jpeg(tf.zeros([8, 8, 3], tf.uint8)).numpy()
+        image = tf.train.Feature(bytes_list=tf.train.BytesList(value=[pixels]))
+        example = tf.train.Example(features=tf.train.Features(feature={"image/encoded": image}))
+        with tempfile.TemporaryDirectory() as folder:
+            reader = input_reader_pb2.InputReader(shuffle=False)
+            reader.tf_record_input_reader.input_path.append(os.path.join(folder, "record"))
+            with tf.io.TFRecordWriter(reader.tf_record_input_reader.input_path[0]) as writer:
+                writer.write(example.SerializeToString())
+            tf.config.experimental.enable_op_determinism()
+            numbers = []
+            for seed in (1, 1, 2):
+                tf.random.set_seed(seed)
+                dataset = dataset_builder.build(reader, transform_input_data_fn=lambda _: tf.random.uniform([]))
+                numbers.append(float(next(iter(dataset))))
+        assert numbers[0] == numbers[1] != numbers[2], numbers
+        """,
+        "Random ops require a seed to be set when determinism is enabled",
+    ),
+    "a seed for random crops": (
+        'MODULE_MENDS["object_detection.core.preprocessor"]',
+        """
+        import tensorflow as tf
+        from object_detection.core import preprocessor
+        tf.config.experimental.enable_op_determinism()
+        crops = []
+        for seed in (1, 1, 2):
+            tf.random.set_seed(seed)
+            image, boxes, labels = tf.random.uniform([32, 32, 3]), tf.constant([[0.2, 0.2, 0.8, 0.8]]), tf.constant([1])
+            crops.append(preprocessor.random_crop_image(image, boxes, labels, tf.constant([1.0]))[1].numpy().tolist())
+        assert crops[0] == crops[1] != crops[2], crops
+        """,
+        'requires "seed" or "seed2" to be non-zero when determinism is enabled',
+    ),
+    "a seed for DeepMAC": (
+        'MODULE_MENDS["object_detection.meta_architectures.deepmac_meta_arch"]',
+        """
+        import tensorflow as tf
+        from object_detection.meta_architectures import deepmac_meta_arch
+        make = deepmac_meta_arch.tf.random.Generator.from_non_deterministic_state  # what its model does
+        assert float(make().uniform([])) != float(make().uniform([]))
+        tf.config.experimental.enable_op_determinism()
+        tf.random.set_seed(1)
+        assert float(make().uniform([])) == float(make().uniform([]))
+        """,
+        '"from_non_deterministic_state" cannot be called when determinism is enabled',
+    ),
+    "a box at the edge": (
+        'MODULE_MENDS["object_detection.meta_architectures.deepmac_meta_arch"]',
+        """
+        import tensorflow as tf
+        from object_detection.meta_architectures.deepmac_meta_arch import DeepMACMetaArch
+        embedding = tf.reshape(tf.range(16.0), [1, 4, 4, 1])
+        boxes = tf.constant([[[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]]])
+        found = DeepMACMetaArch._get_instance_embeddings(None, boxes, embedding)
+        assert found[0, :, 0].numpy().tolist() == [10.0, 14.0, 15.0]
+        """,
+        "does not index into param shape",
+    ),
 }
 
 

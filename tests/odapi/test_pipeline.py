@@ -1,5 +1,6 @@
 """Reading, overriding and checking a pipeline.config."""
 
+import re
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ model {
   ssd {
     num_classes: 3
     image_resizer { fixed_shape_resizer { height: 96 width: 96 } }
+    feature_extractor { type: "ssd_mobilenet_v2_keras" }
   }
 }
 train_config {
@@ -60,7 +62,7 @@ def error_of(function, *args):
 def test_a_misspelled_field_is_named_with_file_line_and_the_field_meant(folder):
     (folder / "pipeline.config").write_text(CONFIG.replace("batch_size: 8", "batch_sise: 8"))
     message = error_of(load, folder)
-    assert f"{folder}/pipeline.config:9: " in message
+    assert f"{folder}/pipeline.config:10: " in message
     assert "TrainConfig has no field 'batch_sise'; did you mean 'batch_size'?" in message
 
 
@@ -127,6 +129,13 @@ def test_overrides_reach_into_repeated_fields(folder):
     ]
     assert list(config.train_input_reader.tf_record_input_reader.input_path)[1] == "more.record"
     assert not load(folder, "train_config.data_augmentation_options=[]").config.train_config.data_augmentation_options
+
+
+def test_an_override_without_a_value_takes_a_message_out_and_no_number(folder):
+    config = load(folder, "model.ssd.image_resizer=", "train_config.data_augmentation_options=").config
+    assert not config.model.ssd.HasField("image_resizer")
+    assert not config.train_config.data_augmentation_options
+    assert "override 'train_config.batch_size='" in error_of(load, folder, "train_config.batch_size=")
 
 
 def test_overrides_are_applied_in_order_and_text_proto_appends_to_repeated_fields(folder):
@@ -238,4 +247,131 @@ def test_every_config_of_the_model_zoo_loads(shared_data):
     configs = sorted((shared_data / "zoo_configs").glob("*.config"))
     assert len(configs) >= 14
     for config in configs:
+        assert Pipeline.load(config).num_classes > 0
+
+
+EXTRACTOR = "model.ssd.feature_extractor.type"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("ssd_mobilenet_v1", "ssd_mobilenet_v1_keras"),
+        ("ssd_resnet101_v1_fpn", "ssd_resnet101_v1_fpn_keras"),
+        ("ssd_inception_v3", "ssd_mobilenet_v2_keras"),
+        ("ssd_mobiledet_edgetpu", "ssd_mobilenet_v2_keras"),
+        ("ssd_mobilenet_v3_small", "ssd_mobilenet_v2_keras"),
+        ("ssd_mobilenet_v2_mnasfpn", "ssd_mobilenet_v2_fpn_keras"),
+        ("ssd_resnet152_v1_ppn", "ssd_resnet152_v1_fpn_keras"),
+        ("embedded_ssd_mobilenet_v1", "ssd_mobilenet_v1_keras"),
+        ("ssd_efficientnet_b3_bifpn_keras", "ssd_efficientnet-b3_bifpn_keras"),
+        ("ssd_mobilnet_v2_fpn_keras", "ssd_mobilenet_v2_fpn_keras"),
+    ],
+)
+def test_a_feature_extractor_that_there_is_not_in_tf2_is_answered_with_the_nearest(folder, name, nearest):
+    assert error_of(load, folder, f"{EXTRACTOR}={name}") == (
+        f"{folder}/pipeline.config: {EXTRACTOR} is '{name}', which the Object Detection API does not have in TF2;"
+        f" write the nearest there, '{nearest}', or pass --set {EXTRACTOR}={nearest}."
+    )
+    load(folder, f"{EXTRACTOR}={name}", f"{EXTRACTOR}={nearest}")
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "answer"),
+    [
+        ("faster_rcnn", "faster_rcnn_resnet101", "write the nearest there, 'faster_rcnn_resnet101_keras'"),
+        ("faster_rcnn", "faster_rcnn_inception_v2", "write the nearest there, 'faster_rcnn_resnet50_keras'"),
+        ("faster_rcnn", "faster_rcnn_nas", "write the nearest there, 'faster_rcnn_inception_resnet_v2_keras'"),
+        ("faster_rcnn", "faster_rcnn_pnas", "write the nearest there, 'faster_rcnn_inception_resnet_v2_keras'"),
+        ("faster_rcnn", "ssd_resnet50_v1_fpn_keras", "which belongs to model.ssd"),
+        ("center_net", "resnet_v1_50", "write the nearest there, 'resnet_v1_50_fpn'"),
+        ("center_net", "vgg", "there are 'resnet_v2_50', "),
+        ("center_net", "", "is not set; there are 'resnet_v2_50', "),
+    ],
+)
+def test_every_meta_architecture_has_feature_extractors_of_its_own(folder, model, name, answer):
+    message = error_of(load, folder, "model.ssd=", f"model.{model}.feature_extractor.type={name}")
+    assert f"pipeline.config: model.{model}.feature_extractor.type is " in message
+    assert answer in message
+
+
+def test_every_feature_extractor_of_tf1_is_answered_with_one_of_tf2(folder):
+    """As many as its `model_builder` has under TF1; some are answered above."""
+    tf1 = {
+        "ssd": "ssd_inception_v2 ssd_mobilenet_v1_fpn ssd_mobilenet_v1_ppn ssd_mobilenet_v2 ssd_mobilenet_v2_fpn"
+        " ssd_mobilenet_v3_large ssd_mobilenet_edgetpu ssd_resnet50_v1_fpn ssd_resnet152_v1_fpn ssd_resnet50_v1_ppn"
+        " ssd_resnet101_v1_ppn ssd_pnasnet ssd_mobiledet_cpu ssd_mobiledet_dsp ssd_mobiledet_gpu ssd_spaghettinet",
+        "faster_rcnn": "faster_rcnn_inception_resnet_v2 faster_rcnn_resnet50 faster_rcnn_resnet152",
+    }
+    for model, names in tf1.items():
+        for name in names.split():
+            field = f"model.{model}.feature_extractor.type"
+            assert "write the nearest there" in error_of(load, folder, "model.ssd=", f"{field}={name}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            [f"{EXTRACTOR}=ssd_mobilenet_v1_keras", "model.ssd.feature_extractor.fpn={min_level: 3 max_level: 7}"],
+            "model.ssd.feature_extractor.fpn is { min_level: 3 max_level: 7 }, and 'ssd_mobilenet_v1_keras' has no such"
+            " option in TF2; take it out, or pass --set model.ssd.feature_extractor.fpn=.",
+        ),
+        (
+            ["model.ssd.feature_extractor.spaghettinet_arch_name=spaghettinet_edgetpu_s"],
+            "model.ssd.feature_extractor.spaghettinet_arch_name is 'spaghettinet_edgetpu_s', and",
+        ),
+        (
+            ["model.ssd=", "model.experimental_model.name=mine"],
+            "model.experimental_model.name is 'mine', and the Object Detection API has none under experimental_model;",
+        ),
+        (
+            ["model.ssd.box_predictor.convolutional_box_predictor.conv_hyperparams.group_norm={}"],
+            "model.ssd.box_predictor.convolutional_box_predictor.conv_hyperparams.group_norm is set, which the",
+        ),
+        (
+            ["train_config.load_all_detection_checkpoint_vars=true"],
+            "train_config.load_all_detection_checkpoint_vars is true, which the Object Detection API has in TF1 only;",
+        ),
+        (
+            ["train_config.fine_tune_checkpoint_version=V1", "train_config.fine_tune_checkpoint=/a/model.ckpt"],
+            "train_config.fine_tune_checkpoint_version is V1, and checkpoints of TF1 cannot be loaded in TF2"
+            " (fine_tune_checkpoint is '/a/model.ckpt');",
+        ),
+    ],
+)
+def test_what_the_object_detection_api_has_in_tf1_only_is_refused_at_load(folder, overrides, message):
+    assert error_of(load, folder, *overrides).startswith(f"{folder}/pipeline.config: {message}")
+
+
+def test_the_version_of_a_checkpoint_is_not_asked_where_none_is_said_or_none_is_loaded(folder):
+    load(folder, "train_config.fine_tune_checkpoint=/a/ckpt-0")
+    load(folder, "train_config.fine_tune_checkpoint_version=V1")
+
+
+def test_quantization_aware_training_is_refused_and_an_override_takes_it_out(shared_data):
+    config = shared_data / "odapi_files" / "test_data" / "ssd_mobilenet_v1_fpp.config"
+    mended = [f"{EXTRACTOR}=ssd_mobilenet_v1_keras"]
+    assert f"{config}: graph_rewriter asks for quantization-aware training" in error_of(Pipeline.load, config, mended)
+    assert not Pipeline.load(config, [*mended, "graph_rewriter="]).config.HasField("graph_rewriter")
+
+
+def test_a_config_of_tf1_loads_once_its_messages_were_followed(shared_data):
+    """To the letter: each `--set` that a message names is passed until there is no message."""
+    configs = sorted((shared_data / "odapi_files").rglob("*.config"))
+    assert len(configs) >= 6
+    for config in configs:
+        overrides = []
+        for _ in range(5):
+            try:
+                Pipeline.load(config, overrides)
+                break
+            except ODEvalError as error:
+                overrides.append(re.search(r"--set ([\w.]+=\w*)", str(error))[1])
+        else:
+            pytest.fail(f"{config} still does not load with {overrides}")
+
+
+def test_every_config_of_this_repository_loads(ssd_config):
+    for config in sorted(ssd_config.parent.glob("*.config")):
         assert Pipeline.load(config).num_classes > 0
