@@ -31,5 +31,5 @@ setup(
         "absl-py>=1.4,<3",
         "tqdm>=4.60,<5",
     ],
-    extras_require={"dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "ruff>=0.14,<1"]},
+    extras_require={"dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "pytest-xdist>=3.5,<4", "ruff>=0.14,<1"]},
 )

@@ -10,7 +10,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 case " $* " in
-  *" -m "*) ;;
-  *) set -- -m "not slow" "$@" ;;
+  *" -m "*) ;; # one process: some of the slow tests need 12 GB
+  # Two, as building a graph keeps one core busy; the tests of a file stay together and share what they made.
+  *) set -- -m "not slow" --numprocesses=2 --dist=loadfile "$@" ;;
 esac
 exec .venv/bin/python -m pytest "$@"

@@ -479,7 +479,7 @@ def test_a_model_dir_with_another_models_checkpoint_is_refused_with_what_differs
     message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides)
     assert "variables have another shape" in message
     assert "ClassPredictor" in message
-    assert "It looks like one with another num_classes." in message
+    assert "Only outputs differ: num_classes, or the anchors, are others there." in message
     assert "Choose another model_dir" in message
     assert (tmp_path / "run" / "pipeline.config").read_bytes() == config
 
@@ -617,7 +617,7 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
     )
     other = message(classification, "detection")
     assert "variables are not in it" in other
-    assert "It looks like another architecture's." in other
+    assert "Most of the model is not in it: it is another architecture's, or holds a part only." in other
     assert "'no_such_type'" in message(detection, "no_such_type")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variable = tf.compat.v1.get_variable("v", [1])

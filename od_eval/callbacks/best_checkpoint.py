@@ -88,7 +88,7 @@ class BestCheckpoint(Callback):
         Args:
           starts_anew: whether what was best before is of another training.
         """
-        self._best = self._read()
+        self._best = read_best(self._directory)
         if self._best is not None and starts_anew:
             self._move_away()
             self._best = None
@@ -154,27 +154,6 @@ class BestCheckpoint(Callback):
             elif (match := re.match(r"ckpt-(\d+)\.", name)) and int(match[1]) != step:
                 tf.io.gfile.remove(path)
 
-    def _read(self) -> dict[str, Any] | None:
-        import tensorflow as tf
-
-        path = os.path.join(self._directory, "best.json")
-        if not tf.io.gfile.exists(path):
-            return None
-        try:
-            with tf.io.gfile.GFile(path) as file:
-                best = json.load(file)
-            types = {"metric": str, "mode": str, "value": float, "step": int, "checkpoint": str}
-            best = {key: of_type(best[key]) for key, of_type in types.items()}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ODEvalError(f"'{path}' is damaged; remove it, and the next evaluation is the best again.") from error
-        if not tf.io.gfile.exists(os.path.join(self._directory, best["checkpoint"] + ".index")):
-            print(
-                f"warning: '{path}' names {best['checkpoint']}, which is gone; the next evaluation is the best again.",
-                file=sys.stderr,
-            )
-            return None
-        return best
-
     def _move_away(self) -> None:
         import tensorflow as tf
 
@@ -187,3 +166,36 @@ class BestCheckpoint(Callback):
             f" now in {self._directory}-replaced-{number}.",
             file=sys.stderr,
         )
+
+
+def read_best(directory: str) -> dict[str, Any] | None:
+    """What `best.json` says of the best checkpoint: `checkpoint`, its name, and `metric`, `mode`, `value`, `step`.
+
+    Args:
+      directory: `<model_dir>/best`.
+
+    Returns:
+      None where there is no best checkpoint.
+
+    Raises:
+      ODEvalError: `best.json` is damaged.
+    """
+    import tensorflow as tf
+
+    path = os.path.join(directory, "best.json")
+    if not tf.io.gfile.exists(path):
+        return None
+    try:
+        with tf.io.gfile.GFile(path) as file:
+            best = json.load(file)
+        types = {"metric": str, "mode": str, "value": float, "step": int, "checkpoint": str}
+        best = {key: of_type(best[key]) for key, of_type in types.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ODEvalError(f"'{path}' is damaged; remove it, and the next evaluation is the best again.") from error
+    if not tf.io.gfile.exists(os.path.join(directory, best["checkpoint"] + ".index")):
+        print(
+            f"warning: '{path}' names {best['checkpoint']}, which is gone; the next evaluation is the best again.",
+            file=sys.stderr,
+        )
+        return None
+    return best

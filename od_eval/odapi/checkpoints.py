@@ -258,8 +258,8 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
     if not differences:
         return
     likely = ""
-    if len(missing) > len(variables) / 2:
-        likely = " It looks like another architecture's."
+    if len(missing) > len(variables) / 2 and "optimizer" not in objects:
+        likely = " Most of the model is not in it: it is another architecture's, or holds a part only."
     elif not missing and only_outputs_differ:
-        likely = " It looks like one with another num_classes."
+        likely = " Only outputs differ: num_classes, or the anchors, are others there."
     raise ODEvalError(f"checkpoint '{path}' does not fit this model; {'; '.join(differences)}.{likely} {remedy}")

@@ -261,7 +261,7 @@ class Detector(tf.keras.Model):
         again.
 
         Args:
-          images: uint8 `[batch, height, width, 3]`, RGB, of any size.
+          images: uint8 `[batch, height, width, 3]`, RGB; of any size, and all of the same.
           **side_inputs: what the model needs beside images: for Context R-CNN `context_features` float32
             `[batch, n, length]` and `valid_context_size` int32 `[batch]`.
 
@@ -270,21 +270,30 @@ class Detector(tf.keras.Model):
           ids of the label map and, where the model predicts them, masks of the image's size, 0 or 1.
 
         Raises:
-          ODEvalError: images have another shape or dtype, or a side input is missing.
+          ODEvalError: images have another shape or dtype, a side input is missing, or the model knows none such.
         """
-        images = tf.convert_to_tensor(images)
-        if images.dtype != tf.uint8 or images.shape.rank != 4 or images.shape[3] != 3:
+        try:
+            images = np.asarray(images)
+        except ValueError as error:
+            raise ODEvalError("Detector.detect takes images of one size; give it the others in a call each.") from error
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise ODEvalError(
                 f"Detector.detect takes images as uint8 [batch, height, width, 3], not {images.dtype.name}"
-                f" {images.shape.as_list()}."
+                f" {list(images.shape)}."
             )
-        inputs = {InputDataFields.image: images}
-        for name, spec in self.side_input_specs.items():
+        inputs = {InputDataFields.image: tf.convert_to_tensor(images)}
+        needed = self.side_input_specs
+        if side_inputs.keys() - needed.keys():
+            raise ODEvalError(
+                f"Detector.detect: this model takes {', '.join(needed) or 'nothing'} beside images, not"
+                f" {', '.join(side_inputs)}."
+            )
+        for name, spec in needed.items():
             if name not in side_inputs:
                 raise ODEvalError(f"Detector.detect: this model needs {name}, {spec.dtype.name} {spec.shape}, as well.")
             inputs[name] = tf.convert_to_tensor(side_inputs[name], spec.dtype)
         specs = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in inputs.items()}
-        specs[InputDataFields.image] = tf.TensorSpec([images.shape[0], None, None, 3], tf.uint8)
+        specs[InputDataFields.image] = tf.TensorSpec([len(images), None, None, 3], tf.uint8)
         outputs = self._traced(self._detections, (specs,), inputs)
         return evaluation.detections_of({name: value.numpy() for name, value in outputs.items()})
 
@@ -303,7 +312,8 @@ class Detector(tf.keras.Model):
         images = inputs[InputDataFields.image]
         preprocessed, true_shapes = tf.map_fn(preprocess, images, fn_output_signature=(tf.float32, tf.int32))
         features = {**inputs, InputDataFields.image: preprocessed, InputDataFields.true_image_shape: true_shapes}
-        self.model._groundtruth_lists.clear()  # for boxes that it was told of, DeepMAC predicts masks
+        # For boxes that it was told of, DeepMAC predicts masks. A dict that is emptied could not be checkpointed.
+        self.model._groundtruth_lists = {}
         with explained(self._source), _learning_phase(False):
             detections = self.model.postprocess(self(features, training=False), true_shapes)
             return eval_util.result_dict_for_batched_example(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -12,14 +13,12 @@ from object_detection.utils import config_util
 
 from od_eval.errors import ODEvalError
 from od_eval.files import write_whole
-from od_eval.odapi.checkpoints import Checkpoints, check_fits, existing_checkpoint
+from od_eval.odapi.checkpoints import check_fits, existing_checkpoint
 from od_eval.odapi.detector import Detector
-from od_eval.odapi.evaluation import label_map_of_evaluation
 from od_eval.odapi.explained import explained
-from od_eval.odapi.label_map import label_map_text
+from od_eval.odapi.label_map import label_map_text, read_label_map
 from od_eval.odapi.pipeline import Pipeline
-
-INPUT_TYPES = tuple(exporter_lib_v2.DETECTION_MODULE_MAP)
+from od_eval.odapi.text_proto import first_line
 
 
 def export(
@@ -38,9 +37,9 @@ def export(
     Args:
       pipeline_config_path: the pipeline.config of the training.
       checkpoint: a checkpoint (`runs/a/ckpt-12`), or a folder, whose newest is taken.
-      output_directory: made; it must not be there yet, or be empty. It is written whole or not at all.
+      output_directory: made, whole or not at all; it must not be there yet.
       overrides: as for `Pipeline.load`.
-      input_type: what the SavedModel takes; one of `INPUT_TYPES`, described in `exporter_main_v2.py`.
+      input_type: what the SavedModel takes, a key of `object_detection.exporter_lib_v2.DETECTION_MODULE_MAP`.
 
     Returns:
       The checkpoint that was exported.
@@ -48,25 +47,23 @@ def export(
     Raises:
       ODEvalError: there is no such checkpoint, it is another model's, or the model cannot be exported so.
     """
-    if input_type not in INPUT_TYPES:
-        raise ODEvalError(f"there is no input_type '{input_type}'; choose one of {', '.join(INPUT_TYPES)}.")
-    export = _Export(pipeline_config_path, checkpoint, output_directory, overrides)
-    side_inputs = export.detector.side_input_specs
+    exporter = _Exporter(pipeline_config_path, checkpoint, output_directory, overrides)
+    side_inputs = exporter.detector.side_input_specs
     if side_inputs and input_type != "image_tensor":
         raise ODEvalError(
             f"{pipeline_config_path}: this model needs {', '.join(side_inputs)} beside images, which only"
             " --input_type=image_tensor can have."
         )
-    if input_type == "image_and_boxes_tensor" and not hasattr(export.detector.model, "predict_masks_from_boxes"):
+    if input_type == "image_and_boxes_tensor" and not hasattr(exporter.detector.model, "predict_masks_from_boxes"):
         raise ODEvalError(
-            f"{pipeline_config_path}: {export.pipeline.meta_architecture} cannot predict masks for given boxes; choose"
-            " another --input_type than image_and_boxes_tensor."
+            f"{pipeline_config_path}: {exporter.pipeline.meta_architecture} cannot predict masks for given boxes;"
+            " choose another --input_type than image_and_boxes_tensor."
         )
 
     def write(checkpoint_dir: str, directory: str) -> None:
         exporter_lib_v2.export_inference_graph(
             input_type,
-            export.pipeline.config,
+            exporter.pipeline.config,
             checkpoint_dir,
             directory,
             use_side_inputs=bool(side_inputs),
@@ -76,8 +73,8 @@ def export(
             side_input_names=",".join(side_inputs),
         )
 
-    export.write(write)
-    return export.checkpoint
+    exporter.write(write)
+    return exporter.checkpoint
 
 
 def export_tflite(
@@ -93,7 +90,9 @@ def export_tflite(
 
     Only SSD and CenterNet can be exported so, with a `fixed_shape_resizer`. `output_directory` gets `saved_model/`,
     which the TensorFlow Lite converter alone understands, `model.tflite` in float32, `pipeline.config` and
-    `label_map.pbtxt`.
+    `label_map.pbtxt`. The model's input is one image of the size of the resizer: for SSD preprocessed as
+    `detector.model.preprocess` does it, for CenterNet in pixels of 0 to 255. Its classes count from 0, where the label
+    map counts from 1.
 
     Args:
       pipeline_config_path, checkpoint, output_directory, overrides: as for `export`.
@@ -107,17 +106,17 @@ def export_tflite(
     Raises:
       ODEvalError: as for `export`.
     """
-    export = _Export(pipeline_config_path, checkpoint, output_directory, overrides)
-    config = export.pipeline.config
+    exporter = _Exporter(pipeline_config_path, checkpoint, output_directory, overrides)
+    config = exporter.pipeline.config
     resizer = config_util.get_image_resizer_config(config.model).WhichOneof("image_resizer_oneof")
-    architecture = export.pipeline.meta_architecture
+    architecture = exporter.pipeline.meta_architecture
     if architecture not in ("ssd", "center_net"):
         raise ODEvalError(f"{pipeline_config_path}: TensorFlow Lite is for ssd and center_net, not for {architecture}.")
     if resizer != "fixed_shape_resizer":
         raise ODEvalError(
             f"{pipeline_config_path}: TensorFlow Lite needs images of one size, and this model has a {resizer}; pass"
-            f" --set 'model.{architecture}.image_resizer={{fixed_shape_resizer {{height: 320 width: 320}}}}' with the"
-            " size it was trained with."
+            f" --set 'model.{architecture}.image_resizer={{fixed_shape_resizer {{height: … width: …}}}}' with the size"
+            " it was trained with."
         )
     predicts_keypoints = bool(config.model.center_net.keypoint_estimation_task)
 
@@ -131,51 +130,73 @@ def export_tflite(
         write_whole(os.path.join(directory, "model.tflite"), converter.convert())
         config_util.save_pipeline_config(config, directory)
 
-    export.write(write)
-    return export.checkpoint
+    exporter.write(write)
+    return exporter.checkpoint
 
 
-class _Export:
-    """What both exporters need: a detector with the weights to export, and a folder that appears when it is whole."""
+class _Exporter:
+    """What both exporters need: a detector with the weights to export, and a folder that appears when it is whole.
+
+    Attributes:
+      pipeline: the config.
+      checkpoint: the path of the checkpoint.
+      detector: with its weights; with their averages in `write`.
+    """
 
     def __init__(self, pipeline_config_path: str, checkpoint: str, output_directory: str, overrides: Sequence[str]):
-        self._output_directory = output_directory
-        if os.path.isfile(output_directory) or (os.path.isdir(output_directory) and os.listdir(output_directory)):
+        self._output_directory = output_directory.rstrip("/")
+        if tf.io.gfile.exists(self._output_directory):
             raise ODEvalError(
                 f"output_directory '{output_directory}' is there already; remove it or choose another one."
             )
-        self._source = pipeline_config_path
         self.pipeline = Pipeline.load(pipeline_config_path, overrides)
+        self._label_map = self._read_label_map()
         self.checkpoint = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
         print(f"Building {self.pipeline.meta_architecture} with the weights of {self.checkpoint} …", flush=True)
         self.detector = Detector(self.pipeline)
+        try:
+            self._restore()
+        except tf.errors.OpError as error:
+            raise ODEvalError(
+                f"checkpoint '{self.checkpoint}' is damaged: {first_line(error)}; choose another one."
+            ) from error
+
+    def _read_label_map(self) -> str | None:
+        readers = [*self.pipeline.config.eval_input_reader, self.pipeline.config.train_input_reader]
+        for path in (reader.label_map_path for reader in readers):
+            if path and tf.io.gfile.exists(path):
+                return label_map_text(read_label_map(path))
+        print("No label map goes with the model, as those of the config are not there any more.", flush=True)
+        return None
+
+    def _restore(self) -> None:
         remedy = "Choose a checkpoint of this config, or the config of this checkpoint."
         check_fits({"model": self.detector.model}, self.checkpoint, remedy)
-        if self.pipeline.config.eval_config.use_moving_averages:
-            self.detector.compile()
-            check_fits({"optimizer": self.detector.optimizer}, self.checkpoint, remedy)
-            Checkpoints(self.detector, os.path.dirname(self.checkpoint)).restore(self.checkpoint)
-        else:
+        if not self.pipeline.config.eval_config.use_moving_averages:
             tf.train.Checkpoint(model=self.detector.model).restore(self.checkpoint).expect_partial()
+            return
+        self.detector.compile()
+        remedy = "Without its moving averages the weights are exported by --set eval_config.use_moving_averages=false."
+        check_fits({"optimizer": self.detector.optimizer}, self.checkpoint, remedy)
+        self.detector.checkpoint().restore(self.checkpoint).expect_partial()
 
     def write(self, write_model: Callable[[str, str], None]) -> None:
         """Lets `write_model(checkpoint_dir, directory)` write to a folder aside, which then becomes the output."""
-        output_directory = os.path.abspath(self._output_directory)
-        os.makedirs(os.path.dirname(output_directory), exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(prefix="od_eval_") as checkpoint_dir,
-            tempfile.TemporaryDirectory(prefix=".exporting-", dir=os.path.dirname(output_directory)) as aside,
-        ):
-            with self.detector.evaluation_weights():
-                tf.train.CheckpointManager(
-                    tf.train.Checkpoint(model=self.detector.model), checkpoint_dir, max_to_keep=1
-                ).save()
-            print("Tracing and writing the model, which takes a while …", flush=True)
-            whole = os.path.join(aside, "whole")
-            with explained(self._source):
-                write_model(checkpoint_dir, whole)
-            readers = [*self.pipeline.config.eval_input_reader, self.pipeline.config.train_input_reader]
-            if any(tf.io.gfile.exists(reader.label_map_path) for reader in readers):
-                label_map = label_map_text(label_map_of_evaluation(self.pipeline.config))
-                write_whole(os.path.join(whole, "label_map.pbtxt"), label_map)
-            os.replace(whole, output_directory)  # which takes the place of an empty folder
+        print("Tracing and writing the model, which takes a while …", flush=True)
+        aside = f"{self._output_directory}.{uuid.uuid4().hex}.tmp"
+        try:
+            tf.io.gfile.makedirs(aside)
+            with tempfile.TemporaryDirectory(prefix="od_eval_") as checkpoint_dir:
+                checkpoint = tf.train.Checkpoint(model=self.detector.model)
+                with self.detector.evaluation_weights():
+                    tf.train.CheckpointManager(checkpoint, checkpoint_dir, max_to_keep=1).save()
+                with explained(self.pipeline.source):
+                    write_model(checkpoint_dir, aside)
+            if self._label_map is not None:
+                write_whole(os.path.join(aside, "label_map.pbtxt"), self._label_map)
+            tf.io.gfile.rename(aside, self._output_directory)
+        except (tf.errors.OpError, OSError) as error:
+            raise ODEvalError(f"'{self._output_directory}' cannot be written: {first_line(error)}.") from error
+        finally:  # also where a signal interrupts
+            if tf.io.gfile.exists(aside):
+                tf.io.gfile.rmtree(aside)

@@ -124,7 +124,7 @@ def _check_group_norm(model: model_pb2.DetectionModel, source: str) -> None:
         if hyperparams.HasField("group_norm"):
             raise ODEvalError(
                 f"{source}: {where}.group_norm is set, which the Object Detection API has in TF1 only, and leaves out"
-                f" in TF2; use batch_norm or sync_batch_norm, for example --set '{where}.batch_norm={{}}'."
+                f" in TF2; take it out, or pass --set {where}.group_norm= (TF2 trains without it in any case)."
             )
 
 

@@ -4,8 +4,8 @@
 
 writes runs/raccoon/exported from the best checkpoint of the training, or from the newest where there is no best one:
 saved_model/, checkpoint/, pipeline.config and label_map.pbtxt. With --format=tflite it writes model.tflite. It runs the
-Object Detection API's own exporters; flags of its exporter_main_v2.py and export_tflite_graph_tf2.py keep their names
-and meaning.
+Object Detection API's own exporters; the flags that it shares with exporter_main_v2.py and export_tflite_graph_tf2.py
+have the same names and meaning. Side inputs and keypoints need no flags: a model that has them is exported with them.
 """
 
 from __future__ import annotations
@@ -14,26 +14,45 @@ import os
 
 from absl import flags
 
+from od_eval.errors import ODEvalError
+
+INPUT_TYPES = (
+    "image_tensor",
+    "encoded_image_string_tensor",
+    "tf_example",
+    "float_image_tensor",
+    "image_and_boxes_tensor",
+)
+
 flags.DEFINE_string("model_dir", None, "The model_dir of the training; says where the following are by default.")
 flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config; default: the one in model_dir.")
 flags.DEFINE_string(
     "trained_checkpoint_dir",
     None,
-    "A folder of checkpoints, of which the newest is exported, or one checkpoint; default: best/ in model_dir, and"
-    " model_dir where there is none.",
+    "A folder of checkpoints, of which the newest is exported, or one checkpoint; default: the best of the training, or"
+    " the newest where there is no best one.",
 )
 flags.DEFINE_string("output_directory", None, "Where the model is written; default: exported/ in model_dir.")
 flags.DEFINE_enum("format", "saved_model", ["saved_model", "tflite"], "What to export.")
-flags.DEFINE_string("input_type", "image_tensor", "What the SavedModel takes; see exporter_main_v2.py.")
-flags.DEFINE_integer("max_detections", 10, "With --format=tflite, detections in an image.", 1)
-flags.DEFINE_bool("ssd_use_regular_nms", False, "With --format=tflite, suppresses non-maxima class by class.")
+flags.DEFINE_enum("input_type", None, INPUT_TYPES, "What a SavedModel takes; default: image_tensor, uint8 images.")
+flags.DEFINE_integer("max_detections", None, "With --format=tflite, detections in an image; default: 10.", 1)
+flags.DEFINE_bool("ssd_use_regular_nms", None, "With --format=tflite, suppresses non-maxima class by class.")
 flags.DEFINE_string("config_override", None, "Text proto (TrainEvalPipelineConfig) merged into the config.")
 flags.DEFINE_multi_string("set", [], "Sets one field of the config, e.g. --set model.ssd.num_classes=4.")
-
 flags.register_multi_flags_validator(
     ["model_dir", "pipeline_config_path", "trained_checkpoint_dir", "output_directory"],
     lambda values: values.pop("model_dir") or all(values.values()),
     message="pass --model_dir, or all of --pipeline_config_path, --trained_checkpoint_dir and --output_directory",
+)
+flags.register_multi_flags_validator(
+    ["format", "input_type"],
+    lambda values: values["format"] == "saved_model" or values["input_type"] is None,
+    message="--input_type is for --format=saved_model",
+)
+flags.register_multi_flags_validator(
+    ["format", "max_detections", "ssd_use_regular_nms"],
+    lambda values: values.pop("format") == "tflite" or all(value is None for value in values.values()),
+    message="--max_detections and --ssd_use_regular_nms are for --format=tflite",
 )
 
 FLAGS = flags.FLAGS
@@ -44,13 +63,14 @@ def main() -> int:
     model_dir = FLAGS.model_dir or ""
     config = FLAGS.pipeline_config_path or os.path.join(model_dir, "pipeline.config")
     output_directory = FLAGS.output_directory or os.path.join(model_dir, "exported")
-    checkpoint = FLAGS.trained_checkpoint_dir
-    if checkpoint is None:
-        best = os.path.join(model_dir, "best")
-        checkpoint = best if os.path.exists(best) else model_dir
     print("Loading TensorFlow …", flush=True)
+    import tensorflow as tf
+
     from od_eval.odapi import export
 
+    if not FLAGS.pipeline_config_path and tf.io.gfile.isdir(model_dir) and not tf.io.gfile.exists(config):
+        raise ODEvalError(f"'{model_dir}' has no pipeline.config; pass --pipeline_config_path.")
+    checkpoint = FLAGS.trained_checkpoint_dir or _best_or_newest(model_dir)
     overrides = [*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set]
     if FLAGS.format == "tflite":
         exported = export.export_tflite(
@@ -58,10 +78,19 @@ def main() -> int:
             checkpoint,
             output_directory,
             overrides=overrides,
-            max_detections=FLAGS.max_detections,
-            use_regular_nms=FLAGS.ssd_use_regular_nms,
+            max_detections=FLAGS.max_detections or 10,
+            use_regular_nms=bool(FLAGS.ssd_use_regular_nms),
         )
     else:
-        exported = export.export(config, checkpoint, output_directory, overrides=overrides, input_type=FLAGS.input_type)
+        input_type = FLAGS.input_type or "image_tensor"
+        exported = export.export(config, checkpoint, output_directory, overrides=overrides, input_type=input_type)
     print(f"Exported {exported} to {output_directory}")
     return 0
+
+
+def _best_or_newest(model_dir: str) -> str:
+    from od_eval.callbacks.best_checkpoint import read_best
+
+    directory = os.path.join(model_dir, "best")
+    best = read_best(directory)
+    return os.path.join(directory, best["checkpoint"]) if best else model_dir

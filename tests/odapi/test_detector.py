@@ -1,4 +1,4 @@
-"""The Detector against the Object Detection API's own training step, and its ways with logs."""
+"""The Detector as a Keras model: its logs, what it trains, what it refuses. Its losses: test_training_parity.py."""
 
 import itertools
 
@@ -69,42 +69,6 @@ def fit(detector, batches, *, steps_per_execution=1, epochs=1):
     recorder = Recorder()
     detector.fit(dataset, steps_per_epoch=len(batches) // epochs, epochs=epochs, callbacks=[recorder], verbose=0)
     return recorder
-
-
-def test_losses_of_every_step_equal_those_of_the_object_detection_apis_own_step(start, pipeline, batches):
-    from object_detection import model_lib_v2
-    from object_detection.builders import model_builder, optimizer_builder
-
-    model = model_builder.build(pipeline.config.model, is_training=True)
-    step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    optimizer, _ = optimizer_builder.build(pipeline.config.train_config.optimizer, global_step=step)
-
-    @tf.function(autograph=False)
-    def build(features, labels):
-        model_lib_v2.model_lib.provide_groundtruth(model, model_lib_v2.model_lib.unstack_batch(labels))
-        model.predict(features["image"], features["true_image_shape"])
-
-    @tf.function
-    def own_step(features, labels):
-        losses = model_lib_v2.eager_train_step(
-            model, features, labels, True, optimizer, training_step=step, clip_gradients_value=1.0
-        )
-        step.assign_add(1)
-        return losses
-
-    build.get_concrete_function(*batches[0])
-    assert [v.shape for v in model.variables] == [v.shape for v in start.model.variables]
-    for ours, theirs in zip(start.model.variables, model.variables, strict=True):
-        theirs.assign(ours)
-
-    recorder = fit(start, batches)
-
-    for batch, logs in zip(batches, recorder.batches, strict=True):
-        expected = {name: float(loss) for name, loss in own_step(*batch).items()}
-        assert {name for name in logs if name.startswith("Loss/")} == set(expected)
-        for name, loss in expected.items():
-            assert logs[name] == pytest.approx(loss, rel=1e-5), name
-    tf.keras.backend.set_learning_phase(0)
 
 
 def test_total_is_the_sum_of_its_categories_and_nothing_in_logs_is_missing(start, batches):
