@@ -66,6 +66,7 @@ def test_nothing_is_found_in_whole_files(tmp_path):
         (example(None), "has no feature 'image/encoded'"),
         (b"\xff\xff\xff", "is not a tf.train.Example"),
     ],
+    ids=["image", "feature", "example"],
 )
 def test_the_record_at_fault_is_named_with_its_file_and_its_fault(tmp_path, record, fault):
     good = write(tmp_path / "a", [WHOLE])
