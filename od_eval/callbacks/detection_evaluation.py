@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import numbers
 import os
@@ -34,7 +35,9 @@ class DetectionEvaluation(Callback):
       that is not defined, as no object of that size is in the data, is not there. Metrics of masks are `val_segm_AP`
       and so on;
     * writes losses and metrics to TensorBoard, in the run `<log_dir>/eval`, under the tags of training and of the
-      Object Detection API, with pictures of the first images;
+      Object Detection API, with pictures of the first images. Of a long training, not each evaluation has pictures:
+      the next has some when 1/16 more steps are done. (TensorBoard shows ten at most.) With `options.pictures_dir` all
+      have;
     * writes all numbers to files: `<log_dir>/eval/metrics.json` holds the newest evaluation, `metrics/step-….json`
       every one, `metrics.csv` one row for each;
     * prints the metrics in a line, and whether they are the best so far.
@@ -123,6 +126,7 @@ class DetectionEvaluation(Callback):
         self._num_images: int | None = None  # known after the first evaluation
         self._best: EvaluationResult | None = None
         self._has_layout = False
+        self._last_step_with_pictures: int | None = None
         self._last_step: int | None = None
         self._in_epoch: dict[str, float] = {}
         self.results: list[EvaluationResult] = []
@@ -180,6 +184,8 @@ class DetectionEvaluation(Callback):
             self._best = functools.reduce(better, self.recorded(), None)
         model = self._evaluable()
         options = self.options or model.evaluation_options
+        if not self._pictures_are_due(step, options):
+            options = dataclasses.replace(options, num_pictures=0)
         evaluator = Evaluator(
             options.categories,
             box_format=options.box_format,
@@ -222,6 +228,8 @@ class DetectionEvaluation(Callback):
             with_layout=not self._has_layout,
         )
         self._has_layout = True
+        if pictures.by_tag:
+            self._last_step_with_pictures = step
         self._report(result, time.monotonic() - started)
         self.results.append(result)
         return result
@@ -285,6 +293,10 @@ class DetectionEvaluation(Callback):
         self._in_epoch = self.logs(result)
         if logs is not None:
             logs.update(self._in_epoch)
+
+    def _pictures_are_due(self, step: int, options: EvaluationOptions) -> bool:
+        last = self._last_step_with_pictures
+        return last is None or not last < step < last * 17 / 16 or bool(options.pictures_dir)
 
     def _report(self, result: EvaluationResult, seconds: float) -> None:
         values = result.log_values()

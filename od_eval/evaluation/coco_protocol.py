@@ -51,26 +51,32 @@ class Objects:
 
 def precision_and_recall(
     iou_type: Literal["bbox", "segm"],
-    sizes: Sequence[tuple[int, int]],
     num_categories: int,
     groundtruth: Objects,
     detections: Objects,
+    sizes: Sequence[tuple[int, int]],
     backend: str,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Matches detections with ground truth.
 
     Args:
       iou_type: what is compared, boxes or masks.
-      sizes: height and width of each image.
       num_categories: how many there are.
       groundtruth, detections: in all images.
+      sizes: height and width of each image.
       backend: one of `BACKENDS`.
 
     Returns:
       COCO's precision `[iou, recall, category, area, most detections]` and recall `[iou, category, area, most
       detections]`; -1 where there is no ground truth.
     """
-    images = [{"id": row, "height": height, "width": width} for row, (height, width) in enumerate(sizes, start=1)]
+    # Only images with something in them: to look for each category in each of the others would take most of the time.
+    used, rows = np.unique(np.concatenate((groundtruth.image, detections.image)), return_inverse=True)
+    groundtruth = dataclasses.replace(groundtruth, image=rows[: len(groundtruth.image)])
+    detections = dataclasses.replace(detections, image=rows[len(groundtruth.image) :])
+    images = [
+        {"id": row, "height": sizes[place][0], "width": sizes[place][1]} for row, place in enumerate(used.tolist(), 1)
+    ]
     categories = [{"id": row, "name": str(row)} for row in range(1, num_categories + 1)]
     evaluate = _evaluate_hotcoco if backend == "hotcoco" else _evaluate_pycocotools
     found = evaluate(iou_type, images, categories, groundtruth, detections)

@@ -32,6 +32,9 @@ from od_eval.evaluation.options import BOX_FORMATS
 from od_eval.evaluation.result import COCO_METRICS, EvaluationResult, Metrics
 from od_eval.evaluation.rows import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
 
+# The categories are independent of each other. With all of them at once, memory would grow to 550 bytes a detection.
+ROWS_AT_A_TIME = 500_000
+
 
 class Evaluator:
     """Takes detections and ground truth by the batch and computes the COCO metrics of all of it.
@@ -220,10 +223,11 @@ class Evaluator:
                 f" [{len(ids)}, 2], not {list(sizes.shape)}."
             )
         least = 1 if self._format.masks or self._format.box_format.startswith("rel_") else 0
-        for id, size in zip(ids, sizes, strict=True):
-            if not (np.isfinite(size) & (size >= least)).all():
-                raise ODEvalError(f"image {id!r} is of height and width {size.tolist()}; give its size in pixels.")
-        images = {id: (int(height), int(width)) for id, (height, width) in zip(ids, sizes, strict=True)}
+        wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes >= least)).all(axis=1))
+        if wrong.size:
+            id, size = ids[wrong[0]], sizes[wrong[0]].tolist()
+            raise ODEvalError(f"image {id!r} is of height and width {size}; give its size in pixels.")
+        images = dict(zip(ids, map(tuple, sizes.astype(int).tolist()), strict=True))
         if len(images) < len(ids):
             twice = next(id for place, id in enumerate(ids) if id in ids[:place])
             raise ODEvalError(f"image {twice!r} is twice in a batch; give every image an id of its own.")
@@ -263,19 +267,33 @@ class Evaluator:
     ) -> tuple[Metrics, list[Metrics]]:
         """The twelve numbers of all categories together, and of each."""
         sizes = list(self._ordered_images().values())
-        precision, recall = precision_and_recall(
-            iou_type,
-            sizes,
-            len(self._format.categories),
-            _objects(iou_type, groundtruth, sizes),
-            _objects(iou_type, detections, sizes),
-            self._backend,
-        )
+        parts = [
+            precision_and_recall(
+                iou_type,
+                len(part),
+                _objects(iou_type, _of_categories(groundtruth, part), sizes),
+                _objects(iou_type, _of_categories(detections, part), sizes),
+                sizes,
+                self._backend,
+            )
+            for part in self._parts(detections)
+        ]
+        precision, recall = (np.concatenate(arrays, axis=-3) for arrays in zip(*parts, strict=True))
         of_categories = [
             coco_metrics(precision[:, :, place : place + 1], recall[:, place : place + 1])
             for place in range(len(self._format.categories))
         ]
         return coco_metrics(precision, recall), of_categories
+
+    def _parts(self, detections: Columns) -> Iterator[range]:
+        """The categories, as many at a time as have a certain number of detections, or a single one."""
+        first, num_rows = 0, 0
+        for place, num in enumerate(self._per_category(detections["category"])):
+            if place > first and num_rows + num > ROWS_AT_A_TIME:
+                yield range(first, place)
+                first, num_rows = place, 0
+            num_rows += num
+        yield range(first, len(self._format.categories))
 
     def _per_category(self, places: npt.NDArray[Any]) -> list[int]:
         """How many of these are of each category."""
@@ -324,6 +342,15 @@ def _image_id(id: Any) -> ImageId:
         return operator.index(id)
     except TypeError:
         raise ODEvalError(f"the image id {id!r} is neither an int nor a str; make it one.") from None
+
+
+def _of_categories(columns: Columns, categories: range) -> Columns:
+    """The rows of some categories; `category` is the place among these."""
+    category = columns["category"]
+    rows = np.flatnonzero((category >= categories.start) & (category < categories.stop))
+    columns = {name: column[rows] for name, column in columns.items()}
+    columns["category"] -= categories.start
+    return columns
 
 
 def _objects(iou_type: Literal["bbox", "segm"], columns: Columns, sizes: Sequence[Size]) -> Objects:

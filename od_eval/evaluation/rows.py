@@ -107,29 +107,22 @@ class _Reader:
                 f"num of {what}s of a batch of {len(self._ids)} images must be of shape [{len(self._ids)}], not"
                 f" {list(num.shape)}."
             )
-        self._boxes: list[npt.NDArray[Any]] = []
-        self._given: list[int] = []  # rows in each image, those that do not count included
-        for place, boxes in enumerate(self._per_image("boxes", objects.boxes)):
-            boxes = np.asarray(boxes)
-            if boxes.shape == (0,):  # an empty list
-                boxes = boxes.reshape(0, 4)
-            if boxes.ndim != 2 or boxes.shape[1] != 4:
-                self._fail(place, f"boxes of {what}s must be of shape [n, 4], not {list(boxes.shape)}")
-            rows = len(boxes) if num is None else int(num[place])
-            if not 0 <= rows <= len(boxes):
-                self._fail(place, f"num says {rows} {what}s where there are {len(boxes)} boxes")
-            self._given.append(len(boxes))
-            self._boxes.append(_as_float(boxes[:rows]))
-        self._xywh = [
-            _to_xywh(boxes, row_format.box_format, *size) for boxes, size in zip(self._boxes, self._sizes, strict=True)
-        ]
-        self._num = [len(boxes) for boxes in self._boxes]
+        boxes = self._per_image("boxes", objects.boxes)
+        # In each image, those that do not count included. What has no length is no list of boxes, as `_rows` will say.
+        self._given = [len(rows) if hasattr(rows, "__len__") else 0 for rows in boxes]
+        self._num = self._given if num is None else num.tolist()
+        for place, (rows, given) in enumerate(zip(self._num, self._given, strict=True)):
+            if not 0 <= rows <= given:
+                self._fail(place, f"num says {rows} {what}s where there are {given} boxes")
         self._first = np.cumsum([0, *self._num])
+        self._boxes = _as_float(self._rows("boxes", boxes, (4,)))
+        sizes = np.repeat(np.array(self._sizes), self._num, axis=0)
+        self._xywh = _to_xywh(self._boxes, row_format.box_format, sizes)
 
     def common_columns(self) -> Columns:
         """The columns `image`, `category`, `box`, `area` (NaN where not given) and `mask`."""
         objects = self._objects
-        box = np.concatenate(self._xywh)
+        box = self._xywh
         self.check(
             np.isfinite(box).all(axis=1),
             lambda place: (
@@ -166,18 +159,11 @@ class _Reader:
 
     def box_areas(self) -> npt.NDArray[np.float64]:
         """The areas of boxes, multiplied in the type of the boxes as the Object Detection API does."""
-        return np.concatenate([(boxes[:, 2] * boxes[:, 3]).astype(np.float64) for boxes in self._xywh])
+        return (self._xywh[:, 2] * self._xywh[:, 3]).astype(np.float64)
 
     def column(self, name: str, values: PerImage) -> npt.NDArray[Any]:
         """One value a row, of the rows that count."""
-        columns = []
-        for place, column in enumerate(self._per_image(name, values)):
-            column = np.asarray(column)
-            if column.ndim != 1:
-                self._fail(place, f"{name} of {self._what}s must be of shape [n], not {list(column.shape)}")
-            self._check_length(place, name, len(column))
-            columns.append(column[: self._num[place]])
-        return np.concatenate(columns)
+        return self._rows(name, self._per_image(name, values), ())
 
     def flags(self, name: str, values: PerImage | None) -> npt.NDArray[np.bool_]:
         """One bool a row; where there are no values, all are False."""
@@ -192,8 +178,7 @@ class _Reader:
 
     def given_box(self, place: int) -> list[float]:
         """The box of a row as it was given."""
-        image = self._image_of(place)
-        return self._boxes[image][place - self._first[image]].tolist()
+        return self._boxes[place].tolist()
 
     def _masks(self) -> npt.NDArray[Any]:
         padded = tuple(np.max(self._sizes, axis=0).tolist())
@@ -213,6 +198,24 @@ class _Reader:
         column = np.empty(len(counts), object)
         column[:] = counts
         return column
+
+    def _rows(self, name: str, values: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """The rows that count, of this shape each, of all images one after the other."""
+        is_padded = isinstance(values, np.ndarray) and values.ndim == 2 + len(shape) and values.shape[2:] == shape
+        if is_padded and {values.shape[1]} == {*self._given}:
+            return values[np.arange(values.shape[1]) < np.array(self._num)[:, np.newaxis]]
+        columns = []
+        for place, column in enumerate(values):
+            column = np.asarray(column)
+            if column.shape == (0,):  # an empty list
+                column = column.reshape(0, *shape)
+            if column.ndim != 1 + len(shape) or column.shape[1:] != shape:
+                wanted = ", ".join(["n", *map(str, shape)])
+                self._fail(place, f"{name} of {self._what}s must be of shape [{wanted}], not {list(column.shape)}")
+            self._check_length(place, name, len(column))
+            columns.append(column[: self._num[place]])
+        # Those without rows have no say in the type: an empty list is of float64.
+        return np.concatenate([column for column in columns if len(column)] or columns)
 
     def _per_image(self, name: str, values: PerImage) -> Any:
         """`values` with one entry an image."""
@@ -241,8 +244,8 @@ def _as_float(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
-def _to_xywh(boxes: npt.NDArray[Any], box_format: str, height: int, width: int) -> npt.NDArray[Any]:
-    """Boxes `[n, 4]` as xmin, ymin, width, height in pixels.
+def _to_xywh(boxes: npt.NDArray[Any], box_format: str, sizes: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Boxes `[n, 4]` in images of these heights and widths `[n, 2]` as xmin, ymin, width, height in pixels.
 
     They stay in the type they come in. The Object Detection API subtracts float32 corners in float32, too, so that its
     boxes and these are the same to the last bit.
@@ -250,8 +253,8 @@ def _to_xywh(boxes: npt.NDArray[Any], box_format: str, height: int, width: int) 
     order = box_format.removeprefix("rel_")
     with np.errstate(invalid="ignore", over="ignore"):
         if box_format.startswith("rel_"):
-            sides = (height, width, height, width) if order == "yxyx" else (width, height, width, height)
-            boxes = boxes * np.array(sides, boxes.dtype)
+            sides = [0, 1, 0, 1] if order == "yxyx" else [1, 0, 1, 0]
+            boxes = boxes * sizes[:, sides].astype(boxes.dtype)
         if order == "yxyx":
             boxes = boxes[:, [1, 0, 3, 2]]
         if order != "xywh":

@@ -26,17 +26,21 @@ LABELS_OF_IMAGES = {
 }
 
 
+PREFETCHED_BATCHES = 2  # as the Object Detection API has it in training
+
+
 def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Dataset:
     """See `Pipeline.train_dataset`."""
 
     def build(input_context: tf.distribute.InputContext | None) -> tf.data.Dataset:
-        return _input(
+        examples = _input(
             inputs.train_input,
             train_config=config.train_config,
             train_input_config=config.train_input_reader,
             model_config=config.model,
             input_context=input_context,
-        ).repeat()
+        )
+        return without_autotuning(examples.repeat())
 
     if tf.distribute.has_strategy():
         return tf.distribute.get_strategy().distribute_datasets_from_function(build)
@@ -49,7 +53,8 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
     once.CopyFrom(reader)
     once.num_epochs = 1  # as the Object Detection API does, whose default is without end
     once.shuffle = False  # the same order each time, so that the pictures of evaluations show the same images
-    return _batched(_input(_eval_examples, config=config, reader=once), config.eval_config.batch_size)
+    examples = _input(_eval_examples, config=config, reader=once)
+    return without_autotuning(_batched(examples, config.eval_config.batch_size))
 
 
 def _eval_examples(
@@ -116,10 +121,10 @@ def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     Groundtruth is padded; its number of boxes is in the labels. No image is left out.
     """
     if batch_size == 1:
-        return examples.padded_batch(1, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+        return examples.padded_batch(1, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
     features, _ = examples.element_spec
     if features[InputDataFields.image].shape.is_fully_defined():
-        return examples.padded_batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        return examples.padded_batch(batch_size).prefetch(PREFETCHED_BATCHES)
 
     def size(features: Mapping[str, tf.Tensor], labels: Mapping[str, tf.Tensor]) -> tf.Tensor:
         shape = tf.shape(features[InputDataFields.image], tf.int64)
@@ -131,7 +136,20 @@ def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         )
 
     # Within so many images, because those that wait for others of their size are in memory.
-    return examples.window(16 * batch_size).flat_map(by_size).prefetch(tf.data.AUTOTUNE)
+    return examples.window(16 * batch_size).flat_map(by_size).prefetch(PREFETCHED_BATCHES)
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Sees to it that a pass over a dataset ends when it ends.
+
+    TensorFlow tunes a pipeline in a thread that sleeps for 10 ms, 20 ms, 40 ms, … up to a minute, and whoever is done
+    with the dataset waits for that thread. It is to be woken, but is woken just before it can see what for, and then
+    often sleeps on (`CancellationManager::StartCancel` in TensorFlow 2.20 calls back before it is cancelled). Nothing
+    in the Object Detection API's pipelines is left to be tuned.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:

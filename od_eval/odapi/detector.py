@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from object_detection.builders import model_builder, optimizer_builder
 from object_detection.core.standard_fields import DetectionResultFields, InputDataFields
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util, ops
+from tensorboard.plugins.image import metadata as image_metadata
 from tf_keras.src import backend as keras_backend
 
 from od_eval import losses as loss_names
@@ -247,10 +249,22 @@ class Detector(tf.keras.Model):
         ]
 
     def _summarize_images(self, features: Tensors) -> None:
-        if self._summary_every_n:
-            # The name scope of the loop would be a part of the tag.
-            with tf.name_scope("/"):
-                tf.summary.image("train_input_images", features[InputDataFields.image], step=self.step, max_outputs=3)
+        """Under the Object Detection API's tag, but as JPEG, of which a fourth as many bytes go into the event file."""
+        if not self._summary_every_n:
+            return
+
+        def as_summary() -> tf.Tensor:
+            images = tf.image.convert_image_dtype(features[InputDataFields.image][:3], tf.uint8, saturate=True)
+            images = images[..., : 3 if images.shape[-1] > 1 else 1]
+            height, width = tf.unstack(tf.as_string(tf.shape(images)[1:3]))
+            encode = functools.partial(tf.io.encode_jpeg, quality=90, chroma_downsampling=False)
+            encoded = tf.map_fn(encode, images, fn_output_signature=tf.string)
+            return tf.concat([[width, height], encoded], axis=0)
+
+        metadata = image_metadata.create_summary_metadata(display_name="", description="")
+        # The name scope of the loop would be a part of the tag.
+        with tf.name_scope("/"):
+            tf.summary.write("train_input_images", as_summary, step=self.step, metadata=metadata)
 
     # ---- Detection ------------------------------------------------------------------------------------------------
 

@@ -22,15 +22,17 @@ from typing import Any
 import numpy.typing as npt
 import tensorflow as tf
 from PIL import Image
-from tensorboard.compat.proto import summary_pb2
+from tensorboard.compat.proto import summary_pb2, tensor_pb2, types_pb2
 from tensorboard.plugins.image import metadata as image_metadata
-from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from od_eval.tensorboard import event_files
 
 _log = logging.getLogger(__name__)
+
+_SCALAR_METADATA = scalar_metadata.create_summary_metadata(display_name=None, description=None)
 
 _open_writers: dict[str, tuple[tf.summary.SummaryWriter, str]] = {}
 
@@ -67,9 +69,14 @@ def write_scalars(run_dir: str, step: int, scalars: Mapping[str, float]) -> None
     new = {tag: value for tag, value in scalars.items() if last_steps.get(tag) != step}
     if new:
         # In one event: `tf.summary.scalar` for each of ten takes five times as long.
-        summary = summary_pb2.Summary(value=[scalar_pb(tag, value).value[0] for tag, value in new.items()])
-        write_summary(run_dir, step, summary)
+        write_summary(run_dir, step, summary_pb2.Summary(value=[_scalar(tag, value) for tag, value in new.items()]))
         last_steps.update(dict.fromkeys(new, step))
+
+
+def _scalar(tag: str, value: float) -> summary_pb2.Summary.Value:
+    """What `tensorboard.plugins.scalar.summary_v2.scalar_pb` makes, without the 20 µs that it takes by way of NumPy."""
+    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
+    return summary_pb2.Summary.Value(tag=tag, metadata=_SCALAR_METADATA, tensor=tensor)
 
 
 def write_pictures(run_dir: str, step: int, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
