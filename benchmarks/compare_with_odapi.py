@@ -35,6 +35,10 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
+from od_eval.odapi import compat
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SAMPLE_SECONDS = 1.0
 RESULT = "result:"  # what a worker's line begins with
@@ -65,7 +69,7 @@ CASES = {
     ),
     "faster_rcnn": Case(
         "faster_rcnn_resnet50_128x128.config",
-        ("model.faster_rcnn.num_classes=1", "train_config.batch_size=8"),
+        ("model.faster_rcnn.num_classes=1",),
         steps=60,
         whole_run_steps=0,
     ),
@@ -247,7 +251,7 @@ class Processes:
     """
 
     def __init__(self, commands: Sequence[Sequence[str]]):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.started = time.time()
         self.peak_megabytes = 0.0
         self.seconds = 0.0
@@ -275,7 +279,7 @@ class Processes:
         for line in process.stdout:
             self.lines.append((time.time(), line))
         if process.wait():
-            print(*process.args, *(line for _, line in self.lines[-30:]), sep="\n", file=sys.stderr, flush=True)
+            print(" ".join(process.args), "".join(line for _, line in self.lines[-30:]), sep="\n", file=sys.stderr)
 
     def _watch(self) -> None:
         watched = [psutil.Process(process.pid) for process in self._processes]
@@ -314,9 +318,8 @@ def logged_steps(model_dir: str, run: str = "train") -> dict[int, float]:
 
 
 def odapi_training_loop(config: str, model_dir: str, steps: int) -> None:
+    compat.install()
     from object_detection import model_lib_v2
-
-    import od_eval.odapi  # noqa: F401  makes the next line work
 
     model_lib_v2.train_loop(
         config, model_dir, train_steps=steps, checkpoint_every_n=50, num_steps_per_iteration=10, save_final_config=True
@@ -325,9 +328,8 @@ def odapi_training_loop(config: str, model_dir: str, steps: int) -> None:
 
 def odapi_continuous_evaluation(config: str, model_dir: str, steps: int) -> None:
     """Ends when the last checkpoint of the training is evaluated."""
+    compat.install()
     from object_detection import model_lib_v2
-
-    import od_eval.odapi  # noqa: F401
 
     evaluate = model_lib_v2.eager_eval_loop
 
@@ -343,12 +345,11 @@ def odapi_continuous_evaluation(config: str, model_dir: str, steps: int) -> None
 
 def odapi_evaluations(config: str, model_dir: str, times: int) -> None:
     """Evaluates the newest checkpoint again and again, as `eval_continuously` does; prints the seconds of each."""
+    compat.install()
     import tensorflow as tf
     from object_detection import inputs, model_lib_v2
     from object_detection.builders import model_builder
     from object_detection.utils import config_util
-
-    import od_eval.odapi  # noqa: F401
 
     configs = config_util.get_configs_from_pipeline_file(config)
     model = model_builder.build(configs["model"], is_training=True)

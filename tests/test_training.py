@@ -121,14 +121,17 @@ def test_the_config_as_run_is_in_the_model_dir(finished):
 
 
 def test_images_of_the_first_batch_are_in_tensorboard(finished):
-    tags = {
-        value.tag
+    images = {
+        value.tag: tf.make_ndarray(value.tensor)
         for event_file in (finished[0] / "train").glob("*tfevents*")
         for event in EventFileLoader(str(event_file)).Load()
         for value in event.summary.value
         if value.metadata.plugin_data.plugin_name == "images"
     }
-    assert tags == {"train_input_images"}
+    assert set(images) == {"train_input_images"}
+    width, height, *encoded = images["train_input_images"].tolist()
+    assert (width, height) == (b"96", b"96")
+    assert [tf.io.decode_jpeg(image).shape for image in encoded] == [(96, 96, 3)] * 2
 
 
 def test_losses_of_training_and_evaluation_are_in_the_same_charts(finished):

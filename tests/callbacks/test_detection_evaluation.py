@@ -296,6 +296,17 @@ def test_the_first_images_are_shown_over_batches(tmp_path, keras, number):
     assert pictures(tmp_path / "eval") == {f"eval_side_by_side_{i}_0": [2, 4] for i in range(min(number, 4))}
 
 
+def test_pictures_thin_out_in_a_long_run_unless_all_are_asked_for_as_files(tmp_path, keras):
+    options = {"num_pictures": 1}
+    fit(make_model(keras), evaluation(tmp_path / "a", options=options), steps=1, epochs=40)
+    each_but_less_and_less = [*range(1, 18), *range(19, 34, 2), 36, 39]
+    assert pictures(tmp_path / "a" / "eval") == {"eval_side_by_side_0_0": each_but_less_and_less}
+    assert list(in_files(tmp_path / "a")) == list(range(1, 41))
+    options["pictures_dir"] = str(tmp_path / "pictures")
+    fit(make_model(keras), evaluation(tmp_path / "b", options=options), steps=1, epochs=19)
+    assert pictures(tmp_path / "b" / "eval") == {"eval_side_by_side_0_0": list(range(1, 20))}
+
+
 def test_pictures_are_files_too_where_they_are_asked_for_whatever_images_are_called(tmp_path, keras):
     names = {"image-0": "../../etc/passwd", "image-1": "a/b:c\0\n", "image-2": "", "image-3": "harmless.jpg"}
 

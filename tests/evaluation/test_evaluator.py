@@ -164,6 +164,14 @@ def test_both_backends_give_the_same_result(seed) -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+def test_categories_evaluated_a_few_at_a_time_have_the_numbers_of_all_at_once(rows, monkeypatch) -> None:
+    evaluator = evaluated(random_images(seed=4, masks=True), masks=True)
+    at_once = evaluator.evaluate()
+    monkeypatch.setattr("od_eval.evaluation.evaluator.ROWS_AT_A_TIME", rows)
+    assert evaluator.evaluate() == at_once
+
+
 @pytest.mark.parametrize("backend", ["hotcoco", "pycocotools"])
 def test_nothing_is_printed(backend, capsys) -> None:
     evaluated(random_images(0, num=2), backend=backend).evaluate()

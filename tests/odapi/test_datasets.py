@@ -29,6 +29,12 @@ def test_shuffling_and_augmentation_follow_the_seed(ssd_config, config_overrides
     assert not np.array_equal(first_images(pipeline, seed=1), first_images(pipeline, seed=2))
 
 
+def test_nothing_of_a_dataset_sleeps_on_when_a_pass_is_over(ssd_config, config_overrides):
+    pipeline = Pipeline.load(ssd_config, config_overrides)
+    for dataset in (pipeline.train_dataset(), pipeline.eval_dataset(), pipeline.train_sample_dataset(2)):
+        assert dataset.options().autotune.enabled is False
+
+
 def find(*files):
     from object_detection.protos import input_reader_pb2
 
