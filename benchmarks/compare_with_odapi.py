@@ -12,14 +12,13 @@ of its own, and the two sides alternate. A figure is the median over the rounds,
 
 The first training step is logged when its losses can be read: od_eval prints them, the Object Detection API's loop
 writes its first point to TensorBoard at step 10. The first point of the curves is that of step 10 on both sides.
-
-An hour and a half on two cores; --only=ssd takes two thirds of it, --rounds=1 a third.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import glob
 import json
 import os
@@ -35,6 +34,7 @@ from collections.abc import Callable, Sequence
 
 import psutil
 
+import od_eval
 from od_eval.odapi import compat
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -42,7 +42,10 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SAMPLE_SECONDS = 1.0
 RESULT = "result:"  # what a worker's line begins with
+FEW_IMAGES = 40  # in the validation records
 MANY_IMAGES = 520
+CHECKPOINT_EVERY_N = 1000  # the default of both sides
+EVAL_EVERY_N = 50  # in the whole run, and as often a checkpoint
 EVALUATIONS = 3  # of the few images; the first is not counted
 
 
@@ -64,13 +67,13 @@ CASES = {
             "model.ssd.image_resizer.fixed_shape_resizer.width=320",
             "train_config.batch_size=8",
         ),
-        steps=60,
+        steps=110,
         whole_run_steps=200,
     ),
     "faster_rcnn": Case(
         "faster_rcnn_resnet50_128x128.config",
         ("model.faster_rcnn.num_classes=1",),
-        steps=60,
+        steps=110,
         whole_run_steps=0,
     ),
 }
@@ -81,7 +84,7 @@ GOALS = {
     "first point of the curves": ("s", 0.40, True),
     "training": ("steps/s", 1.05, False),
     "training over its step alone": ("steps/s", 0.97, False),
-    "evaluation of 40 images": ("s", 0.25, True),
+    f"evaluation of {FEW_IMAGES} images": ("s", 0.25, True),
     f"evaluation of {MANY_IMAGES} images, warm": ("images/s", 2.0, False),
     "whole run": ("s", 0.60, True),
     "memory of the whole run": ("MB", 0.70, True),
@@ -114,7 +117,7 @@ def main() -> None:
                         figures.setdefault(figure, {}).setdefault(side, []).append(value)
                 print(f"\n{name}, {round_ + 1} of {args.rounds} rounds\n\n{table(figures)}", flush=True)
                 if args.json:
-                    about = {"python": platform.python_version(), "cores": os.cpu_count(), "seconds": time.time()}
+                    about = {"python": platform.python_version(), "cores": os.cpu_count(), "time": time.ctime()}
                     args.json.write_text(json.dumps({"about": about, "measured": measured}, indent=1))
 
 
@@ -126,11 +129,16 @@ def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str
         figures[figure][side] = value
         print(f"  {side:>17}: {figure}: {value:.4g} {GOALS[figure][0]}", flush=True)
 
-    for side, train in (("od_eval", od_eval_training), ("OD API", odapi_training)):
-        model_dir = str(folder / side / "train")
-        run = Processes([train(few, model_dir, case.steps, evaluate=False)])
+    trainings = {
+        "OD API": worker("odapi_training", few, str(folder / "OD API" / "train"), case.steps),
+        "od_eval": od_eval_training(
+            few, str(folder / "od_eval" / "train"), case.steps, CHECKPOINT_EVERY_N, eval_every_n=0
+        ),
+    }
+    for side, training in trainings.items():
+        run = Processes([training])
         run.wait()
-        points = logged_steps(model_dir)
+        points = logged_steps(folder / side / "train")
         first, last = min(points), max(points)
         note("first point of the curves", side, points[first] - run.started)
         printed = [when for when, line in run.lines if line.startswith("step ")]
@@ -143,30 +151,31 @@ def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str
         # The same weights; what they find is the same, too.
         seconds_of_few = result_of(worker(name, few, str(folder / "od_eval" / "train"), EVALUATIONS))
         seconds_of_many = result_of(worker(name, many, str(folder / "od_eval" / "train"), 1))
-        note("evaluation of 40 images", side, statistics.median(seconds_of_few[1:]))
+        note(f"evaluation of {FEW_IMAGES} images", side, statistics.median(seconds_of_few[1:]))
         # Without what an evaluation takes however many images there are: both are the first of their process.
         seconds = seconds_of_many[0] - seconds_of_few[0]
-        note(f"evaluation of {MANY_IMAGES} images, warm", side, (MANY_IMAGES - 40) / seconds)
+        note(f"evaluation of {MANY_IMAGES} images, warm", side, (MANY_IMAGES - FEW_IMAGES) / seconds)
 
     if case.whole_run_steps:
-        model_dir = str(folder / "od_eval" / "whole")
-        run = Processes([od_eval_training(few, model_dir, case.whole_run_steps, evaluate=True)])
-        run.wait()
-        note("whole run", "od_eval", run.seconds)
-        note("memory of the whole run", "od_eval", run.peak_megabytes)
-        model_dir = str(folder / "OD API" / "whole")
-        evaluation = worker("odapi_continuous_evaluation", few, model_dir, case.whole_run_steps)
-        run = Processes([odapi_training(few, model_dir, case.whole_run_steps, evaluate=True), evaluation])
-        run.wait()
-        note("whole run", "OD API", run.seconds)
-        note("memory of the whole run", "OD API", run.peak_megabytes)
+        programs = ("odapi_training_to_be_evaluated", "odapi_continuous_evaluation")
+        whole_runs = {
+            "od_eval": [
+                od_eval_training(
+                    few, str(folder / "od_eval" / "whole"), case.whole_run_steps, EVAL_EVERY_N, EVAL_EVERY_N
+                )
+            ],
+            "OD API": [worker(name, few, str(folder / "OD API" / "whole"), case.whole_run_steps) for name in programs],
+        }
+        for side, commands in whole_runs.items():
+            run = Processes(commands)
+            run.wait()
+            note("whole run", side, run.seconds)
+            note("memory of the whole run", side, run.peak_megabytes)
     return {figure: sides for figure, sides in figures.items() if sides}
 
 
 def write_configs(case: Case, data_dir: pathlib.Path, folder: pathlib.Path) -> tuple[str, str]:
-    """The config with 40 images to evaluate, and with many."""
-    from od_eval import Pipeline
-
+    """The config with few images to evaluate, and with many."""
     (folder / "many").mkdir(parents=True)
     label_map, few = data_dir / "label_map.pbtxt", data_dir / "validation-?????-of-?????"
     paths = []
@@ -182,7 +191,7 @@ def write_configs(case: Case, data_dir: pathlib.Path, folder: pathlib.Path) -> t
             repeat_records(glob.glob(str(few)), str(records))
         path = folder / name
         path.mkdir(exist_ok=True)
-        Pipeline.load(ROOT / "pipeline_configs" / case.config, overrides).save(path)
+        od_eval.Pipeline.load(ROOT / "pipeline_configs" / case.config, overrides).save(path)
         paths.append(str(path / "pipeline.config"))
     return paths[0], paths[1]
 
@@ -192,6 +201,8 @@ def repeat_records(files: Sequence[str], path: str) -> None:
     import tensorflow as tf
 
     records = [record.numpy() for record in tf.data.TFRecordDataset(sorted(files))]
+    if len(records) != FEW_IMAGES:
+        sys.exit(f"there are {len(records)} validation images, not {FEW_IMAGES}; convert as the help says")
     with tf.io.TFRecordWriter(path) as writer:
         for number in range(MANY_IMAGES):
             example = tf.train.Example.FromString(records[number % len(records)])
@@ -200,7 +211,7 @@ def repeat_records(files: Sequence[str], path: str) -> None:
 
 
 def table(figures: dict[str, dict[str, list[float]]]) -> str:
-    """Markdown: medians with smallest and largest, and the ratio of medians with that of the rounds."""
+    """Markdown: the median over the rounds, smallest and largest, of both sides and of their ratio in each round."""
     lines = ["| figure | od_eval | against | ratio | goal |", "| --- | ---: | ---: | ---: | ---: |"]
     for figure, sides in figures.items():
         unit, goal, less_is_better = GOALS[figure]
@@ -224,15 +235,11 @@ def spread(values: Sequence[float]) -> str:
 # ---- Processes ------------------------------------------------------------------------------------------------------
 
 
-def od_eval_training(config: str, model_dir: str, steps: int, evaluate: bool) -> list[str]:
+def od_eval_training(config: str, model_dir: str, steps: int, checkpoint_every_n: int, eval_every_n: int) -> list[str]:
     """The program that users start, with everything that it logs by default."""
     program = [sys.executable, str(ROOT / "scripts" / "model_main_tf2.py")]
     flags = [f"--pipeline_config_path={config}", f"--model_dir={model_dir}", f"--num_train_steps={steps}"]
-    return [*program, *flags, "--checkpoint_every_n=50", f"--eval_every_n={50 if evaluate else 0}"]
-
-
-def odapi_training(config: str, model_dir: str, steps: int, evaluate: bool) -> list[str]:
-    return worker("odapi_training", config, model_dir, steps)
+    return [*program, *flags, f"--checkpoint_every_n={checkpoint_every_n}", f"--eval_every_n={eval_every_n}"]
 
 
 def worker(name: str, config: str, model_dir: str, number: int) -> list[str]:
@@ -256,7 +263,6 @@ class Processes:
         self.peak_megabytes = 0.0
         self.seconds = 0.0
         self.lines: list[tuple[float, str]] = []
-
         self._processes = [
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for command in commands
@@ -301,14 +307,14 @@ def result_of(command: Sequence[str]) -> float | list[float]:
     return json.loads(next(line for _, line in process.lines if line.startswith(RESULT)).removeprefix(RESULT))
 
 
-def logged_steps(model_dir: str, run: str = "train") -> dict[int, float]:
+def logged_steps(model_dir: pathlib.Path) -> dict[int, float]:
     """Step -> when its total loss was written, as `time.time()`."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     return {
         event.step: event.wall_time
-        for path in glob.glob(os.path.join(model_dir, run, "events.out.tfevents.*"))
-        for event in EventFileLoader(path).Load()
+        for path in model_dir.glob("train/events.out.tfevents.*")
+        for event in EventFileLoader(str(path)).Load()
         for value in event.summary.value
         if value.tag == "Loss/total_loss"
     }
@@ -317,12 +323,16 @@ def logged_steps(model_dir: str, run: str = "train") -> dict[int, float]:
 # ---- What runs in processes of their own ----------------------------------------------------------------------------
 
 
-def odapi_training_loop(config: str, model_dir: str, steps: int) -> None:
+def odapi_training_loop(config: str, model_dir: str, steps: int, checkpoint_every_n: int) -> None:
     compat.install()
     from object_detection import model_lib_v2
 
     model_lib_v2.train_loop(
-        config, model_dir, train_steps=steps, checkpoint_every_n=50, num_steps_per_iteration=10, save_final_config=True
+        *(config, model_dir),
+        train_steps=steps,
+        checkpoint_every_n=checkpoint_every_n,
+        num_steps_per_iteration=10,
+        save_final_config=True,
     )
 
 
@@ -368,14 +378,17 @@ def odapi_evaluations(config: str, model_dir: str, times: int) -> None:
     print(RESULT, json.dumps(seconds))
 
 
-def od_eval_evaluations(config: str, model_dir: str, times: int) -> None:
-    import tensorflow as tf
-
-    import od_eval
-
+def compiled_detector(config: str) -> tuple[od_eval.Pipeline, od_eval.Detector]:
     pipeline = od_eval.Pipeline.load(config)
     detector = od_eval.Detector(pipeline)
     detector.compile()
+    return pipeline, detector
+
+
+def od_eval_evaluations(config: str, model_dir: str, times: int) -> None:
+    import tensorflow as tf
+
+    pipeline, detector = compiled_detector(config)
     detector.checkpoint().restore(tf.train.latest_checkpoint(model_dir)).expect_partial()
     seconds = []
     with tempfile.TemporaryDirectory() as log_dir:
@@ -392,12 +405,9 @@ def step_alone(config: str, model_dir: str, steps: int) -> None:
     """Prints the steps a second on one batch that is in memory, with nothing logged."""
     import tensorflow as tf
 
-    import od_eval
     from od_eval.odapi import datasets
 
-    pipeline = od_eval.Pipeline.load(config)
-    detector = od_eval.Detector(pipeline)
-    detector.compile()
+    pipeline, detector = compiled_detector(config)
     batch = next(iter(pipeline.train_dataset()))
     dataset = datasets.without_autotuning(tf.data.Dataset.from_tensors(batch).repeat())
     detector.fit(dataset, steps_per_epoch=10, verbose=0)  # traces
@@ -407,7 +417,8 @@ def step_alone(config: str, model_dir: str, steps: int) -> None:
 
 
 WORKERS: dict[str, Callable[[str, str, int], None]] = {
-    "odapi_training": odapi_training_loop,
+    "odapi_training": functools.partial(odapi_training_loop, checkpoint_every_n=CHECKPOINT_EVERY_N),
+    "odapi_training_to_be_evaluated": functools.partial(odapi_training_loop, checkpoint_every_n=EVAL_EVERY_N),
     "odapi_continuous_evaluation": odapi_continuous_evaluation,
     "odapi_evaluations": odapi_evaluations,
     "od_eval_evaluations": od_eval_evaluations,

@@ -56,7 +56,7 @@ def run(program: str, argv: Sequence[str]) -> int:
 
     from od_eval.errors import ODEvalError
 
-    # Said before TensorFlow is imported, which else loads Keras 3 as well, for a second and a half.
+    # Said before TensorFlow is imported, which else loads Keras 3 as well.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         module = importlib.import_module(f"od_eval.programs.{PROGRAMS[program][0]}")

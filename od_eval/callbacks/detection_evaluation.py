@@ -35,9 +35,9 @@ class DetectionEvaluation(Callback):
       that is not defined, as no object of that size is in the data, is not there. Metrics of masks are `val_segm_AP`
       and so on;
     * writes losses and metrics to TensorBoard, in the run `<log_dir>/eval`, under the tags of training and of the
-      Object Detection API, with pictures of the first images. Of a long training, not each evaluation has pictures:
-      the next has some when 1/16 more steps are done. (TensorBoard shows ten at most.) With `options.pictures_dir` all
-      have;
+      Object Detection API, with pictures of the first images. In a long training they thin out: after an
+      evaluation with pictures, the next that has some comes when 1/16 more steps are done. (TensorBoard shows ten
+      steps of a picture at most.) With `options.pictures_dir`, every evaluation has pictures;
     * writes all numbers to files: `<log_dir>/eval/metrics.json` holds the newest evaluation, `metrics/step-….json`
       every one, `metrics.csv` one row for each;
     * prints the metrics in a line, and whether they are the best so far.
@@ -296,7 +296,8 @@ class DetectionEvaluation(Callback):
 
     def _pictures_are_due(self, step: int, options: EvaluationOptions) -> bool:
         last = self._last_step_with_pictures
-        return last is None or not last < step < last * 17 / 16 or bool(options.pictures_dir)
+        has_some_like_these = last is not None and last < step < last * 17 / 16
+        return bool(options.pictures_dir) or not has_some_like_these
 
     def _report(self, result: EvaluationResult, seconds: float) -> None:
         values = result.log_values()

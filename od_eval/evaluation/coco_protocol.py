@@ -51,26 +51,26 @@ class Objects:
 
 def precision_and_recall(
     iou_type: Literal["bbox", "segm"],
+    sizes: Sequence[tuple[int, int]],
     num_categories: int,
     groundtruth: Objects,
     detections: Objects,
-    sizes: Sequence[tuple[int, int]],
     backend: str,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Matches detections with ground truth.
 
     Args:
       iou_type: what is compared, boxes or masks.
+      sizes: height and width of each image.
       num_categories: how many there are.
       groundtruth, detections: in all images.
-      sizes: height and width of each image.
       backend: one of `BACKENDS`.
 
     Returns:
       COCO's precision `[iou, recall, category, area, most detections]` and recall `[iou, category, area, most
       detections]`; -1 where there is no ground truth.
     """
-    # Only images with something in them: to look for each category in each of the others would take most of the time.
+    # Only images with something in them, which may be few where these are some of the categories.
     used, rows = np.unique(np.concatenate((groundtruth.image, detections.image)), return_inverse=True)
     groundtruth = dataclasses.replace(groundtruth, image=rows[: len(groundtruth.image)])
     detections = dataclasses.replace(detections, image=rows[len(groundtruth.image) :])

@@ -32,7 +32,7 @@ from od_eval.evaluation.options import BOX_FORMATS
 from od_eval.evaluation.result import COCO_METRICS, EvaluationResult, Metrics
 from od_eval.evaluation.rows import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
 
-# The categories are independent of each other. With all of them at once, memory would grow to 550 bytes a detection.
+# The categories are independent of each other. All of them at once, 5 million detections take 2.7 GB instead of 0.9.
 ROWS_AT_A_TIME = 500_000
 
 
@@ -270,10 +270,10 @@ class Evaluator:
         parts = [
             precision_and_recall(
                 iou_type,
+                sizes,
                 len(part),
                 _objects(iou_type, _of_categories(groundtruth, part), sizes),
                 _objects(iou_type, _of_categories(detections, part), sizes),
-                sizes,
                 self._backend,
             )
             for part in self._parts(detections)
@@ -286,7 +286,7 @@ class Evaluator:
         return coco_metrics(precision, recall), of_categories
 
     def _parts(self, detections: Columns) -> Iterator[range]:
-        """The categories, as many at a time as have a certain number of detections, or a single one."""
+        """The categories in order, as many at a time as have `ROWS_AT_A_TIME` detections together; at least one."""
         first, num_rows = 0, 0
         for place, num in enumerate(self._per_category(detections["category"])):
             if place > first and num_rows + num > ROWS_AT_A_TIME:

@@ -110,7 +110,7 @@ class _Reader:
         boxes = self._per_image("boxes", objects.boxes)
         # In each image, those that do not count included. What has no length is no list of boxes, as `_rows` will say.
         self._given = [len(rows) if hasattr(rows, "__len__") else 0 for rows in boxes]
-        self._num = self._given if num is None else num.tolist()
+        self._num = self._given if num is None else num.astype(int).tolist()
         for place, (rows, given) in enumerate(zip(self._num, self._given, strict=True)):
             if not 0 <= rows <= given:
                 self._fail(place, f"num says {rows} {what}s where there are {given} boxes")

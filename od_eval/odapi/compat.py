@@ -253,9 +253,28 @@ def matplotlib_with_tostring_rgb() -> types.ModuleType:
     return _View(matplotlib, pyplot=_View(pyplot, figure=figure))
 
 
+def importlib_that_waits_with_scikit_learn() -> types.ModuleType:
+    """Cures a second at every start, in which scikit-learn, pandas and SciPy's statistics are imported.
+
+    tf_slim imports them for one of its losses, which the Object Detection API does not use.
+    """
+
+    class WhenUsed(types.ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            return getattr(importlib.import_module(self.__name__), name)
+
+    def import_module(name: str, package: str | None = None) -> types.ModuleType:
+        if name == "sklearn.metrics" and importlib.util.find_spec("sklearn"):
+            return WhenUsed(name)
+        return importlib.import_module(name, package)
+
+    return _View(importlib, import_module=import_module)
+
+
 # What an import statement names -> what it gets instead: for `from a.b import c` the name is `a.b`, for `import a.b` it
 # is `a`.
 IMPORT_MENDS: dict[str, Callable[[], types.ModuleType]] = {
+    "importlib": importlib_that_waits_with_scikit_learn,
     "PIL": pillow_with_getsize,
     "keras.applications": keras_applications_of_tf_keras,
     "matplotlib": matplotlib_with_tostring_rgb,

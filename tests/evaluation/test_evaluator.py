@@ -125,6 +125,23 @@ def one_image(**changes) -> EvaluationBatch:
     return EvaluationBatch(**images, detections=Detections(**fields), groundtruth=GroundTruth(**groundtruth))
 
 
+def test_the_number_of_rows_may_be_a_float_and_boxes_of_images_of_different_types() -> None:
+    boxes = [[[10.0, 10, 50, 50], [60, 60, 90, 90]], np.array([[10, 10, 50, 50], [0, 0, 9, 9]], np.float32)]
+    pair = {
+        "image_ids": ["a", "b"],
+        "image_sizes": [[100, 120]] * 2,
+        "boxes": boxes,
+        "scores": [[0.9, 0.8]] * 2,
+        "classes": [[1, 3]] * 2,
+        "gt_boxes": [[[10.0, 10, 50, 50]]] * 2,
+        "gt_classes": [[1]] * 2,
+    }
+    # As the Object Detection API gives `num_detections`.
+    result = evaluated([one_image(**pair, num=np.array([1.0, 1.0], np.float32))]).evaluate()
+    assert result.bbox["AP"] == 1.0
+    assert result.per_category["cat"]["num_detections"] == 0
+
+
 # ---- The numbers ----------------------------------------------------------------------------------------------------
 
 

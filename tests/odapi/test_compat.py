@@ -97,6 +97,16 @@ MENDS = {
     ),
     "numpy.fromstring": ('IMPORT_MENDS["numpy"]', DRAW_A_CURVE, "The binary mode of fromstring is removed"),
     "matplotlib": ('IMPORT_MENDS["matplotlib"]', DRAW_A_CURVE, "'FigureCanvasAgg' object has no attribute 'tostring"),
+    "importlib": (
+        'IMPORT_MENDS["importlib"]',
+        """
+        import sys, tf_slim
+        assert "sklearn" not in sys.modules, "scikit-learn was imported"
+        from tf_slim.losses import metric_learning
+        assert metric_learning.metrics.adjusted_rand_score([0, 0, 1, 1], [1, 1, 0, 0]) == 1.0
+        """,
+        "AssertionError: scikit-learn was imported",
+    ),
     "keras": (
         'IMPORT_MENDS["keras.applications"]',
         """
