@@ -178,14 +178,8 @@ class Detector(tf.keras.Model):
         return losses
 
     def _losses_and_predictions(
-        self,
-        features: Tensors,
-        groundtruth: Mapping[str, list[tf.Tensor]],
-        training: bool,
-        with_losses: bool = True,
-        regularization: Sequence[tf.Tensor] | None = None,
+        self, features: Tensors, groundtruth: Mapping[str, list[tf.Tensor]], training: bool, with_losses: bool = True
     ) -> tuple[dict[str, tf.Tensor], dict[str, Any]]:
-        """`regularization` is what `_regularization` gives, where that is known already."""
         # The value: were it the variable, the model would take it for one of its weights.
         model_lib.provide_groundtruth(self.model, groundtruth, training_step=self.step.read_value())
         with _learning_phase(training):
@@ -193,15 +187,11 @@ class Detector(tf.keras.Model):
             if not with_losses:
                 return {}, predictions
             losses = dict(self.model.loss(predictions, features[InputDataFields.true_image_shape]))
-        for loss in self._regularization() if regularization is None else regularization:
-            losses["Loss/regularization_loss"] = loss
+        regularization = self.model.regularization_losses() if self._train_config.add_regularization_loss else []
+        if regularization:
+            losses["Loss/regularization_loss"] = tf.add_n(ops.bfloat16_to_float32_nested(regularization))
         losses["Loss/total_loss"] = tf.add_n(list(losses.values()))
         return losses, predictions
-
-    def _regularization(self) -> list[tf.Tensor]:
-        """The regularization loss of the weights as they are; empty where there is none."""
-        losses = self.model.regularization_losses() if self._train_config.add_regularization_loss else []
-        return [tf.add_n(ops.bfloat16_to_float32_nested(losses))] if losses else []
 
     def train_step(self, data: tuple[Tensors, Tensors]) -> dict[str, tf.Tensor]:
         """One optimizer step on one replica's share of a batch.
@@ -377,13 +367,9 @@ class Detector(tf.keras.Model):
         eval_config, options = self._config.eval_config, self.evaluation_options
         names = _UniqueNames()
         try:
-            # Of the weights, and so the same for all batches; of a ResNet, a tenth of the time of an image.
-            regularization = self._traced(self._regularization, ())
             for batch in dataset:
                 for features, labels in self._parts(batch):
-                    losses, eval_dict = self._traced_for_batch(
-                        self._losses_and_detections, features, labels, *regularization
-                    )
+                    losses, eval_dict = self._traced_for_batch(self._losses_and_detections, features, labels)
                     logs = _logs({name: float(loss) for name, loss in losses.items()})
                     evaluated = evaluation.evaluation_batch(features, eval_dict, logs, eval_config, options)
                     evaluated.image_ids = [names.unique(image_id) for image_id in evaluated.image_ids]
@@ -441,12 +427,12 @@ class Detector(tf.keras.Model):
                 for row in range(size):
                     yield tf.nest.map_structure(lambda values: values[row : row + 1], part)  # noqa: B023
 
-    def _traced_for_batch(self, step: Callable, features: Tensors, labels: Tensors, *scalars: tf.Tensor) -> Any:
+    def _traced_for_batch(self, step: Callable, features: Tensors, labels: Tensors) -> Any:
         """Runs a function in a graph that fits all batches of this size, whatever their images and objects."""
         specs = _varying_specs(features, labels, images_vary=self._images_vary)
-        return self._traced(step, (*specs, *map(tf.TensorSpec.from_tensor, scalars)), features, labels, *scalars)
+        return self._traced(step, specs, features, labels)
 
-    def _traced(self, step: Callable, specs: tuple[Any, ...], *args: Any) -> Any:
+    def _traced(self, step: Callable, specs: tuple[Mapping[str, tf.TensorSpec], ...], *args: Tensors) -> Any:
         """Runs a function in a graph, which is traced when it is first called with such specs."""
         key = (step.__name__, *(str(spec) for spec in tf.nest.flatten(specs)))
         if key not in self._graphs:
@@ -457,7 +443,7 @@ class Detector(tf.keras.Model):
         return self.test_step((features, labels))
 
     def _losses_and_detections(
-        self, features: Tensors, labels: Tensors, *regularization: tf.Tensor
+        self, features: Tensors, labels: Tensors
     ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """As in `object_detection.model_lib_v2.eager_eval_loop`."""
         eval_config = self._config.eval_config
@@ -467,7 +453,6 @@ class Detector(tf.keras.Model):
                 _unstacked(labels),
                 training=False,
                 with_losses=not (eval_config.use_dummy_loss_in_eval or eval_config.ignore_groundtruth),
-                regularization=regularization,
             )
             detections = self.model.postprocess(predictions, features[InputDataFields.true_image_shape])
             # Groundtruth boxes are relative to the padded image. The Object Detection API takes the size of the
