@@ -67,13 +67,13 @@ CASES = {
             "model.ssd.image_resizer.fixed_shape_resizer.width=320",
             "train_config.batch_size=8",
         ),
-        steps=110,
+        steps=80,
         whole_run_steps=200,
     ),
     "faster_rcnn": Case(
         "faster_rcnn_resnet50_128x128.config",
         ("model.faster_rcnn.num_classes=1",),
-        steps=110,
+        steps=50,
         whole_run_steps=0,
     ),
 }

@@ -82,7 +82,7 @@ def print_comparison(args: argparse.Namespace) -> None:
 def print_growth() -> None:
     print("| images | categories | detections an image | masks | seconds | µs a detection | memory, MB |")
     print("| ---: | ---: | ---: | --- | ---: | ---: | ---: |")
-    rows = [(images, 80, 100, False) for images in (100, 1_000, 5_000, 50_000, 100_000, 500_000)]
+    rows = [(images, 80, 100, False) for images in (100, 1_000, 5_000, 10_000, 50_000, 100_000)]
     rows += [(5_000, categories, 100, False) for categories in (1, 10, 365, 1_203)]
     rows += [(5_000, 80, detections, False) for detections in (300, 1_000)]
     rows += [(images, 80, 100, True) for images in (100, 1_000, 5_000)]

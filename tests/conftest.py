@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -49,3 +50,18 @@ def config_overrides(shapes: Path) -> list[str]:
 def ssd_config() -> Path:
     """The config with the smallest model."""
     return REPOSITORY / "pipeline_configs" / "ssd_mobilenet_v2_96x96.config"
+
+
+@pytest.fixture
+def rounding_as_written() -> Iterator[None]:
+    """Operations are deterministic, and TensorFlow does not rewrite graphs, after which two programs round alike."""
+    import tensorflow as tf
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    tf.random.set_seed(1)
+    tf.config.experimental.enable_op_determinism()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    disable_op_determinism()
+    tf.random.set_seed(None)

@@ -52,10 +52,8 @@ def writer(run_dir: str) -> tf.summary.SummaryWriter:
 
 def write_summary(run_dir: str, step: int, summary: summary_pb2.Summary) -> None:
     """Writes a summary, which may have many values, as one event of a run, and flushes."""
-    run = writer(run_dir)
-    with run.as_default(), tf.summary.record_if(True):
+    with writer(run_dir).as_default(), tf.summary.record_if(True):  # flushed where it ends
         tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
-    run.flush()
 
 
 def write_scalars(run_dir: str, step: int, scalars: Mapping[str, float]) -> None:

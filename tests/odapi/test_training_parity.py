@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework.config import disable_op_determinism
 
 from od_eval import Detector, Pipeline, load_history
 from od_eval.data.shapes import write_shapes
 from od_eval.training import train
+
+pytestmark = pytest.mark.usefixtures("rounding_as_written")
 
 REPOSITORY = Path(__file__).parents[2]
 BEGUN_HERE, BACK_HERE, LAST = 2, 20, 22
@@ -214,17 +215,6 @@ def config(request, name, data, reading, tmp_path):
         ],
     ).save(tmp_path)
     return tmp_path / "pipeline.config"
-
-
-@pytest.fixture(autouse=True)
-def rounding_as_written():
-    tf.random.set_seed(1)
-    tf.config.experimental.enable_op_determinism()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-    disable_op_determinism()
-    tf.random.set_seed(None)
 
 
 @pytest.fixture(autouse=True)
