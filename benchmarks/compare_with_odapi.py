@@ -46,7 +46,7 @@ FEW_IMAGES = 40  # in the validation records
 MANY_IMAGES = 520
 CHECKPOINT_EVERY_N = 1000  # the default of both sides
 EVAL_EVERY_N = 50  # in the whole run, and as often a checkpoint
-EVALUATIONS = 3  # of the few images; the first is not counted
+EVALUATIONS = 2  # of the few images; the first is not counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +67,13 @@ CASES = {
             "model.ssd.image_resizer.fixed_shape_resizer.width=320",
             "train_config.batch_size=8",
         ),
-        steps=80,
+        steps=60,
         whole_run_steps=200,
     ),
     "faster_rcnn": Case(
         "faster_rcnn_resnet50_128x128.config",
         ("model.faster_rcnn.num_classes=1",),
-        steps=50,
+        steps=40,
         whole_run_steps=0,
     ),
 }
