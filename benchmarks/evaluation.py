@@ -85,7 +85,7 @@ def print_growth() -> None:
     rows = [(images, 80, 100, False) for images in (100, 1_000, 5_000, 10_000, 50_000, 100_000)]
     rows += [(5_000, categories, 100, False) for categories in (1, 10, 365, 1_203)]
     rows += [(5_000, 80, detections, False) for detections in (300, 1_000)]
-    rows += [(images, 80, 100, True) for images in (100, 1_000, 5_000)]
+    rows += [(images, 80, 100, True) for images in (100, 1_000)]
     for images, categories, detections, masks in rows:
         flags = [f"--images={images}", f"--categories={categories}", f"--detections={detections}"]
         flags += ["--masks"] if masks else []
