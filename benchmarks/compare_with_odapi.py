@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import glob
 import json
 import os
@@ -30,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import psutil
 
@@ -46,7 +45,7 @@ FEW_IMAGES = 40  # in the validation records
 MANY_IMAGES = 520
 CHECKPOINT_EVERY_N = 1000  # the default of both sides
 EVAL_EVERY_N = 50  # in the whole run, and as often a checkpoint
-EVALUATIONS = 2  # of the few images; the first is not counted
+TURNS, STEPS_OF_A_TURN = 10, 5  # of steps with input and logging, and of steps alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,12 +97,13 @@ def main() -> None:
     parser.add_argument("--only", choices=CASES, action="append", help="default: all")
     parser.add_argument("--json", type=pathlib.Path, help="file for all measurements, written after each round")
     parser.add_argument("--worker", choices=WORKERS, help=argparse.SUPPRESS)
-    parser.add_argument("--config", help=argparse.SUPPRESS)
-    parser.add_argument("--model_dir", help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
+    for flag in ("--few", "--many", "--model_dir"):
+        parser.add_argument(flag, help=argparse.SUPPRESS)
+    for flag in ("--steps", "--checkpoint_every_n"):
+        parser.add_argument(flag, type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        WORKERS[args.worker](args.config, args.model_dir, args.steps)
+        WORKERS[args.worker](args)
         return
     measured: dict[str, dict[str, dict[str, list[float]]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,42 +129,36 @@ def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str
         figures[figure][side] = value
         print(f"  {side:>17}: {figure}: {value:.4g} {GOALS[figure][0]}", flush=True)
 
+    model_dirs = {side: str(folder / side / "train") for side in ("OD API", "od_eval")}
     trainings = {
-        "OD API": worker("odapi_training", few, str(folder / "OD API" / "train"), case.steps),
-        "od_eval": od_eval_training(
-            few, str(folder / "od_eval" / "train"), case.steps, CHECKPOINT_EVERY_N, eval_every_n=0
-        ),
+        "OD API": odapi_training(few, model_dirs["OD API"], case.steps, CHECKPOINT_EVERY_N),
+        "od_eval": od_eval_training(few, model_dirs["od_eval"], case.steps, CHECKPOINT_EVERY_N, eval_every_n=0),
     }
     for side, training in trainings.items():
         run = Processes([training])
         run.wait()
-        points = logged_steps(folder / side / "train")
+        points = logged_steps(model_dirs[side])
         first, last = min(points), max(points)
         note("first point of the curves", side, points[first] - run.started)
         printed = [when for when, line in run.lines if line.startswith("step ")]
         note("first logged training step", side, min([points[first], *printed]) - run.started)
         note("training", side, (last - first) / (points[last] - points[first]))
-    figures["training over its step alone"]["od_eval"] = figures["training"]["od_eval"]
-    note("training over its step alone", "the step alone", result_of(worker("step_alone", few, "", case.steps)))
+    logged, alone = result_of(worker("steps_in_turn", few=few))
+    note("training over its step alone", "od_eval", logged)
+    note("training over its step alone", "the step alone", alone)
 
     for side, name in (("od_eval", "od_eval_evaluations"), ("OD API", "odapi_evaluations")):
         # The same weights; what they find is the same, too.
-        seconds_of_few = result_of(worker(name, few, str(folder / "od_eval" / "train"), EVALUATIONS))
-        seconds_of_many = result_of(worker(name, many, str(folder / "od_eval" / "train"), 1))
-        note(f"evaluation of {FEW_IMAGES} images", side, statistics.median(seconds_of_few[1:]))
-        # Without what an evaluation takes however many images there are: both are the first of their process.
-        seconds = seconds_of_many[0] - seconds_of_few[0]
-        note(f"evaluation of {MANY_IMAGES} images, warm", side, (MANY_IMAGES - FEW_IMAGES) / seconds)
+        seconds, warm = result_of(worker(name, few=few, many=many, model_dir=model_dirs["od_eval"]))
+        note(f"evaluation of {FEW_IMAGES} images", side, seconds)
+        note(f"evaluation of {MANY_IMAGES} images, warm", side, warm)
 
     if case.whole_run_steps:
-        programs = ("odapi_training_to_be_evaluated", "odapi_continuous_evaluation")
+        steps, model_dirs = case.whole_run_steps, {side: str(folder / side / "whole") for side in model_dirs}
+        odapi_evaluation = worker("odapi_continuous_evaluation", few=few, model_dir=model_dirs["OD API"], steps=steps)
         whole_runs = {
-            "od_eval": [
-                od_eval_training(
-                    few, str(folder / "od_eval" / "whole"), case.whole_run_steps, EVAL_EVERY_N, EVAL_EVERY_N
-                )
-            ],
-            "OD API": [worker(name, few, str(folder / "OD API" / "whole"), case.whole_run_steps) for name in programs],
+            "OD API": [odapi_training(few, model_dirs["OD API"], steps, EVAL_EVERY_N), odapi_evaluation],
+            "od_eval": [od_eval_training(few, model_dirs["od_eval"], steps, EVAL_EVERY_N, EVAL_EVERY_N)],
         }
         for side, commands in whole_runs.items():
             run = Processes(commands)
@@ -242,9 +236,15 @@ def od_eval_training(config: str, model_dir: str, steps: int, checkpoint_every_n
     return [*program, *flags, f"--checkpoint_every_n={checkpoint_every_n}", f"--eval_every_n={eval_every_n}"]
 
 
-def worker(name: str, config: str, model_dir: str, number: int) -> list[str]:
-    flags = [f"--worker={name}", f"--config={config}", f"--model_dir={model_dir}", f"--steps={number}"]
-    return [sys.executable, __file__, "--data_dir=.", *flags]
+def odapi_training(config: str, model_dir: str, steps: int, checkpoint_every_n: int) -> list[str]:
+    flags = {"model_dir": model_dir, "steps": steps, "checkpoint_every_n": checkpoint_every_n}
+    return worker("odapi_training", few=config, **flags)
+
+
+def worker(name: str, **flags: str | int) -> list[str]:
+    """A command that runs one of `WORKERS`."""
+    given = [f"--{flag}={value}" for flag, value in flags.items()]
+    return [sys.executable, __file__, "--data_dir=.", f"--worker={name}", *given]
 
 
 class Processes:
@@ -300,21 +300,21 @@ class Processes:
             time.sleep(SAMPLE_SECONDS)
 
 
-def result_of(command: Sequence[str]) -> float | list[float]:
-    """What a worker measures."""
+def result_of(command: Sequence[str]) -> list[float]:
+    """What a worker prints as its result."""
     process = Processes([command])
     process.wait()
     return json.loads(next(line for _, line in process.lines if line.startswith(RESULT)).removeprefix(RESULT))
 
 
-def logged_steps(model_dir: pathlib.Path) -> dict[int, float]:
+def logged_steps(model_dir: str) -> dict[int, float]:
     """Step -> when its total loss was written, as `time.time()`."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     return {
         event.step: event.wall_time
-        for path in model_dir.glob("train/events.out.tfevents.*")
-        for event in EventFileLoader(str(path)).Load()
+        for path in glob.glob(os.path.join(model_dir, "train", "events.out.tfevents.*"))
+        for event in EventFileLoader(path).Load()
         for value in event.summary.value
         if value.tag == "Loss/total_loss"
     }
@@ -323,106 +323,153 @@ def logged_steps(model_dir: pathlib.Path) -> dict[int, float]:
 # ---- What runs in processes of their own ----------------------------------------------------------------------------
 
 
-def odapi_training_loop(config: str, model_dir: str, steps: int, checkpoint_every_n: int) -> None:
+def train_with_odapi(args: argparse.Namespace) -> None:
     compat.install()
     from object_detection import model_lib_v2
 
     model_lib_v2.train_loop(
-        *(config, model_dir),
-        train_steps=steps,
-        checkpoint_every_n=checkpoint_every_n,
+        *(args.few, args.model_dir),
+        train_steps=args.steps,
+        checkpoint_every_n=args.checkpoint_every_n,
         num_steps_per_iteration=10,
         save_final_config=True,
     )
 
 
-def odapi_continuous_evaluation(config: str, model_dir: str, steps: int) -> None:
+def evaluate_continuously_with_odapi(args: argparse.Namespace) -> None:
     """Ends when the last checkpoint of the training is evaluated."""
     compat.install()
     from object_detection import model_lib_v2
 
     evaluate = model_lib_v2.eager_eval_loop
 
-    def evaluate_and_end(*args: object, **kwargs: object) -> dict:
-        metrics = evaluate(*args, **kwargs)
-        if int(kwargs["global_step"].numpy()) >= steps:
+    def evaluate_and_end(*positional: object, **named: object) -> dict:
+        metrics = evaluate(*positional, **named)
+        if int(named["global_step"].numpy()) >= args.steps:
             sys.exit(0)
         return metrics
 
     model_lib_v2.eager_eval_loop = evaluate_and_end
-    model_lib_v2.eval_continuously(config, model_dir=model_dir, checkpoint_dir=model_dir, wait_interval=1)
+    model_lib_v2.eval_continuously(args.few, model_dir=args.model_dir, checkpoint_dir=args.model_dir, wait_interval=1)
 
 
-def odapi_evaluations(config: str, model_dir: str, times: int) -> None:
-    """Evaluates the newest checkpoint again and again, as `eval_continuously` does; prints the seconds of each."""
+def evaluate_with_odapi(args: argparse.Namespace) -> None:
+    """Evaluates the newest checkpoint as `eval_continuously` does."""
     compat.install()
     import tensorflow as tf
     from object_detection import inputs, model_lib_v2
     from object_detection.builders import model_builder
     from object_detection.utils import config_util
 
-    configs = config_util.get_configs_from_pipeline_file(config)
-    model = model_builder.build(configs["model"], is_training=True)
-    # From here on as in `eval_continuously`; its input is made once, too.
-    dataset = tf.distribute.get_strategy().experimental_distribute_dataset(
-        inputs.eval_input(configs["eval_config"], configs["eval_input_configs"][0], configs["model"], model=model)
-    )
+    configs = {path: config_util.get_configs_from_pipeline_file(path) for path in (args.few, args.many)}
+    model = model_builder.build(configs[args.few]["model"], is_training=True)
     step = tf.Variable(0, dtype=tf.int64)
-    seconds = []
-    for _ in range(times):
-        tf.train.Checkpoint(step=step, model=model).restore(tf.train.latest_checkpoint(model_dir)).expect_partial()
+
+    def dataset(path: str) -> tf.data.Dataset:
+        config = configs[path]
+        return inputs.eval_input(config["eval_config"], config["eval_input_configs"][0], config["model"], model=model)
+
+    def evaluate(dataset: Watched, path: str) -> None:
+        tf.train.Checkpoint(step=step, model=model).restore(tf.train.latest_checkpoint(args.model_dir)).expect_partial()
         with tempfile.TemporaryDirectory() as run, tf.summary.create_file_writer(run).as_default():
-            started = time.perf_counter()
-            model_lib_v2.eager_eval_loop(model, configs, dataset, global_step=step)
-            seconds.append(time.perf_counter() - started)
-    print(RESULT, json.dumps(seconds))
+            model_lib_v2.eager_eval_loop(model, configs[path], dataset, global_step=step)
+
+    print_evaluations(args, dataset, evaluate)
 
 
-def compiled_detector(config: str) -> tuple[od_eval.Pipeline, od_eval.Detector]:
-    pipeline = od_eval.Pipeline.load(config)
-    detector = od_eval.Detector(pipeline)
-    detector.compile()
-    return pipeline, detector
-
-
-def od_eval_evaluations(config: str, model_dir: str, times: int) -> None:
+def evaluate_with_od_eval(args: argparse.Namespace) -> None:
     import tensorflow as tf
 
-    pipeline, detector = compiled_detector(config)
-    detector.checkpoint().restore(tf.train.latest_checkpoint(model_dir)).expect_partial()
-    seconds = []
-    with tempfile.TemporaryDirectory() as log_dir:
-        evaluation = od_eval.DetectionEvaluation(pipeline.eval_dataset(), log_dir)
-        evaluation.set_model(detector)
-        for step in range(times):
-            started = time.perf_counter()
-            evaluation.evaluate(step)
-            seconds.append(time.perf_counter() - started)
-    print(RESULT, json.dumps(seconds))
+    detector = compiled_detector(od_eval.Pipeline.load(args.few))
+    detector.checkpoint().restore(tf.train.latest_checkpoint(args.model_dir)).expect_partial()
+
+    def evaluate(dataset: Watched, path: str) -> None:
+        with tempfile.TemporaryDirectory() as log_dir:
+            evaluation = od_eval.DetectionEvaluation(dataset, log_dir)
+            evaluation.set_model(detector)
+            evaluation.evaluate(step=0)
+
+    print_evaluations(args, lambda path: od_eval.Pipeline.load(path).eval_dataset(), evaluate)
 
 
-def step_alone(config: str, model_dir: str, steps: int) -> None:
-    """Prints the steps a second on one batch that is in memory, with nothing logged."""
+def print_evaluations(
+    args: argparse.Namespace, dataset: Callable[[str], Iterable], evaluate: Callable[[Watched, str], None]
+) -> None:
+    """Prints the seconds of the second evaluation of few images, and of many the images a second once it is warm."""
+    few, many = Watched(dataset(args.few)), Watched(dataset(args.many))
+    evaluate(few, args.few)
+    started = time.perf_counter()
+    evaluate(few, args.few)
+    seconds = time.perf_counter() - started
+    evaluate(many, args.many)
+    print(RESULT, json.dumps([seconds, many.images / (time.perf_counter() - many.since)]))
+
+
+class Watched:
+    """A dataset of evaluation that counts its images, and looks at the clock, once the first few are evaluated."""
+
+    def __init__(self, dataset: Iterable):
+        self._dataset = dataset
+
+    def __iter__(self) -> Iterator:
+        self.images = before = 0
+        for features, labels in self._dataset:
+            if before == FEW_IMAGES:
+                self.since = time.perf_counter()
+            if before >= FEW_IMAGES:
+                self.images += len(features["image"])
+            before += len(features["image"])
+            yield features, labels
+
+
+def steps_in_turn(args: argparse.Namespace) -> None:
+    """Prints steps a second with input and logging, and of the step alone: on one batch in memory, with nothing logged.
+
+    They take turns in one process, because the machine's speed drifts by more than the difference.
+    """
     import tensorflow as tf
 
     from od_eval.odapi import datasets
 
-    pipeline, detector = compiled_detector(config)
-    batch = next(iter(pipeline.train_dataset()))
-    dataset = datasets.without_autotuning(tf.data.Dataset.from_tensors(batch).repeat())
-    detector.fit(dataset, steps_per_epoch=10, verbose=0)  # traces
-    started = time.perf_counter()
-    detector.fit(dataset, steps_per_epoch=steps - 10, verbose=0)
-    print(RESULT, (steps - 10) / (time.perf_counter() - started))
+    pipeline = od_eval.Pipeline.load(args.few)
+    detector = compiled_detector(pipeline)
+    train = detector.make_train_function()  # what `fit` calls for each step
+    photographs = pipeline.train_dataset()
+    memory = datasets.without_autotuning(tf.data.Dataset.from_tensors(next(iter(photographs))).repeat())
+    photographs, memory = iter(photographs), iter(memory)
+    seconds = {"logged": [], "alone": []}
+    with tempfile.TemporaryDirectory() as log_dir:
+        callbacks = tf.keras.callbacks.CallbackList(
+            [od_eval.LossLogger(log_dir, log_every_n_steps=10)], model=detector, steps=None
+        )
+        callbacks.on_train_begin()
+        callbacks.on_epoch_begin(0)
+        for turn in range(TURNS + 1):  # in the first, it traces
+            started = time.perf_counter()
+            for step in range(turn * STEPS_OF_A_TURN, (turn + 1) * STEPS_OF_A_TURN):
+                callbacks.on_train_batch_begin(step)
+                callbacks.on_train_batch_end(step, train(photographs))
+            seconds["logged"].append(time.perf_counter() - started)
+            started = time.perf_counter()
+            for _ in range(STEPS_OF_A_TURN):
+                train(memory)
+            seconds["alone"].append(time.perf_counter() - started)
+        callbacks.on_train_end()
+    print(RESULT, json.dumps([STEPS_OF_A_TURN / statistics.median(values[1:]) for values in seconds.values()]))
 
 
-WORKERS: dict[str, Callable[[str, str, int], None]] = {
-    "odapi_training": functools.partial(odapi_training_loop, checkpoint_every_n=CHECKPOINT_EVERY_N),
-    "odapi_training_to_be_evaluated": functools.partial(odapi_training_loop, checkpoint_every_n=EVAL_EVERY_N),
-    "odapi_continuous_evaluation": odapi_continuous_evaluation,
-    "odapi_evaluations": odapi_evaluations,
-    "od_eval_evaluations": od_eval_evaluations,
-    "step_alone": step_alone,
+def compiled_detector(pipeline: od_eval.Pipeline) -> od_eval.Detector:
+    detector = od_eval.Detector(pipeline)
+    detector.compile()
+    return detector
+
+
+WORKERS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "odapi_training": train_with_odapi,
+    "odapi_continuous_evaluation": evaluate_continuously_with_odapi,
+    "odapi_evaluations": evaluate_with_odapi,
+    "od_eval_evaluations": evaluate_with_od_eval,
+    "steps_in_turn": steps_in_turn,
 }
 
 
