@@ -7,8 +7,8 @@
 
 The Object Detection API's `model_lib_v2` is not changed; `od_eval.odapi` makes it run on current TensorFlow. It is
 given `num_steps_per_iteration=10`, so that it logs every 10 steps as od_eval does by default: with the 100 that its
-driver model_main_tf2.py leaves it at, the first point would come 90 steps later. Each measurement is made in processes
-of its own, and the two sides alternate. A figure is the median over the rounds, with the smallest and the largest.
+driver model_main_tf2.py leaves it at, the first point would come 90 steps later. The two sides alternate, each in
+processes of its own. A figure is the median over the rounds, with the smallest and the largest.
 
 The first training step is logged when its losses can be read: od_eval prints them, the Object Detection API's loop
 writes its first point to TensorBoard at step 10. The first point of the curves is that of step 10 on both sides.
@@ -414,9 +414,9 @@ class Watched:
     def __iter__(self) -> Iterator:
         self.images = before = 0
         for features, labels in self._dataset:
-            if before == FEW_IMAGES:
-                self.since = time.perf_counter()
             if before >= FEW_IMAGES:
+                if not self.images:
+                    self.since = time.perf_counter()
                 self.images += len(features["image"])
             before += len(features["image"])
             yield features, labels

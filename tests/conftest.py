@@ -54,7 +54,7 @@ def ssd_config() -> Path:
 
 @pytest.fixture
 def rounding_as_written() -> Iterator[None]:
-    """Operations are deterministic, and TensorFlow does not rewrite graphs, after which two programs round alike."""
+    """Deterministic operations and graphs as they are written: two programs that compute the same round the same."""
     import tensorflow as tf
     from tensorflow.python.framework.config import disable_op_determinism
 

@@ -32,7 +32,7 @@ from od_eval.evaluation.options import BOX_FORMATS
 from od_eval.evaluation.result import COCO_METRICS, EvaluationResult, Metrics
 from od_eval.evaluation.rows import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
 
-# The categories are independent of each other. All of them at once, 5 million detections take 2.7 GB instead of 0.9.
+# The categories are independent of each other. All of them at once, 5 million detections take 2.7 GB instead of 0.95.
 ROWS_AT_A_TIME = 500_000
 
 

@@ -274,8 +274,8 @@ def importlib_that_waits_with_scikit_learn() -> types.ModuleType:
 # What an import statement names -> what it gets instead: for `from a.b import c` the name is `a.b`, for `import a.b` it
 # is `a`.
 IMPORT_MENDS: dict[str, Callable[[], types.ModuleType]] = {
-    "importlib": importlib_that_waits_with_scikit_learn,
     "PIL": pillow_with_getsize,
+    "importlib": importlib_that_waits_with_scikit_learn,
     "keras.applications": keras_applications_of_tf_keras,
     "matplotlib": matplotlib_with_tostring_rgb,
     "numpy": numpy_with_removed_names,

@@ -125,6 +125,9 @@ def one_image(**changes) -> EvaluationBatch:
     return EvaluationBatch(**images, detections=Detections(**fields), groundtruth=GroundTruth(**groundtruth))
 
 
+# ---- The numbers ----------------------------------------------------------------------------------------------------
+
+
 def test_the_number_of_rows_may_be_a_float_and_boxes_of_images_of_different_types() -> None:
     boxes = [[[10.0, 10, 50, 50], [60, 60, 90, 90]], np.array([[10, 10, 50, 50], [0, 0, 9, 9]], np.float32)]
     pair = {
@@ -140,9 +143,6 @@ def test_the_number_of_rows_may_be_a_float_and_boxes_of_images_of_different_type
     result = evaluated([one_image(**pair, num=np.array([1.0, 1.0], np.float32))]).evaluate()
     assert result.bbox["AP"] == 1.0
     assert result.per_category["cat"]["num_detections"] == 0
-
-
-# ---- The numbers ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(6))
