@@ -8,7 +8,8 @@
 The Object Detection API's `model_lib_v2` is not changed; `od_eval.odapi` makes it run on current TensorFlow. It is
 given `num_steps_per_iteration=10`, so that it logs every 10 steps as od_eval does by default: with the 100 that its
 driver model_main_tf2.py leaves it at, the first point would come 90 steps later. The two sides alternate, each in
-processes of its own. A figure is the median over the rounds, with the smallest and the largest.
+processes of its own. A figure is the median over the rounds, with the smallest and the largest; for training over its
+step alone, which take turns in a process, over the turns of all rounds.
 
 The first training step is logged when its losses can be read: od_eval prints them, the Object Detection API's loop
 writes its first point to TensorBoard at step 10. The first point of the curves is that of step 10 on both sides.
@@ -32,6 +33,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import psutil
+import training
 
 import od_eval
 from od_eval.odapi import compat
@@ -45,7 +47,7 @@ FEW_IMAGES = 40  # in the validation records
 MANY_IMAGES = 520
 CHECKPOINT_EVERY_N = 1000  # the default of both sides
 EVAL_EVERY_N = 50  # in the whole run, and as often a checkpoint
-TURNS, STEPS_OF_A_TURN = 10, 5  # of steps with input and logging, and of steps alone
+TURNS, STEPS_OF_A_TURN = 6, 10  # of steps with input and logging, and of steps alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,29 +115,29 @@ def main() -> None:
             for round_ in range(args.rounds):
                 folder = pathlib.Path(scratch, name, str(round_))
                 for figure, sides in one_round(CASES[name], few, many, folder).items():
-                    for side, value in sides.items():
-                        figures.setdefault(figure, {}).setdefault(side, []).append(value)
+                    for side, values in sides.items():
+                        figures.setdefault(figure, {}).setdefault(side, []).extend(values)
                 print(f"\n{name}, {round_ + 1} of {args.rounds} rounds\n\n{table(figures)}", flush=True)
                 if args.json:
                     about = {"python": platform.python_version(), "cores": os.cpu_count(), "time": time.ctime()}
                     args.json.write_text(json.dumps({"about": about, "measured": measured}, indent=1))
 
 
-def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Figure -> side -> value."""
-    figures: dict[str, dict[str, float]] = {name: {} for name in GOALS}
+def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str, dict[str, list[float]]]:
+    """Figure -> side -> what was measured, once or several times; the sides in turn."""
+    figures: dict[str, dict[str, list[float]]] = {name: {} for name in GOALS}
 
-    def note(figure: str, side: str, value: float) -> None:
-        figures[figure][side] = value
-        print(f"  {side:>17}: {figure}: {value:.4g} {GOALS[figure][0]}", flush=True)
+    def note(figure: str, side: str, *values: float) -> None:
+        figures[figure][side] = list(values)
+        print(f"  {side:>17}: {figure}: {' '.join(f'{value:.4g}' for value in values)} {GOALS[figure][0]}", flush=True)
 
     model_dirs = {side: str(folder / side / "train") for side in ("OD API", "od_eval")}
     trainings = {
         "OD API": odapi_training(few, model_dirs["OD API"], case.steps, CHECKPOINT_EVERY_N),
         "od_eval": od_eval_training(few, model_dirs["od_eval"], case.steps, CHECKPOINT_EVERY_N, eval_every_n=0),
     }
-    for side, training in trainings.items():
-        run = Processes([training])
+    for side, command in trainings.items():
+        run = Processes([command])
         run.wait()
         points = logged_steps(model_dirs[side])
         first, last = min(points), max(points)
@@ -144,8 +146,8 @@ def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str
         note("first logged training step", side, min([points[first], *printed]) - run.started)
         note("training", side, (last - first) / (points[last] - points[first]))
     logged, alone = result_of(worker("steps_in_turn", few=few))
-    note("training over its step alone", "od_eval", logged)
-    note("training over its step alone", "the step alone", alone)
+    note("training over its step alone", "od_eval", *logged)
+    note("training over its step alone", "the step alone", *alone)
 
     for side, name in (("od_eval", "od_eval_evaluations"), ("OD API", "odapi_evaluations")):
         # The same weights; what they find is the same, too.
@@ -205,7 +207,7 @@ def repeat_records(files: Sequence[str], path: str) -> None:
 
 
 def table(figures: dict[str, dict[str, list[float]]]) -> str:
-    """Markdown: the median over the rounds, smallest and largest, of both sides and of their ratio in each round."""
+    """Markdown: median, smallest and largest of both sides, and of their ratio in each round or turn."""
     lines = ["| figure | od_eval | against | ratio | goal |", "| --- | ---: | ---: | ---: | ---: |"]
     for figure, sides in figures.items():
         unit, goal, less_is_better = GOALS[figure]
@@ -300,7 +302,7 @@ class Processes:
             time.sleep(SAMPLE_SECONDS)
 
 
-def result_of(command: Sequence[str]) -> list[float]:
+def result_of(command: Sequence[str]) -> list:
     """What a worker prints as its result."""
     process = Processes([command])
     process.wait()
@@ -380,7 +382,10 @@ def evaluate_with_odapi(args: argparse.Namespace) -> None:
 def evaluate_with_od_eval(args: argparse.Namespace) -> None:
     import tensorflow as tf
 
-    detector = compiled_detector(od_eval.Pipeline.load(args.few))
+    from od_eval.odapi.datasets import KeptInMemory
+
+    detector = od_eval.Detector(od_eval.Pipeline.load(args.few))
+    detector.compile()
     detector.checkpoint().restore(tf.train.latest_checkpoint(args.model_dir)).expect_partial()
 
     def evaluate(dataset: Watched, path: str) -> None:
@@ -389,7 +394,8 @@ def evaluate_with_od_eval(args: argparse.Namespace) -> None:
             evaluation.set_model(detector)
             evaluation.evaluate(step=0)
 
-    print_evaluations(args, lambda path: od_eval.Pipeline.load(path).eval_dataset(), evaluate)
+    # As od-eval train and od-eval evaluate do, keep in memory what fits.
+    print_evaluations(args, lambda path: KeptInMemory(od_eval.Pipeline.load(path).eval_dataset()), evaluate)
 
 
 def print_evaluations(
@@ -423,45 +429,9 @@ class Watched:
 
 
 def steps_in_turn(args: argparse.Namespace) -> None:
-    """Prints steps a second with input and logging, and of the step alone: on one batch in memory, with nothing logged.
-
-    They take turns in one process, because the machine's speed drifts by more than the difference.
-    """
-    import tensorflow as tf
-
-    from od_eval.odapi import datasets
-
-    pipeline = od_eval.Pipeline.load(args.few)
-    detector = compiled_detector(pipeline)
-    train = detector.make_train_function()  # what `fit` calls for each step
-    photographs = pipeline.train_dataset()
-    memory = datasets.without_autotuning(tf.data.Dataset.from_tensors(next(iter(photographs))).repeat())
-    photographs, memory = iter(photographs), iter(memory)
-    seconds = {"logged": [], "alone": []}
-    with tempfile.TemporaryDirectory() as log_dir:
-        callbacks = tf.keras.callbacks.CallbackList(
-            [od_eval.LossLogger(log_dir, log_every_n_steps=10)], model=detector, steps=None
-        )
-        callbacks.on_train_begin()
-        callbacks.on_epoch_begin(0)
-        for turn in range(TURNS + 1):  # in the first, it traces
-            started = time.perf_counter()
-            for step in range(turn * STEPS_OF_A_TURN, (turn + 1) * STEPS_OF_A_TURN):
-                callbacks.on_train_batch_begin(step)
-                callbacks.on_train_batch_end(step, train(photographs))
-            seconds["logged"].append(time.perf_counter() - started)
-            started = time.perf_counter()
-            for _ in range(STEPS_OF_A_TURN):
-                train(memory)
-            seconds["alone"].append(time.perf_counter() - started)
-        callbacks.on_train_end()
-    print(RESULT, json.dumps([STEPS_OF_A_TURN / statistics.median(values[1:]) for values in seconds.values()]))
-
-
-def compiled_detector(pipeline: od_eval.Pipeline) -> od_eval.Detector:
-    detector = od_eval.Detector(pipeline)
-    detector.compile()
-    return detector
+    """Prints steps a second with input and logging, and of the step alone, turn by turn."""
+    speeds = training.steps_in_turn(od_eval.Pipeline.load(args.few), TURNS, STEPS_OF_A_TURN)
+    print(RESULT, json.dumps(list(speeds.values())))
 
 
 WORKERS: dict[str, Callable[[argparse.Namespace], None]] = {

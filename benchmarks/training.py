@@ -5,8 +5,8 @@
         --output_dir=/tmp/raccoon --validation_fraction=0.2
     python benchmarks/training.py --data_dir=/tmp/raccoon
 
-An SSD MobileNet v2 makes training steps on the photographs and, in turn, on one batch of them that is in memory; each
-size in a process of its own.
+An SSD MobileNet v2 makes training steps on the photographs with its losses logged and, in turn, on one batch of them
+that is in memory with nothing logged; each size in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+
+import od_eval
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "pipeline_configs" / "ssd_mobilenet_v2_raccoon_224x224.config"
 SIZES = [(128, 8), (224, 8), (320, 8), (512, 8), (224, 1), (224, 2), (224, 16), (224, 32)]  # of images, of batches
-IMAGES = 80  # at least so many in a round, on each side
-ROUNDS = 3
+IMAGES = 80  # at least so many in a turn, on each side
 
 
 def main() -> None:
@@ -44,8 +48,8 @@ def main() -> None:
             command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True, check=True
         )
         measured = json.loads(finished.stdout.splitlines()[-1])
-        speed = statistics.median(measured["photographs"])
-        ratios = [one / other for one, other in zip(measured["photographs"], measured["memory"], strict=True)]
+        speed = statistics.median(measured["training"])
+        ratios = [one / other for one, other in zip(measured["training"], measured["step alone"], strict=True)]
         print(
             f"| {size} | {batch_size} | {speed:.3g} | {speed * batch_size:.3g} | {statistics.median(ratios):.2f}"
             f" ({min(ratios):.2f}–{max(ratios):.2f}) | {measured['megabytes']:.0f} |",
@@ -54,13 +58,7 @@ def main() -> None:
 
 
 def measure(data_dir: pathlib.Path, size: int, batch_size: int) -> dict[str, list[float] | float]:
-    """Steps a second on photographs and on a batch in memory, by round, and the peak memory of the process."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    import od_eval
-    from od_eval.odapi.datasets import without_autotuning
-
-    import tensorflow as tf  # isort: skip  (after od_eval, which chooses Keras 2)
-
+    """What `steps_in_turn` gives, and the peak memory of the process."""
     overrides = [
         f"model.ssd.image_resizer.fixed_shape_resizer.height={size}",
         f"model.ssd.image_resizer.fixed_shape_resizer.width={size}",
@@ -68,24 +66,46 @@ def measure(data_dir: pathlib.Path, size: int, batch_size: int) -> dict[str, lis
         f"train_input_reader.tf_record_input_reader.input_path={data_dir}/train-?????-of-?????",
         f"train_input_reader.label_map_path={data_dir}/label_map.pbtxt",
     ]
-    pipeline = od_eval.Pipeline.load(CONFIG, overrides)
+    speeds = steps_in_turn(od_eval.Pipeline.load(CONFIG, overrides), turns=3, steps=max(10, IMAGES // batch_size))
+    return {**speeds, "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+
+
+def steps_in_turn(pipeline: od_eval.Pipeline, turns: int, steps: int) -> dict[str, list[float]]:
+    """Steps a second of each turn: of `training` with input and logging, and of the `step alone`, on a batch in memory.
+
+    They take turns in one process, because the machine's speed drifts by more than the difference.
+    """
+    import tensorflow as tf
+
+    from od_eval.odapi.datasets import without_autotuning
+
     detector = od_eval.Detector(pipeline)
     detector.compile()
-    photographs = pipeline.train_dataset()
-    memory = without_autotuning(tf.data.Dataset.from_tensors(next(iter(photographs))).repeat())
-    iterators = {"photographs": iter(photographs), "memory": iter(memory)}
-    seconds: dict[str, list[float]] = {name: [] for name in iterators}
     train = detector.make_train_function()  # what `fit` calls for each step
-    steps = max(10, IMAGES // batch_size)
-    for round_ in range(-1, ROUNDS):
-        for name, iterator in iterators.items():
+    photographs = pipeline.train_dataset()
+    memory = iter(without_autotuning(tf.data.Dataset.from_tensors(next(iter(photographs))).repeat()))
+    photographs = iter(photographs)
+    for iterator in (photographs, memory):
+        train(iterator)  # traces
+    speeds: dict[str, list[float]] = {"training": [], "step alone": []}
+    with tempfile.TemporaryDirectory() as log_dir:
+        callbacks = tf.keras.callbacks.CallbackList(
+            [od_eval.LossLogger(log_dir, log_every_n_steps=10)], model=detector, steps=None
+        )
+        callbacks.on_train_begin()
+        callbacks.on_epoch_begin(0)
+        for turn in range(turns):
             started = time.perf_counter()
-            for _ in range(steps if round_ >= 0 else 2):
-                train(iterator)
-            if round_ >= 0:  # before, it traces
-                seconds[name].append(time.perf_counter() - started)
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return {**{name: [steps / one for one in values] for name, values in seconds.items()}, "megabytes": megabytes}
+            for step in range(turn * steps, (turn + 1) * steps):
+                callbacks.on_train_batch_begin(step)
+                callbacks.on_train_batch_end(step, train(photographs))
+            speeds["training"].append(steps / (time.perf_counter() - started))
+            started = time.perf_counter()
+            for _ in range(steps):
+                train(memory)
+            speeds["step alone"].append(steps / (time.perf_counter() - started))
+        callbacks.on_train_end()
+    return speeds
 
 
 if __name__ == "__main__":

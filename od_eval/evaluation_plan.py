@@ -15,6 +15,7 @@ from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import COCO_METRICS
+from od_eval.odapi.datasets import KeptInMemory
 from od_eval.odapi.evaluation import evaluation_options
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.tensorboard import tags
@@ -93,10 +94,11 @@ class EvaluationPlan:
         make = dict(options=options, checkpoint=checkpoint, on_error=on_error)
         evaluations = []
         for index, (run, prefix) in enumerate(_runs(pipeline)):
-            dataset = interruptible(pipeline.eval_dataset(index))
+            dataset = interruptible(KeptInMemory(pipeline.eval_dataset(index)))
             evaluations.append(DetectionEvaluation(dataset, model_dir, run=run, prefix=prefix, **make))
         if self.on_train_data:
-            dataset = interruptible(pipeline.train_sample_dataset(self.sample_1_of_n_train_examples))
+            sample = pipeline.train_sample_dataset(self.sample_1_of_n_train_examples)
+            dataset = interruptible(KeptInMemory(sample))
             masks = options.masks and pipeline.config.train_input_reader.load_instance_masks
             make["options"] = dataclasses.replace(options, masks=masks)
             evaluations.append(

@@ -1,11 +1,29 @@
-"""Early stopping of the driver: over several calls of `fit`, over restarts, and when evaluations fail."""
+"""What a driver evaluates, and its early stopping: over several calls of `fit`, over restarts, after failures."""
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 
-from od_eval import EvaluationResult, ODEvalError
-from od_eval.evaluation_plan import EarlyStopping
+from od_eval import EvaluationResult, ODEvalError, Pipeline
+from od_eval.evaluation_plan import EarlyStopping, EvaluationPlan
+
+
+def test_each_dataset_is_read_once(tmp_path, shapes, ssd_config, config_overrides):
+    records = shutil.copytree(shapes, tmp_path / "records")
+    pipeline = Pipeline.load(ssd_config, [one.replace(str(shapes), str(records)) for one in config_overrides])
+    plan = EvaluationPlan(on_train_data=True, sample_1_of_n_train_examples=1)
+    inputs = []
+    plan.evaluations(
+        *(pipeline, plan.check(pipeline), str(tmp_path)),
+        checkpoint=lambda step: None,
+        interruptible=lambda batches: inputs.append(batches) or batches,
+        on_error="raise",
+    )
+    numbers = [sum(1 for _ in batches) for batches in inputs]
+    assert numbers == [4, 16]
+    shutil.rmtree(records)
+    assert [sum(1 for _ in batches) for batches in inputs] == numbers
 
 
 class Evaluation:

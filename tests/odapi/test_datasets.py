@@ -1,4 +1,4 @@
-"""Training input that follows the seed, and finding the record that made an input pipeline fail."""
+"""Training input that follows the seed, evaluation input that is kept, and the record that made an input fail."""
 
 import os
 
@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
 
 from od_eval import Pipeline
+from od_eval.odapi import datasets
 from od_eval.odapi.datasets import find_broken_record
 
 
@@ -36,6 +37,41 @@ def test_no_dataset_is_autotuned_as_a_pass_would_end_up_to_a_minute_late(ssd_con
     for dataset in (pipeline.train_dataset(), pipeline.eval_dataset(), pipeline.train_sample_dataset(2)):
         autotune = dataset.options().autotune
         assert (autotune.enabled, autotune.initial_parallelism) == (False, os.cpu_count())
+
+
+def images_of(batches):
+    return [features["image"].numpy() for features, _ in batches]
+
+
+def test_batches_are_read_once_and_kept(ssd_config, config_overrides):
+    dataset = Counted(Pipeline.load(ssd_config, config_overrides).eval_dataset())
+    kept = datasets.KeptInMemory(dataset)
+    next(iter(kept))  # an evaluation that was interrupted leaves nothing behind that stands for all
+    passes = [images_of(kept) for _ in range(3)]
+    assert dataset.passes == 2
+    assert len(passes[0]) > 1
+    np.testing.assert_equal(passes[1:], [images_of(dataset)] * 2)
+
+
+def test_batches_that_take_too_much_memory_are_read_each_time(ssd_config, config_overrides, monkeypatch):
+    dataset = Counted(Pipeline.load(ssd_config, config_overrides).eval_dataset())
+    images = images_of(dataset)
+    monkeypatch.setattr(datasets, "KEPT_BYTES", sum(image.nbytes for image in images))  # there are labels, too
+    kept = datasets.KeptInMemory(dataset)
+    np.testing.assert_equal([images_of(kept) for _ in range(2)], [images] * 2)
+    assert dataset.passes == 3
+
+
+class Counted:
+    """A dataset that counts how often somebody begins to read it."""
+
+    def __init__(self, dataset):
+        self._dataset = dataset
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return iter(self._dataset)
 
 
 def find(*files):
