@@ -32,6 +32,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import psutil
 import training
 
@@ -80,10 +81,11 @@ CASES = {
 }
 
 # figure -> (unit, goal for od_eval divided by the other, whether less is better)
-GOALS = {
+GOALS: dict[str, tuple[str, float | None, bool]] = {
     "first logged training step": ("s", 0.40, True),
     "first point of the curves": ("s", 0.40, True),
     "training": ("steps/s", 1.05, False),
+    "CPU of a training step": ("s", None, True),  # which a machine shared with others does not slow down
     "training over its step alone": ("steps/s", 0.97, False),
     f"evaluation of {FEW_IMAGES} images": ("s", 0.25, True),
     f"evaluation of {MANY_IMAGES} images, warm": ("images/s", 2.0, False),
@@ -145,6 +147,7 @@ def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str
         printed = [when for when, line in run.lines if line.startswith("step ")]
         note("first logged training step", side, min([points[first], *printed]) - run.started)
         note("training", side, (last - first) / (points[last] - points[first]))
+        note("CPU of a training step", side, run.cpu_seconds(points[first], points[last]) / (last - first))
     logged, alone = result_of(worker("steps_in_turn", few=few))
     note("training over its step alone", "od_eval", *logged)
     note("training over its step alone", "the step alone", *alone)
@@ -218,7 +221,7 @@ def table(figures: dict[str, dict[str, list[float]]]) -> str:
             spread(ours),
             f"{theirs_name}: {spread(theirs)}",
             spread(ratios),
-            f"{'≤' if less_is_better else '≥'} {goal:.2f}",
+            f"{'≤' if less_is_better else '≥'} {goal:.2f}" if goal else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -265,6 +268,7 @@ class Processes:
         self.peak_megabytes = 0.0
         self.seconds = 0.0
         self.lines: list[tuple[float, str]] = []
+        self._cpu: list[tuple[float, float]] = []  # when, as `time.time()`, and the seconds until then
         self._processes = [
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for command in commands
@@ -283,6 +287,11 @@ class Processes:
         if any(process.returncode for process in self._processes):
             sys.exit("a process that was to be measured has failed")
 
+    def cpu_seconds(self, since: float, until: float) -> float:
+        """How long cores were at work, between two points of time as `time.time()`."""
+        before, after = np.interp([since, until], *zip(*self._cpu, strict=True))
+        return after - before
+
     def _read(self, process: subprocess.Popen) -> None:
         for line in process.stdout:
             self.lines.append((time.time(), line))
@@ -292,13 +301,16 @@ class Processes:
     def _watch(self) -> None:
         watched = [psutil.Process(process.pid) for process in self._processes]
         while any(process.poll() is None for process in self._processes):
-            total = 0
+            memory = cpu = 0
             for process in watched:
                 try:
-                    total += sum(one.memory_full_info().pss for one in (process, *process.children(recursive=True)))
+                    for one in (process, *process.children(recursive=True)):
+                        memory += one.memory_full_info().pss
+                        cpu += sum(one.cpu_times()[:2])  # of the user and the system
                 except psutil.Error:  # it has just ended
                     continue
-            self.peak_megabytes = max(self.peak_megabytes, total / 1e6)
+            self.peak_megabytes = max(self.peak_megabytes, memory / 1e6)
+            self._cpu.append((time.time(), cpu))
             time.sleep(SAMPLE_SECONDS)
 
 

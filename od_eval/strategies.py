@@ -57,6 +57,11 @@ def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:
     return tf.distribute.TPUStrategy(resolver)
 
 
+def has_accelerator() -> bool:
+    """Whether there is a GPU or a TPU to train on."""
+    return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
+
+
 def devices(strategy: tf.distribute.Strategy) -> str:
     """What a strategy trains on, in words."""
     gpus = tf.config.list_physical_devices("GPU")

@@ -49,7 +49,7 @@ def train(
     eval_every_n: int | None = None,
     evaluation: EvaluationPlan | None = None,
     log_every_n: int = 10,
-    steps_per_execution: int = 1,
+    steps_per_execution: int | None = None,
     record_summaries: bool = True,
     seed: int | None = None,
     strategy: tf.distribute.Strategy | None = None,
@@ -70,7 +70,8 @@ def train(
         trains without evaluating, and so do several workers.
       evaluation: what to evaluate, and what to decide by it.
       log_every_n: steps between points of the curves.
-      steps_per_execution: steps in one call of the training function; signals are answered in between.
+      steps_per_execution: steps in one call of the training function; signals are answered in between. By default
+        `default_steps_per_execution`.
       record_summaries: whether to write images of training batches, at the first step and with every checkpoint.
       seed: of initial weights, shuffling, augmentation and sampling. On a CPU a run with the same seed has the same
         curves to the bit: TensorFlow's deterministic operations are asked for, and stay so in this process. On GPUs,
@@ -108,7 +109,7 @@ def train(
         if is_chief:
             check_model_dir(model_dir)
         detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
-        detector.compile(steps_per_execution=steps_per_execution)
+        detector.compile(steps_per_execution=steps_per_execution or default_steps_per_execution(log_every_n))
         checkpoints = Checkpoints(detector, model_dir, checkpoint_max_to_keep)
         saver = _SaveCheckpoints(checkpoints, checkpoint_every_n, last_step)
         evaluations: list[DetectionEvaluation] = []
@@ -217,6 +218,15 @@ def _remedy(words: str) -> Iterator[None]:
         yield
     except ODEvalError as error:
         raise ODEvalError(f"{error}{words}") from error
+
+
+def default_steps_per_execution(log_every_n: int) -> int:
+    """How many steps are made in one call of the training function, if nobody says it.
+
+    A call takes some 10 ms beside its steps, which is much where these are short: on GPUs and TPUs it makes ten, or as
+    many as lie between two points of the curves. On CPUs it makes one, after which signals are answered.
+    """
+    return min(10, log_every_n) if strategies.has_accelerator() else 1
 
 
 def _describe_run(pipeline: Pipeline, model_dir: str, evaluations: Sequence[DetectionEvaluation], step: int) -> None:

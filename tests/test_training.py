@@ -684,3 +684,11 @@ def test_workers_that_the_environment_does_not_list_are_missed(monkeypatch):
     assert "TF_CONFIG lists 0 workers" in error_of(strategies.multi_worker_strategy, 2)
     monkeypatch.setenv("TF_CONFIG", "{")
     assert "TF_CONFIG is not JSON" in error_of(strategies.multi_worker_strategy, 2)
+
+
+@pytest.mark.parametrize(
+    ("device", "log_every_n", "steps"), [("GPU", 25, 10), ("TPU", 10, 10), ("GPU", 4, 4), ("CPU", 25, 1)]
+)
+def test_an_execution_has_many_steps_where_steps_are_short(monkeypatch, device, log_every_n, steps):
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind] if kind == device else [])
+    assert training.default_steps_per_execution(log_every_n) == steps

@@ -110,10 +110,11 @@ class _Reader:
         boxes = self._per_image("boxes", objects.boxes)
         # In each image, those that do not count included. What has no length is no list of boxes, as `_rows` will say.
         self._given = [len(rows) if hasattr(rows, "__len__") else 0 for rows in boxes]
-        self._num = self._given if num is None else num.astype(int).tolist()
-        for place, (rows, given) in enumerate(zip(self._num, self._given, strict=True)):
-            if not 0 <= rows <= given:
+        num = self._given if num is None else num.tolist()
+        for place, (rows, given) in enumerate(zip(num, self._given, strict=True)):
+            if not (0 <= rows <= given and rows == int(rows)):  # the Object Detection API counts in floats
                 self._fail(place, f"num says {rows} {what}s where there are {given} boxes")
+        self._num = [int(rows) for rows in num]
         self._first = np.cumsum([0, *self._num])
         self._boxes = _as_float(self._rows("boxes", boxes, (4,)))
         sizes = np.repeat(np.array(self._sizes), self._num, axis=0)

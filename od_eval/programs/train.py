@@ -24,7 +24,9 @@ flags.DEFINE_multi_string(
 flags.DEFINE_integer("checkpoint_every_n", 1000, "Steps between checkpoints; the last step is always saved.", 1)
 flags.DEFINE_integer("checkpoint_max_to_keep", 7, "How many of the newest checkpoints stay.", 1)
 flags.DEFINE_integer("log_every_n", 10, "Steps between points of the curves.", 1)
-flags.DEFINE_integer("steps_per_execution", 1, "Training steps in one call into TensorFlow.", 1)
+flags.DEFINE_integer(
+    "steps_per_execution", None, "Training steps in one call into TensorFlow; default: 10 on GPUs, 1 on CPUs.", 1
+)
 flags.DEFINE_integer("seed", None, "Seed of all that is random; on a CPU, the same curves to the bit.")
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
 flags.DEFINE_integer("num_workers", 1, "Over 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1)

@@ -569,6 +569,8 @@ MASKS = [np.zeros((2, 100, 120), bool)]
         ({"scores": [[0.5, 0.5]] * 2}, ["1 images", "scores", "2"]),
         ({"num": [3]}, ["'a'", "num", "3", "2 boxes"]),
         ({"num": [-1]}, ["'a'", "num", "-1"]),
+        ({"num": [1.5]}, ["'a'", "num", "1.5", "2 boxes"]),
+        ({"num": [NAN]}, ["'a'", "num", "nan"]),
         ({"gt_num": [1, 1]}, ["num", "[1]", "[2]"]),
         ({"image_ids": ["a", "b"]}, ["image_sizes", "[2, 2]"]),
         ({"image_ids": [b"a"]}, ["b'a'", "int"]),
