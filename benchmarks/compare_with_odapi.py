@@ -13,6 +13,9 @@ step alone, which take turns in a process, over the turns of all rounds.
 
 The first training step is logged when its losses can be read: od_eval prints them, the Object Detection API's loop
 writes its first point to TensorBoard at step 10. The first point of the curves is that of step 10 on both sides.
+
+What od_eval evaluates is read once and kept in memory, if it takes no more than 500 MB, as in `od-eval train`: the few
+images are in memory when the clock runs, the many are not.
 """
 
 from __future__ import annotations
@@ -302,15 +305,17 @@ class Processes:
         watched = [psutil.Process(process.pid) for process in self._processes]
         while any(process.poll() is None for process in self._processes):
             memory = cpu = 0
+            complete = True
             for process in watched:
                 try:
                     for one in (process, *process.children(recursive=True)):
                         memory += one.memory_full_info().pss
                         cpu += sum(one.cpu_times()[:2])  # of the user and the system
                 except psutil.Error:  # it has just ended
-                    continue
+                    complete = False
             self.peak_megabytes = max(self.peak_megabytes, memory / 1e6)
-            self._cpu.append((time.time(), cpu))
+            if complete:
+                self._cpu.append((time.time(), cpu))
             time.sleep(SAMPLE_SECONDS)
 
 
@@ -406,7 +411,7 @@ def evaluate_with_od_eval(args: argparse.Namespace) -> None:
             evaluation.set_model(detector)
             evaluation.evaluate(step=0)
 
-    # As od-eval train and od-eval evaluate do, keep in memory what fits.
+    # As `od-eval train` does.
     print_evaluations(args, lambda path: KeptInMemory(od_eval.Pipeline.load(path).eval_dataset()), evaluate)
 
 

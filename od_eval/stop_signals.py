@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C during training: the step under way is finished, a checkpoint saved, and only then all stops."""
+"""SIGTERM and Ctrl-C during training: the steps under way are finished, a checkpoint is saved, then all stops."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StopSignals:
         if self._received is not None or not self._can_finish:
             raise Interrupted(number, at_once=True)
         self._received = number
-        print("Stopping after this step …", file=sys.stderr, flush=True)
+        print("Stopping after the steps under way …", file=sys.stderr, flush=True)
 
     def stopper(self) -> tf.keras.callbacks.Callback:
         """The callback that ends `fit`; it must come before those that evaluate at the end of an epoch."""

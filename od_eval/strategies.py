@@ -58,7 +58,7 @@ def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:
 
 
 def has_accelerator() -> bool:
-    """Whether there is a GPU or a TPU to train on."""
+    """Whether TensorFlow finds a GPU or a TPU."""
     return bool(tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,8 +71,8 @@ def train(
         trains without evaluating, and so do several workers.
       evaluation: what to evaluate, and what to decide by it.
       log_every_n: steps between points of the curves.
-      steps_per_execution: steps in one call of the training function; signals are answered in between. By default
-        `default_steps_per_execution`.
+      steps_per_execution: steps in one call of the training function; signals are answered, points written and
+        checkpoints saved in between. By default up to ten on GPUs and TPUs, one on CPUs.
       record_summaries: whether to write images of training batches, at the first step and with every checkpoint.
       seed: of initial weights, shuffling, augmentation and sampling. On a CPU a run with the same seed has the same
         curves to the bit: TensorFlow's deterministic operations are asked for, and stay so in this process. On GPUs,
@@ -109,7 +110,10 @@ def train(
         if is_chief:
             check_model_dir(model_dir)
         detector = Detector(pipeline, summary_every_n=checkpoint_every_n if record_summaries else 0)
-        detector.compile(steps_per_execution=steps_per_execution or default_steps_per_execution(log_every_n))
+        steps_per_execution = steps_per_execution or default_steps_per_execution(
+            log_every_n, checkpoint_every_n, eval_every_n
+        )
+        detector.compile(steps_per_execution=steps_per_execution)
         checkpoints = Checkpoints(detector, model_dir, checkpoint_max_to_keep)
         saver = _SaveCheckpoints(checkpoints, checkpoint_every_n, last_step)
         evaluations: list[DetectionEvaluation] = []
@@ -220,13 +224,19 @@ def _remedy(words: str) -> Iterator[None]:
         raise ODEvalError(f"{error}{words}") from error
 
 
-def default_steps_per_execution(log_every_n: int) -> int:
+def default_steps_per_execution(*intervals: int) -> int:
     """How many steps are made in one call of the training function, if nobody says it.
 
-    A call takes some 10 ms beside its steps, which is much where these are short: on GPUs and TPUs it makes ten, or as
-    many as lie between two points of the curves. On CPUs it makes one, after which signals are answered.
+    A call takes 10 ms beside its steps (on two CPU cores, see docs/performance.md), which is much where these are
+    short: on GPUs and TPUs it makes up to ten. On CPUs it makes one, after which signals are answered.
+
+    Args:
+      intervals: numbers of steps after which something is to be done, at the end of a call; 0: never.
     """
-    return min(10, log_every_n) if strategies.has_accelerator() else 1
+    if not strategies.has_accelerator():
+        return 1
+    common = math.gcd(*intervals)
+    return max(steps for steps in range(1, 11) if common % steps == 0)
 
 
 def _describe_run(pipeline: Pipeline, model_dir: str, evaluations: Sequence[DetectionEvaluation], step: int) -> None:

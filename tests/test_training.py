@@ -241,7 +241,7 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     time.sleep(2)
     status, output, errors = background.stop(signal.SIGTERM)
     assert status == 143
-    assert "Stopping after this step …\n" in errors
+    assert "Stopping after the steps under way …\n" in errors
     stopped_at = checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
     assert "The same command goes on from there" in output
     assert steps(model_dir / "train") == list(range(1, stopped_at + 1))
@@ -293,8 +293,9 @@ def with_a_broken_record(whole, folder):
 
 
 def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is_remembered(
-    ssd_config, config_overrides, shapes, tmp_path, capsys
+    ssd_config, config_overrides, shapes, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr(strategies, "has_accelerator", lambda: True)  # so that an execution has two steps
     (validation,) = shapes.glob("validation-*")
     broken = with_a_broken_record(validation, tmp_path)
     night = f"eval_input_reader[1].tf_record_input_reader.input_path={broken}"
@@ -302,6 +303,7 @@ def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is
     kwargs = dict(
         overrides=[*config_overrides, night, "eval_input_reader[1].name=night"],
         num_train_steps=100,
+        checkpoint_every_n=4,
         eval_every_n=2,
         evaluation=EvaluationPlan(
             on_train_data=True,
@@ -313,7 +315,10 @@ def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is
     )
     message = error_of(training.train, *args, **kwargs)
     assert message.startswith(f"eval/night: the evaluation at step 6 failed: '{broken}' is truncated or corrupt")
-    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    printed = capsys.readouterr()
+    assert re.search(r"^step +2/100 ", printed.out, re.MULTILINE)
+    assert not re.search(r"^step +1/100 ", printed.out, re.MULTILINE)
+    warnings = [line for line in printed.err.splitlines() if line.startswith("warning")]
     assert [
         f"warning: eval/night: the evaluation at step {step} failed" in line
         for step, line in zip((2, 4, 6), warnings, strict=True)
@@ -321,14 +326,15 @@ def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is
     assert steps(tmp_path / "run" / "eval") == [2, 4, 6]  # the first is an improvement, the next two are not
     assert steps(tmp_path / "run" / "eval_train") == [2, 4, 6]
     assert od_eval.load_metrics(tmp_path / "run", "eval_train")["num_images"] == 4
-    assert checkpointed_step(tf.train.latest_checkpoint(str(tmp_path / "run"))) == 6
+    saved = [checkpointed_step(path.with_suffix("")) for path in sorted((tmp_path / "run").glob("ckpt-*.index"))]
+    assert saved == [0, 4, 6]
     with pytest.raises(ODEvalError, match="no evaluation"):
         od_eval.load_metrics(tmp_path / "run", "eval/night")
 
     kwargs["overrides"] = config_overrides
     training.train(*args, **kwargs)
     assert "early stopping has ended this run" in capsys.readouterr().out
-    assert steps(tmp_path / "run" / "train")[-1] == 6
+    assert steps(tmp_path / "run" / "train") == [6]
 
 
 @pytest.mark.parametrize(
@@ -687,8 +693,16 @@ def test_workers_that_the_environment_does_not_list_are_missed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("device", "log_every_n", "steps"), [("GPU", 25, 10), ("TPU", 10, 10), ("GPU", 4, 4), ("CPU", 25, 1)]
+    ("device", "intervals", "steps"),
+    [
+        ("GPU", (10, 1000, 1000), 10),
+        ("TPU", (10, 1000, 0), 10),
+        ("GPU", (25, 1000, 100), 5),
+        ("GPU", (10, 14, 0), 2),
+        ("GPU", (11, 11, 11), 1),
+        ("CPU", (10, 1000, 1000), 1),
+    ],
 )
-def test_an_execution_has_many_steps_where_steps_are_short(monkeypatch, device, log_every_n, steps):
+def test_an_execution_has_many_steps_where_steps_are_short(monkeypatch, device, intervals, steps):
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind] if kind == device else [])
-    assert training.default_steps_per_execution(log_every_n) == steps
+    assert training.default_steps_per_execution(*intervals) == steps

@@ -175,16 +175,20 @@ class KeptInMemory:
             return
         batches: list[Any] = []
         num_bytes = 0
-        for batch in self._dataset:
+        try:
+            for batch in self._dataset:
+                if self._fits:
+                    batches.append(batch)
+                    num_bytes += sum(one.shape.num_elements() * one.dtype.size for one in tf.nest.flatten(batch))
+                    if num_bytes > KEPT_BYTES:
+                        self._fits = False
+                        batches.clear()
+                yield batch
             if self._fits:
-                batches.append(batch)
-                num_bytes += sum(tensor.shape.num_elements() * tensor.dtype.size for tensor in tf.nest.flatten(batch))
-                if num_bytes > KEPT_BYTES:
-                    self._fits = False
-                    batches.clear()
-            yield batch
-        if self._fits:
-            self._kept = batches
+                self._kept = batches
+        finally:
+            if self._kept is None:
+                batches.clear()  # an error from the dataset that somebody keeps refers to this frame
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:

@@ -425,7 +425,9 @@ class Detector(tf.keras.Model):
                 yield part
             else:
                 for row in range(size):
-                    yield tf.nest.map_structure(lambda values: values[row : row + 1], part)  # noqa: B023
+                    with tf.device("CPU"):  # a GPU would keep its copies of batches for as long as these are kept
+                        one = tf.nest.map_structure(lambda values: values[row : row + 1], part)  # noqa: B023
+                    yield one
 
     def _traced_for_batch(self, step: Callable, features: Tensors, labels: Tensors) -> Any:
         """Runs a function in a graph that fits all batches of this size, whatever their images and objects."""

@@ -25,7 +25,11 @@ flags.DEFINE_integer("checkpoint_every_n", 1000, "Steps between checkpoints; the
 flags.DEFINE_integer("checkpoint_max_to_keep", 7, "How many of the newest checkpoints stay.", 1)
 flags.DEFINE_integer("log_every_n", 10, "Steps between points of the curves.", 1)
 flags.DEFINE_integer(
-    "steps_per_execution", None, "Training steps in one call into TensorFlow; default: 10 on GPUs, 1 on CPUs.", 1
+    "steps_per_execution",
+    None,
+    "Training steps in one call into TensorFlow, whose end curves, checkpoints and Ctrl-C wait for; default: up to 10"
+    " on GPUs and TPUs, 1 on CPUs.",
+    1,
 )
 flags.DEFINE_integer("seed", None, "Seed of all that is random; on a CPU, the same curves to the bit.")
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")

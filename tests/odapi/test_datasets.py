@@ -1,6 +1,7 @@
 """Training input that follows the seed, evaluation input that is kept, and the record that made an input fail."""
 
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -60,6 +61,23 @@ def test_batches_that_take_too_much_memory_are_read_each_time(ssd_config, config
     kept = datasets.KeptInMemory(dataset)
     np.testing.assert_equal([images_of(kept) for _ in range(2)], [images] * 2)
     assert dataset.passes == 3
+
+
+def test_an_error_that_is_kept_keeps_no_batches(ssd_config, config_overrides):
+    def broken():
+        for batch in Pipeline.load(ssd_config, config_overrides).eval_dataset():
+            yielded.append(weakref.ref(batch[0]["image"]))
+            yield batch
+            del batch
+        raise ValueError("a broken record")
+
+    yielded = []
+    with pytest.raises(ValueError, match="a broken record") as kept:
+        for _ in datasets.KeptInMemory(broken()):
+            pass
+    assert kept.traceback
+    assert [reference() for reference in yielded[:-1]] == [None] * (len(yielded) - 1)
+    assert len(yielded) > 1
 
 
 class Counted:
