@@ -8,11 +8,15 @@
 The Object Detection API's `model_lib_v2` is not changed; `od_eval.odapi` makes it run on current TensorFlow. It is
 given `num_steps_per_iteration=10`, so that it logs every 10 steps as od_eval does by default: with the 100 that its
 driver model_main_tf2.py leaves it at, the first point would come 90 steps later. The two sides alternate, each in
-processes of its own. A figure is the median over the rounds, with the smallest and the largest; for training over its
-step alone, which take turns in a process, over the turns of all rounds.
+processes of its own, and take turns in who begins. A figure is the median over the rounds, with the smallest and the
+largest.
 
 The first training step is logged when its losses can be read: od_eval prints them, the Object Detection API's loop
 writes its first point to TensorBoard at step 10. The first point of the curves is that of step 10 on both sides.
+
+The speed of this machine changes within minutes by more than the two sides differ. So once both programs have written
+their first point, they train in turns of some seconds, the one stopped (SIGSTOP) while the other trains; training over
+its step alone takes turns, too, within one process. These figures are over the turns of all rounds.
 
 What od_eval evaluates is read once and kept in memory, if it takes no more than 500 MB, as in `od-eval train`: the few
 images are in memory when the clock runs, the many are not.
@@ -22,11 +26,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import glob
 import json
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,7 +57,10 @@ FEW_IMAGES = 40  # in the validation records
 MANY_IMAGES = 520
 CHECKPOINT_EVERY_N = 1000  # the default of both sides
 EVAL_EVERY_N = 50  # in the whole run, and as often a checkpoint
-TURNS, STEPS_OF_A_TURN = 6, 10  # of steps with input and logging, and of steps alone
+TURNS = 6  # of what is measured in turn in each round
+SECONDS_OF_A_TURN = 15  # of the programs that train
+STEPS_OF_A_TURN = 10  # with input and logging, and of the step alone
+MORE_STEPS_THAN_TURNS_TAKE = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +69,6 @@ class Case:
 
     config: str
     overrides: tuple[str, ...]
-    steps: int  # for the speed of training
     whole_run_steps: int  # with four evaluations; 0: not measured
 
 
@@ -72,13 +80,11 @@ CASES = {
             "model.ssd.image_resizer.fixed_shape_resizer.width=320",
             "train_config.batch_size=8",
         ),
-        steps=60,
         whole_run_steps=200,
     ),
     "faster_rcnn": Case(
         "faster_rcnn_resnet50_128x128.config",
         ("model.faster_rcnn.num_classes=1",),
-        steps=40,
         whole_run_steps=0,
     ),
 }
@@ -119,7 +125,8 @@ def main() -> None:
             few, many = write_configs(CASES[name], args.data_dir.resolve(), pathlib.Path(scratch, name))
             for round_ in range(args.rounds):
                 folder = pathlib.Path(scratch, name, str(round_))
-                for figure, sides in one_round(CASES[name], few, many, folder).items():
+                order = ("OD API", "od_eval") if round_ % 2 == 0 else ("od_eval", "OD API")
+                for figure, sides in one_round(CASES[name], few, many, folder, order).items():
                     for side, values in sides.items():
                         figures.setdefault(figure, {}).setdefault(side, []).extend(values)
                 print(f"\n{name}, {round_ + 1} of {args.rounds} rounds\n\n{table(figures)}", flush=True)
@@ -128,52 +135,95 @@ def main() -> None:
                     args.json.write_text(json.dumps({"about": about, "measured": measured}, indent=1))
 
 
-def one_round(case: Case, few: str, many: str, folder: pathlib.Path) -> dict[str, dict[str, list[float]]]:
-    """Figure -> side -> what was measured, once or several times; the sides in turn."""
+def one_round(
+    case: Case, few: str, many: str, folder: pathlib.Path, order: Sequence[str]
+) -> dict[str, dict[str, list[float]]]:
+    """Figure -> side -> what was measured, once or several times; the sides in turn, in this order."""
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in GOALS}
 
     def note(figure: str, side: str, *values: float) -> None:
         figures[figure][side] = list(values)
         print(f"  {side:>17}: {figure}: {' '.join(f'{value:.4g}' for value in values)} {GOALS[figure][0]}", flush=True)
 
-    model_dirs = {side: str(folder / side / "train") for side in ("OD API", "od_eval")}
+    model_dirs = {side: str(folder / side / "train") for side in order}
+    flags = {"steps": MORE_STEPS_THAN_TURNS_TAKE, "checkpoint_every_n": CHECKPOINT_EVERY_N}
     trainings = {
-        "OD API": odapi_training(few, model_dirs["OD API"], case.steps, CHECKPOINT_EVERY_N),
-        "od_eval": od_eval_training(few, model_dirs["od_eval"], case.steps, CHECKPOINT_EVERY_N, eval_every_n=0),
+        "OD API": odapi_training(few, model_dirs["OD API"], **flags),
+        "od_eval": od_eval_training(few, model_dirs["od_eval"], **flags, eval_every_n=0),
     }
-    for side, command in trainings.items():
-        run = Processes([command])
-        run.wait()
+    runs, turns = train_in_turn({side: (trainings[side], model_dirs[side]) for side in order})
+    for side, run in runs.items():
         points = logged_steps(model_dirs[side])
         first, last = min(points), max(points)
         note("first point of the curves", side, points[first] - run.started)
         printed = [when for when, line in run.lines if line.startswith("step ")]
         note("first logged training step", side, min([points[first], *printed]) - run.started)
-        note("training", side, (last - first) / (points[last] - points[first]))
+        ran = [run.seconds_run(when) for when in points.values()]
+        note("training", side, *(np.ptp(np.interp(turn, ran, list(points))) / np.ptp(turn) for turn in turns[side]))
         note("CPU of a training step", side, run.cpu_seconds(points[first], points[last]) / (last - first))
     logged, alone = result_of(worker("steps_in_turn", few=few))
     note("training over its step alone", "od_eval", *logged)
     note("training over its step alone", "the step alone", *alone)
 
-    for side, name in (("od_eval", "od_eval_evaluations"), ("OD API", "odapi_evaluations")):
+    evaluations = {"OD API": "odapi_evaluations", "od_eval": "od_eval_evaluations"}
+    for side in order:
         # The same weights; what they find is the same, too.
-        seconds, warm = result_of(worker(name, few=few, many=many, model_dir=model_dirs["od_eval"]))
+        seconds, warm = result_of(worker(evaluations[side], few=few, many=many, model_dir=model_dirs["od_eval"]))
         note(f"evaluation of {FEW_IMAGES} images", side, seconds)
         note(f"evaluation of {MANY_IMAGES} images, warm", side, warm)
 
     if case.whole_run_steps:
-        steps, model_dirs = case.whole_run_steps, {side: str(folder / side / "whole") for side in model_dirs}
+        steps, model_dirs = case.whole_run_steps, {side: str(folder / side / "whole") for side in order}
         odapi_evaluation = worker("odapi_continuous_evaluation", few=few, model_dir=model_dirs["OD API"], steps=steps)
         whole_runs = {
             "OD API": [odapi_training(few, model_dirs["OD API"], steps, EVAL_EVERY_N), odapi_evaluation],
             "od_eval": [od_eval_training(few, model_dirs["od_eval"], steps, EVAL_EVERY_N, EVAL_EVERY_N)],
         }
-        for side, commands in whole_runs.items():
-            run = Processes(commands)
+        for side in order:
+            run = Processes(whole_runs[side])
             run.wait()
             note("whole run", side, run.seconds)
             note("memory of the whole run", side, run.peak_megabytes)
     return {figure: sides for figure, sides in figures.items() if sides}
+
+
+def train_in_turn(
+    sides: dict[str, tuple[list[str], str]],
+) -> tuple[dict[str, Processes], dict[str, list[tuple[float, float]]]]:
+    """Starts one program after the other, each alone up to its first point, and then lets them train in turns.
+
+    Args:
+      sides: side -> its command and model_dir.
+
+    Returns:
+      side -> its processes, which have ended; side -> when its turns began and ended, in seconds that it had run.
+    """
+    runs: dict[str, Processes] = {}
+    turns: dict[str, list[tuple[float, float]]] = {side: [] for side in sides}
+
+    def wait_for_a_point_after(step: int, side: str) -> None:
+        while max(logged_steps(sides[side][1]), default=0) <= step:
+            if not runs[side].are_running():
+                runs[side].wait()
+            time.sleep(SAMPLE_SECONDS)
+
+    for side, (command, _) in sides.items():
+        runs[side] = Processes([command])
+        wait_for_a_point_after(0, side)
+        runs[side].pause()
+    for turn in range(TURNS):
+        for side in list(sides) if turn % 2 == 0 else reversed(sides):
+            run = runs[side]
+            run.resume()
+            since = run.seconds_run(time.time())
+            time.sleep(SECONDS_OF_A_TURN)
+            turns[side].append((since, run.seconds_run(time.time())))
+            run.pause()
+    for side, run in runs.items():
+        run.resume()
+        wait_for_a_point_after(max(logged_steps(sides[side][1])), side)  # its last turn lies between two points
+        run.stop()
+    return runs, turns
 
 
 def write_configs(case: Case, data_dir: pathlib.Path, folder: pathlib.Path) -> tuple[str, str]:
@@ -271,39 +321,66 @@ class Processes:
         self.peak_megabytes = 0.0
         self.seconds = 0.0
         self.lines: list[tuple[float, str]] = []
+        self._pauses: list[list[float]] = []  # when they began and, where it is over, when they ended
         self._cpu: list[tuple[float, float]] = []  # when, as `time.time()`, and the seconds until then
         self._processes = [
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             for command in commands
         ]
+        self._threads = [threading.Thread(target=self._watch)]
+        self._threads += [threading.Thread(target=self._read, args=(process,)) for process in self._processes]
+        for thread in self._threads:
+            thread.start()
+
+    def are_running(self) -> bool:
+        return any(process.poll() is None for process in self._processes)
 
     def wait(self) -> None:
         """Until all have ended."""
-        watching = threading.Thread(target=self._watch)
-        watching.start()
-        readers = [threading.Thread(target=self._read, args=(process,)) for process in self._processes]
-        for thread in readers:
-            thread.start()
-        for thread in (*readers, watching):
-            thread.join()
-        self.seconds = time.time() - self.started
+        self._join()
         if any(process.returncode for process in self._processes):
-            sys.exit("a process that was to be measured has failed")
+            for process in self._processes:
+                print(" ".join(process.args), file=sys.stderr)
+            sys.exit("".join(line for _, line in self.lines[-30:]) + "a process that was to be measured has failed")
+
+    def stop(self) -> None:
+        """Asks all to end, and waits until they have."""
+        for process in self._processes:
+            process.terminate()
+        self._join()
+
+    def pause(self) -> None:
+        self._pauses.append([time.time()])
+        for process in self._processes:
+            process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for process in self._processes:
+            process.send_signal(signal.SIGCONT)
+        self._pauses[-1].append(time.time())
+
+    def seconds_run(self, when: float) -> float:
+        """How long they had run, without pauses, at a point of time as `time.time()`."""
+        return when - self.started - sum(max(0.0, min(when, until) - since) for since, until in self._pauses)
 
     def cpu_seconds(self, since: float, until: float) -> float:
         """How long cores were at work, between two points of time as `time.time()`."""
         before, after = np.interp([since, until], *zip(*self._cpu, strict=True))
         return after - before
 
+    def _join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        self.seconds = time.time() - self.started
+
     def _read(self, process: subprocess.Popen) -> None:
         for line in process.stdout:
             self.lines.append((time.time(), line))
-        if process.wait():
-            print(" ".join(process.args), "".join(line for _, line in self.lines[-30:]), sep="\n", file=sys.stderr)
+        process.wait()
 
     def _watch(self) -> None:
         watched = [psutil.Process(process.pid) for process in self._processes]
-        while any(process.poll() is None for process in self._processes):
+        while self.are_running():
             memory = cpu = 0
             complete = True
             for process in watched:
@@ -327,16 +404,17 @@ def result_of(command: Sequence[str]) -> list:
 
 
 def logged_steps(model_dir: str) -> dict[int, float]:
-    """Step -> when its total loss was written, as `time.time()`."""
+    """Step -> when its total loss was written, as `time.time()`, in order."""
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-    return {
+    points = {
         event.step: event.wall_time
         for path in glob.glob(os.path.join(model_dir, "train", "events.out.tfevents.*"))
         for event in EventFileLoader(path).Load()
         for value in event.summary.value
         if value.tag == "Loss/total_loss"
     }
+    return dict(sorted(points.items()))
 
 
 # ---- What runs in processes of their own ----------------------------------------------------------------------------
@@ -344,8 +422,12 @@ def logged_steps(model_dir: str) -> dict[int, float]:
 
 def train_with_odapi(args: argparse.Namespace) -> None:
     compat.install()
+    import tensorflow as tf
     from object_detection import model_lib_v2
 
+    # Points can be seen when they are written, not two minutes later.
+    summary = tf.compat.v2.summary
+    summary.create_file_writer = functools.partial(summary.create_file_writer, flush_millis=0)
     model_lib_v2.train_loop(
         *(args.few, args.model_dir),
         train_steps=args.steps,

@@ -104,6 +104,7 @@ class Detector(tf.keras.Model):
         with _precision(self._train_config.use_bfloat16), explained(self._source):
             self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
             self._build_variables(pipeline)
+        self._regularizes = _regularizes(self.model)
         self._means = _RunningMeans()
         self._graphs: dict[tuple, Callable] = {}
         self._has_warned = False
@@ -188,8 +189,10 @@ class Detector(tf.keras.Model):
                 return {}, predictions
             losses = dict(self.model.loss(predictions, features[InputDataFields.true_image_shape]))
         regularization = self.model.regularization_losses() if self._train_config.add_regularization_loss else []
-        if regularization:
+        if regularization and self._regularizes:
             losses["Loss/regularization_loss"] = tf.add_n(ops.bfloat16_to_float32_nested(regularization))
+        elif regularization:  # of weight 0, as in most Faster R-CNN configs: with its gradients 4% of a step
+            losses["Loss/regularization_loss"] = tf.constant(0.0)
         losses["Loss/total_loss"] = tf.add_n(list(losses.values()))
         return losses, predictions
 
@@ -612,6 +615,17 @@ def _feature_specs(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tf
         specs[InputDataFields.context_features] = tf.TensorSpec(context, tf.float32)
         specs[InputDataFields.valid_context_size] = tf.TensorSpec([1], tf.int32)
     return specs
+
+
+def _regularizes(model: tf.Module) -> bool:
+    """Whether any regularizer of a model's layers has a weight other than 0."""
+    regularizers = [
+        value
+        for module in model.submodules
+        for value in vars(module).values()
+        if isinstance(value, tf.keras.regularizers.Regularizer)
+    ]
+    return any(any(regularizer.get_config().values()) for regularizer in regularizers)
 
 
 def _batch_size(features: Tensors) -> int:
