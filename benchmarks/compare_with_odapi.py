@@ -25,7 +25,6 @@ images are in memory when the clock runs, the many are not.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import glob
 import json
@@ -56,6 +55,7 @@ RESULT = "result:"  # what a worker's line begins with
 FEW_IMAGES = 40  # in the validation records
 MANY_IMAGES = 520
 CHECKPOINT_EVERY_N = 1000  # the default of both sides
+WHOLE_RUN_STEPS = 200
 EVAL_EVERY_N = 50  # in the whole run, and as often a checkpoint
 TURNS = 6  # of what is measured in turn in each round
 SECONDS_OF_A_TURN = 15  # of the programs that train
@@ -63,30 +63,16 @@ STEPS_OF_A_TURN = 10  # with input and logging, and of the step alone
 MORE_STEPS_THAN_TURNS_TAKE = 100_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """A config and how long it is trained."""
-
-    config: str
-    overrides: tuple[str, ...]
-    whole_run_steps: int  # with four evaluations; 0: not measured
-
-
-CASES = {
-    "ssd": Case(
+CASES = {  # name -> config and overrides
+    "ssd": (
         "ssd_mobilenet_v2_raccoon_224x224.config",
-        (
+        [
             "model.ssd.image_resizer.fixed_shape_resizer.height=320",
             "model.ssd.image_resizer.fixed_shape_resizer.width=320",
             "train_config.batch_size=8",
-        ),
-        whole_run_steps=200,
+        ],
     ),
-    "faster_rcnn": Case(
-        "faster_rcnn_resnet50_128x128.config",
-        ("model.faster_rcnn.num_classes=1",),
-        whole_run_steps=0,
-    ),
+    "faster_rcnn": ("faster_rcnn_resnet50_128x128.config", ["model.faster_rcnn.num_classes=1"]),
 }
 
 # figure -> (unit, goal for od_eval divided by the other, whether less is better)
@@ -122,11 +108,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in args.only or CASES:
             figures = measured.setdefault(name, {})
-            few, many = write_configs(CASES[name], args.data_dir.resolve(), pathlib.Path(scratch, name))
+            few, many = write_configs(*CASES[name], args.data_dir.resolve(), pathlib.Path(scratch, name))
             for round_ in range(args.rounds):
                 folder = pathlib.Path(scratch, name, str(round_))
                 order = ("OD API", "od_eval") if round_ % 2 == 0 else ("od_eval", "OD API")
-                for figure, sides in one_round(CASES[name], few, many, folder, order).items():
+                for figure, sides in one_round(few, many, folder, order).items():
                     for side, values in sides.items():
                         figures.setdefault(figure, {}).setdefault(side, []).extend(values)
                 print(f"\n{name}, {round_ + 1} of {args.rounds} rounds\n\n{table(figures)}", flush=True)
@@ -135,9 +121,7 @@ def main() -> None:
                     args.json.write_text(json.dumps({"about": about, "measured": measured}, indent=1))
 
 
-def one_round(
-    case: Case, few: str, many: str, folder: pathlib.Path, order: Sequence[str]
-) -> dict[str, dict[str, list[float]]]:
+def one_round(few: str, many: str, folder: pathlib.Path, order: Sequence[str]) -> dict[str, dict[str, list[float]]]:
     """Figure -> side -> what was measured, once or several times; the sides in turn, in this order."""
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in GOALS}
 
@@ -172,19 +156,18 @@ def one_round(
         note(f"evaluation of {FEW_IMAGES} images", side, seconds)
         note(f"evaluation of {MANY_IMAGES} images, warm", side, warm)
 
-    if case.whole_run_steps:
-        steps, model_dirs = case.whole_run_steps, {side: str(folder / side / "whole") for side in order}
-        odapi_evaluation = worker("odapi_continuous_evaluation", few=few, model_dir=model_dirs["OD API"], steps=steps)
-        whole_runs = {
-            "OD API": [odapi_training(few, model_dirs["OD API"], steps, EVAL_EVERY_N), odapi_evaluation],
-            "od_eval": [od_eval_training(few, model_dirs["od_eval"], steps, EVAL_EVERY_N, EVAL_EVERY_N)],
-        }
-        for side in order:
-            run = Processes(whole_runs[side])
-            run.wait()
-            note("whole run", side, run.seconds)
-            note("memory of the whole run", side, run.peak_megabytes)
-    return {figure: sides for figure, sides in figures.items() if sides}
+    steps, model_dirs = WHOLE_RUN_STEPS, {side: str(folder / side / "whole") for side in order}
+    odapi_evaluation = worker("odapi_continuous_evaluation", few=few, model_dir=model_dirs["OD API"], steps=steps)
+    whole_runs = {
+        "OD API": [odapi_training(few, model_dirs["OD API"], steps, EVAL_EVERY_N), odapi_evaluation],
+        "od_eval": [od_eval_training(few, model_dirs["od_eval"], steps, EVAL_EVERY_N, EVAL_EVERY_N)],
+    }
+    for side in order:
+        run = Processes(whole_runs[side])
+        run.wait()
+        note("whole run", side, run.seconds)
+        note("memory of the whole run", side, run.peak_megabytes)
+    return figures
 
 
 def train_in_turn(
@@ -226,14 +209,16 @@ def train_in_turn(
     return runs, turns
 
 
-def write_configs(case: Case, data_dir: pathlib.Path, folder: pathlib.Path) -> tuple[str, str]:
+def write_configs(
+    config: str, case_overrides: Sequence[str], data_dir: pathlib.Path, folder: pathlib.Path
+) -> tuple[str, str]:
     """The config with few images to evaluate, and with many."""
     (folder / "many").mkdir(parents=True)
     label_map, few = data_dir / "label_map.pbtxt", data_dir / "validation-?????-of-?????"
     paths = []
     for name, records in (("few", few), ("many", folder / "many.record")):
         overrides = [
-            *case.overrides,
+            *case_overrides,
             f"train_input_reader.tf_record_input_reader.input_path={data_dir / 'train-?????-of-?????'}",
             f"train_input_reader.label_map_path={label_map}",
             f"eval_input_reader.tf_record_input_reader.input_path={records}",
@@ -243,7 +228,7 @@ def write_configs(case: Case, data_dir: pathlib.Path, folder: pathlib.Path) -> t
             repeat_records(glob.glob(str(few)), str(records))
         path = folder / name
         path.mkdir(exist_ok=True)
-        od_eval.Pipeline.load(ROOT / "pipeline_configs" / case.config, overrides).save(path)
+        od_eval.Pipeline.load(ROOT / "pipeline_configs" / config, overrides).save(path)
         paths.append(str(path / "pipeline.config"))
     return paths[0], paths[1]
 
