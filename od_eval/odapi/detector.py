@@ -104,7 +104,7 @@ class Detector(tf.keras.Model):
         with _precision(self._train_config.use_bfloat16), explained(self._source):
             self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
             self._build_variables(pipeline)
-        self._regularizes = _regularizes(self.model)
+        self._regularizes = _has_weighted_regularizer(self.model)
         self._means = _RunningMeans()
         self._graphs: dict[tuple, Callable] = {}
         self._has_warned = False
@@ -617,7 +617,7 @@ def _feature_specs(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tf
     return specs
 
 
-def _regularizes(model: tf.Module) -> bool:
+def _has_weighted_regularizer(model: tf.Module) -> bool:
     """Whether any regularizer of a model's layers has a weight other than 0."""
     regularizers = [
         value
