@@ -62,7 +62,6 @@ SECONDS_OF_A_TURN = 15  # of the programs that train
 STEPS_OF_A_TURN = 10  # with input and logging, and of the step alone
 MORE_STEPS_THAN_TURNS_TAKE = 100_000
 
-
 CASES = {  # name -> config and overrides
     "ssd": (
         "ssd_mobilenet_v2_raccoon_224x224.config",
@@ -190,22 +189,27 @@ def train_in_turn(
                 runs[side].wait()
             time.sleep(SAMPLE_SECONDS)
 
-    for side, (command, _) in sides.items():
-        runs[side] = Processes([command])
-        wait_for_a_point_after(0, side)
-        runs[side].pause()
-    for turn in range(TURNS):
-        for side in list(sides) if turn % 2 == 0 else reversed(sides):
-            run = runs[side]
+    try:
+        for side, (command, _) in sides.items():
+            runs[side] = Processes([command])
+            wait_for_a_point_after(0, side)
+            runs[side].pause()
+        for turn in range(TURNS):
+            for side in list(sides) if turn % 2 == 0 else reversed(sides):
+                run = runs[side]
+                run.resume()
+                since = run.seconds_run(time.time())
+                time.sleep(SECONDS_OF_A_TURN)
+                turns[side].append((since, run.seconds_run(time.time())))
+                run.pause()
+        for side, run in runs.items():
             run.resume()
-            since = run.seconds_run(time.time())
-            time.sleep(SECONDS_OF_A_TURN)
-            turns[side].append((since, run.seconds_run(time.time())))
-            run.pause()
-    for side, run in runs.items():
-        run.resume()
-        wait_for_a_point_after(max(logged_steps(sides[side][1])), side)  # its last turn lies between two points
-        run.stop()
+            wait_for_a_point_after(max(logged_steps(sides[side][1])), side)  # its last turn lies between two points
+            run.stop()
+    except BaseException:  # Ctrl-C, too: nobody else would end a program that is stopped
+        for run in runs.values():
+            run.kill()
+        raise
     return runs, turns
 
 
@@ -332,6 +336,12 @@ class Processes:
         """Asks all to end, and waits until they have."""
         for process in self._processes:
             process.terminate()
+        self._join()
+
+    def kill(self) -> None:
+        """Ends all at once, paused ones, too."""
+        for process in self._processes:
+            process.kill()
         self._join()
 
     def pause(self) -> None:
