@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from od_eval.errors import ODEvalError
     from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
     from od_eval.evaluation.evaluator import Evaluator
+    from od_eval.evaluation.loop import evaluate
     from od_eval.evaluation.options import EvaluationOptions
     from od_eval.evaluation.result import EvaluationResult
-    from od_eval.history import load_history
     from od_eval.odapi.detector import Detector
     from od_eval.odapi.pipeline import Pipeline
-    from od_eval.result_files import load_metrics
+    from od_eval.runs.history import load_history
+    from od_eval.runs.metrics_files import load_metrics
 
 __version__ = "0.1.0"
 
@@ -53,8 +54,9 @@ _MODULE_OF = {
     "LossLogger": "od_eval.callbacks.loss_logger",
     "ODEvalError": "od_eval.errors",
     "Pipeline": "od_eval.odapi.pipeline",
-    "load_history": "od_eval.history",
-    "load_metrics": "od_eval.result_files",
+    "evaluate": "od_eval.evaluation.loop",
+    "load_history": "od_eval.runs.history",
+    "load_metrics": "od_eval.runs.metrics_files",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "LossLogger",
     "ODEvalError",
     "Pipeline",
+    "evaluate",
     "load_history",
     "load_metrics",
 ]

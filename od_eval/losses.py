@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from od_eval.text import utf8
+
 TOTAL = "total_loss"
 CLASSIFICATION = "classification_loss"
 LOCALIZATION = "localization_loss"
@@ -78,6 +80,11 @@ def check_mapping(mapping: Mapping[str, str]) -> None:
                 f"'{category}', given for the loss '{name}', is not a category of losses; it must be one of"
                 f" {', '.join(CATEGORIES)}."
             )
+
+
+def tag(name: str) -> str:
+    """TensorBoard's tag of a loss: a category (`total_loss`) or a part by its native name (`Loss/object_center`)."""
+    return utf8(name if name.startswith(NATIVE_PREFIX) else NATIVE_PREFIX + name)
 
 
 def is_loss(name: str, mapping: Mapping[str, str] | None = None) -> bool:

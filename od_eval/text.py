@@ -53,3 +53,8 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
         cells = enumerate(zip(row, widths, strict=True))
         lines.append("  ".join(cell.ljust(width) if at in left else cell.rjust(width) for at, (cell, width) in cells))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def utf8(text: str) -> str:
+    """Text that a file or a proto can hold: JSON can say `\\ud800`, half a character, which UTF-8 has not."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from od_eval.callbacks.base import Callback
-from od_eval.callbacks.step_means import number
+from od_eval import files
+from od_eval.callbacks.base import Callback, number, steps_done
+from od_eval.callbacks.base import checkpoint as model_checkpoint
 from od_eval.errors import ODEvalError
-
-# Of a `tensorflow.CheckpointState`.
-_NAMES_IN_STATE = ("model_checkpoint_path", "all_model_checkpoint_paths")
+from od_eval.evaluation.better import direction, is_better, main_metric
+from od_eval.runs import best
 
 
 class BestCheckpoint(Callback):
@@ -42,13 +40,15 @@ class BestCheckpoint(Callback):
     other models, `model` and `optimizer`: `tf.train.Checkpoint(model=model).restore(tf.train.latest_checkpoint(…))`.
     """
 
-    def __init__(self, model_dir: str | os.PathLike[str], metric: str | None = None, mode: str | None = None):
+    def __init__(
+        self, model_dir: str | os.PathLike[str], metric: str | None = None, mode: Literal["min", "max"] | None = None
+    ):
         super().__init__()
         if not os.fspath(model_dir):
             raise ValueError("model_dir is empty; BestCheckpoint needs a folder to write to.")
         if mode not in (None, "min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}.")
-        self._directory = os.path.join(os.fspath(model_dir), "best")
+        self._directory = best.directory_in(os.fspath(model_dir))
         self._metric = metric
         self._mode = mode
         self._best: dict[str, Any] | None = None
@@ -62,15 +62,15 @@ class BestCheckpoint(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if not self._begun:  # only now: in on_train_begin, other callbacks restore the checkpoint to go on from
-            self.begin(starts_anew=int(number(self.model.optimizer.iterations)) == 0)
+            self.begin(starts_anew=steps_done(self.model, self) == 0)
             self._begun = True
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._compare(logs or {})  # an evaluation every so many steps has just been
+        self.keep_if_better(logs or {})  # an evaluation every so many steps has just been
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._epochs += 1
-        self._compare(logs or {})
+        self.keep_if_better(logs or {})
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self._epochs and not self._seen:
@@ -83,119 +83,58 @@ class BestCheckpoint(Callback):
     # ---- How it does that -------------------------------------------------------------------------------------------
 
     def begin(self, starts_anew: bool) -> None:
-        """Finds out what was best before; `fit` does this, and who calls `on_epoch_end` without it must.
+        """Finds out what was best before; `fit` does this, and whoever calls `keep_if_better` without it must.
 
         Args:
           starts_anew: whether what was best before is of another training.
         """
-        self._best = read_best(self._directory)
+        self._best = best.read_best(self._directory)
         if self._best is not None and starts_anew:
-            self._move_away()
+            moved_to = best.move_away(self._directory)
+            print(
+                f"This training starts at step 0: the best checkpoint of an earlier one, of step {self._best['step']},"
+                f" is now in {moved_to}.",
+                file=sys.stderr,
+            )
             self._best = None
 
-    def _compare(self, logs: Mapping[str, Any]) -> None:
-        name = self._metric or ("val_segm_AP" if "val_segm_AP" in logs else "val_AP")
+    def keep_if_better(self, logs: Mapping[str, Any]) -> None:
+        """Saves the model as it is, if its metric in `logs` is there and better than the best so far.
+
+        Raises:
+          ODEvalError: the checkpoint cannot be written; the older one stays.
+        """
+        name = self._metric or main_metric(logs, prefix="val_")
         if name not in logs:
             return
         self._seen = True
         value = number(logs[name])
-        mode = self._mode or ("min" if "loss" in name else "max")
+        mode = self._mode or direction(name)
         if not math.isfinite(value) or not self._is_better(name, mode, value):
             return
-        step = int(number(self.model.optimizer.iterations))
-        self._save({"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": f"ckpt-{step}"})
+        step = steps_done(self.model, self)
+        found = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": f"ckpt-{step}"}
+        self._save(found["checkpoint"])
+        best.write_best(self._directory, found)
+        self._best = found
 
-    def _is_better(self, name: str, mode: str, value: float) -> bool:
+    def _is_better(self, name: str, mode: Literal["min", "max"], value: float) -> bool:
         if self._best is None or self._best["metric"] != name:
             return True
-        return value > self._best["value"] if mode == "max" else value < self._best["value"]
+        return is_better(value, self._best["value"], mode)
 
-    def _save(self, best: dict[str, Any]) -> None:
+    def _save(self, name: str) -> None:
         # Here for the reason given in `callbacks.base`.
         import tensorflow as tf
 
-        from od_eval.files import write_whole
-
-        checkpoint = self._checkpoint()
+        checkpoint = model_checkpoint(self.model)
         checkpoint.save_counter  # noqa: B018 (reading makes the variable, which every checkpoint has)
-        step = best["step"]
-        path = os.path.join(self._directory, best["checkpoint"])
+        path = os.path.join(self._directory, name)
         try:
-            tf.io.gfile.makedirs(self._directory)
+            files.make_folder(self._directory)
             checkpoint.write(path)
         except (tf.errors.OpError, OSError) as error:
-            self._remove_all_but(self._best and self._best["step"])
-            reason = str(getattr(error, "message", None) or error).strip().splitlines()[0]
+            best.remove_all_but(self._directory, self._best and self._best["step"])
             raise ODEvalError(
-                f"the best checkpoint '{path}' could not be written: {reason}; make room and start again."
+                f"the best checkpoint '{path}' could not be written: {files.reason(error)}; make room and start again."
             ) from error
-        # The old one goes when the new one is known, so that best.json never names what is not there.
-        write_whole(os.path.join(self._directory, "best.json"), json.dumps(best, indent=1) + "\n")
-        self._best = best
-        # What `tf.train.latest_checkpoint` reads.
-        state = "".join(f'{name}: "{best["checkpoint"]}"\n' for name in _NAMES_IN_STATE)
-        write_whole(os.path.join(self._directory, "checkpoint"), state)
-        self._remove_all_but(step)
-
-    def _checkpoint(self) -> Any:
-        import tensorflow as tf
-
-        if hasattr(self.model, "checkpoint"):
-            return self.model.checkpoint()
-        return tf.train.Checkpoint(model=self.model, optimizer=self.model.optimizer)
-
-    def _remove_all_but(self, step: int | None) -> None:
-        import tensorflow as tf
-
-        for name in tf.io.gfile.listdir(self._directory) if tf.io.gfile.isdir(self._directory) else []:
-            path = os.path.join(self._directory, name)
-            if re.match(r"ckpt-\d+_temp", name):  # of one that was cut off
-                tf.io.gfile.rmtree(path)
-            elif (match := re.match(r"ckpt-(\d+)\.", name)) and int(match[1]) != step:
-                tf.io.gfile.remove(path)
-
-    def _move_away(self) -> None:
-        import tensorflow as tf
-
-        number = 1
-        while tf.io.gfile.exists(f"{self._directory}-replaced-{number}"):
-            number += 1
-        tf.io.gfile.rename(self._directory, f"{self._directory}-replaced-{number}")
-        print(
-            f"This training starts at step 0: the best checkpoint of an earlier one, of step {self._best['step']}, is"
-            f" now in {self._directory}-replaced-{number}.",
-            file=sys.stderr,
-        )
-
-
-def read_best(directory: str) -> dict[str, Any] | None:
-    """What `best.json` says of the best checkpoint: `checkpoint`, its name, and `metric`, `mode`, `value`, `step`.
-
-    Args:
-      directory: `<model_dir>/best`.
-
-    Returns:
-      None where there is no best checkpoint.
-
-    Raises:
-      ODEvalError: `best.json` is damaged.
-    """
-    import tensorflow as tf
-
-    path = os.path.join(directory, "best.json")
-    if not tf.io.gfile.exists(path):
-        return None
-    try:
-        with tf.io.gfile.GFile(path) as file:
-            best = json.load(file)
-        types = {"metric": str, "mode": str, "value": float, "step": int, "checkpoint": str}
-        best = {key: of_type(best[key]) for key, of_type in types.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ODEvalError(f"'{path}' is damaged; remove it, and the next evaluation is the best again.") from error
-    if not tf.io.gfile.exists(os.path.join(directory, best["checkpoint"] + ".index")):
-        print(
-            f"warning: '{path}' names {best['checkpoint']}, which is gone; the next evaluation is the best again.",
-            file=sys.stderr,
-        )
-        return None
-    return best

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from od_eval import losses as loss_names
-from od_eval.callbacks.base import Callback
-from od_eval.callbacks.step_means import StepMeans, number
+from od_eval.callbacks.base import Callback, batch_size, number, steps_done, writes_summaries
+from od_eval.callbacks.step_means import StepMeans
 from od_eval.tensorboard import tags
 
 
@@ -84,11 +84,10 @@ class LossLogger(Callback):
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._summaries_go_to(None)  # A `fit` that an error ended has not come to on_train_end.
-        strategy = getattr(self.model, "distribute_strategy", None)
-        self._writes = strategy is None or strategy.extended.should_save_summary
+        self._writes = writes_summaries(self.model)
         self._fitting = False
-        if self._writes and getattr(self.model, "optimizer", None) is None:
-            raise ValueError("LossLogger counts optimizer steps, and this model has no optimizer: compile it with one.")
+        if self._writes:
+            steps_done(self.model, self)  # raises where nothing counts steps
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if not self._writes:
@@ -116,7 +115,7 @@ class LossLogger(Callback):
         # (gradients accumulated over batches, a last execution cut short), is read when a point seems due.
         self._step += steps
         if self._step >= self._next_point:
-            self._step = self._optimizer_step()
+            self._step = steps_done(self.model, self)
         if self._step >= self._next_point:
             self._write_point()
         elif self._executions == 1 or batch + 1 >= self._batches_per_epoch:
@@ -150,12 +149,12 @@ class LossLogger(Callback):
         validation = {name: logs["val_" + name] for name in logs or {} if "val_" + name in logs}
         losses = {name: number(value) for name, value in validation.items() if loss_names.is_loss(name, self._mapping)}
         if losses:
-            self._write(tags.EVAL, self._optimizer_step(), self._loss_scalars(losses))
+            self._write(tags.EVAL, steps_done(self.model, self), self._loss_scalars(losses))
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if not self._fitting:
             return
-        self._step = self._optimizer_step()
+        self._step = steps_done(self.model, self)
         if self._step == self._first_step and self._executions:
             warnings.warn(
                 "model.optimizer.iterations did not change while the model trained: LossLogger writes one point for all"
@@ -171,7 +170,7 @@ class LossLogger(Callback):
 
     def _begin(self) -> None:
         """With the first epoch, not in on_train_begin: there, other callbacks restore the checkpoint to go on from."""
-        self._first_step = self._step = self._optimizer_step()
+        self._first_step = self._step = steps_done(self.model, self)
         if self._step != self._last_step:
             resumed = [_writers().resume(run_dir, self._step) for run_dir in self._runs.values()]
             if any(resumed):
@@ -202,13 +201,13 @@ class LossLogger(Callback):
         if means:
             gradient_norm = means.pop(tags.GRADIENT_NORM, None)
             steps_per_sec = self._clock.steps_per_sec()
-            batch_size = self._batch_size or getattr(self.model, "batch_size", None)
+            images_per_step = self._batch_size or batch_size(self.model)
             scalars = {
                 **self._loss_scalars(means),
                 tags.LEARNING_RATE: _learning_rate(self.model.optimizer),
                 tags.GRADIENT_NORM: gradient_norm,
                 tags.STEPS_PER_SEC: steps_per_sec,
-                tags.IMAGES_PER_SEC: steps_per_sec * batch_size if steps_per_sec and batch_size else None,
+                tags.IMAGES_PER_SEC: steps_per_sec * images_per_step if steps_per_sec and images_per_step else None,
             }
             self._write(tags.TRAIN, self._step, scalars)
         self._set_next_point()
@@ -219,14 +218,11 @@ class LossLogger(Callback):
     def _loss_scalars(self, losses: Mapping[str, float]) -> dict[str, float]:
         parts = {name: loss for name, loss in losses.items() if name != "loss"}  # `loss` is total_loss
         categories = loss_names.categorize(losses, self._mapping)
-        return {tags.loss(name): loss for name, loss in {**parts, **categories}.items()}
+        return {loss_names.tag(name): loss for name, loss in {**parts, **categories}.items()}
 
     def _write(self, run: str, step: int, scalars: Mapping[str, float | None]) -> None:
         known = {tag: value for tag, value in scalars.items() if value is not None}
         _writers().write_scalars(self._runs[run], step, known)
-
-    def _optimizer_step(self) -> int:
-        return int(number(self.model.optimizer.iterations))
 
     def _summaries_go_to(self, run: str | None) -> None:
         if self._default_writer is not None:
@@ -242,7 +238,7 @@ _seconds_not_training = 0.0
 
 @contextlib.contextmanager
 def not_training() -> Iterator[None]:
-    """What is inside is no training: no `LossLogger` of this process, before or after it, counts the time it takes."""
+    """What is inside is not training: no `LossLogger` of this process, before or after it, counts the time it takes."""
     global _seconds_not_training
     started = time.perf_counter()
     try:

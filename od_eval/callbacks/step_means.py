@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from od_eval.callbacks.base import has_other_workers, number
+
 # A metric of Keras is float32, and so is the mean it reports.
 _SAME = 1e-5
 
@@ -33,7 +35,7 @@ class StepMeans:
             for metric in _flatten(model.metrics)
             if metric.name in names and hasattr(metric, "total") and hasattr(metric, "count")
         }
-        self._metrics_are_readable = not _has_other_workers(getattr(model, "distribute_strategy", None))
+        self._metrics_are_readable = not has_other_workers(model)
         self._clear_window()
         self.begin_epoch()
 
@@ -95,17 +97,6 @@ class StepMeans:
         self._sums: dict[str, float] = {}
 
 
-def number(value: Any) -> float:
-    """Of a tensor or variable of TensorFlow, on one replica or several, or of Keras 3; or of a number."""
-    return float(value.numpy() if hasattr(value, "numpy") else value)
-
-
 def _flatten(metrics: list[Any]) -> list[Any]:
     """With the metrics inside of metrics (Keras 3 keeps those given to `compile` in one)."""
     return [leaf for metric in metrics for leaf in (metric, *_flatten(getattr(metric, "metrics", [])))]
-
-
-def _has_other_workers(strategy: Any) -> bool:
-    if strategy is None or strategy.num_replicas_in_sync == 1:
-        return False
-    return strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)

@@ -1,11 +1,12 @@
-"""What a model found in a batch of images and what is there: the form in which an `Evaluator` takes both."""
+"""Detections and ground truth of a batch of images: the form in which an `Evaluator` takes both."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
 # One entry an image. Arrays that are padded to a common number of rows are fine as they are, with `num` beside them.
@@ -38,7 +39,7 @@ class Detections:
 
 @dataclasses.dataclass
 class GroundTruth:
-    """What is there.
+    """The objects that are to be found.
 
     Attributes:
       boxes, classes, masks, num: as in `Detections`.
@@ -67,11 +68,11 @@ class EvaluationBatch:
       image_ids: one int or str an image, each only once in an evaluation.
       image_sizes: int `[batch, 2]`: height and width in pixels, the size that absolute boxes refer to.
       detections: what the model found.
-      groundtruth: what is there; None where nobody knows, and the detections are to be looked at only.
+      groundtruth: the objects in the images; None where nobody knows them, and the detections are to be looked at only.
       losses: the losses of the batch by name, each the mean over its images.
       images: uint8 `[height, width, 3]` each, in any size, for pictures of detections; only as many as there are.
       keypoints: for pictures, float `[batch, n, keypoints, 2]` of detections: y and x relative to the image.
-      outputs: for evaluators of the model's own (`Evaluable.further_evaluators`).
+      outputs: for evaluators of the model's own (`Evaluable.further_evaluator`).
     """
 
     image_ids: Sequence[int | str]
@@ -82,3 +83,34 @@ class EvaluationBatch:
     images: Sequence[npt.NDArray[Any]] = ()
     keypoints: npt.ArrayLike | None = None
     outputs: Any = None
+
+
+Objects = TypeVar("Objects", Detections, GroundTruth)
+
+
+def rows_of(objects: Objects, rows: Sequence[npt.NDArray[Any]]) -> Objects:
+    """Some of the objects of a batch: for each image, those in these rows (indices below its `num`)."""
+    columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects) if field.name != "num"}
+    return type(objects)(**{name: _rows(column, rows) for name, column in columns.items()})
+
+
+def of_image(objects: Objects, index: int) -> Objects:
+    """The objects of one image of a batch, as a batch of one."""
+    columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects)}
+    return type(objects)(**{name: None if column is None else [column[index]] for name, column in columns.items()})
+
+
+def num_rows(objects: Detections | GroundTruth) -> list[int]:
+    """How many rows count in each image."""
+    if objects.num is None:
+        return [len(rows) for rows in objects.classes]
+    return [int(num) for num in np.asarray(objects.num)]
+
+
+def _rows(column: Any, rows: Sequence[npt.NDArray[Any]]) -> Any:
+    if column is None:
+        return None
+    return [
+        [values[row] for row in kept] if isinstance(values, list) else np.asarray(values)[kept]
+        for values, kept in zip(column, rows, strict=True)
+    ]

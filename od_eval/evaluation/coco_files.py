@@ -20,7 +20,7 @@ from typing import Any
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
-from od_eval.evaluation.rows import ImageId
+from od_eval.evaluation.columns import ImageId
 
 
 @dataclasses.dataclass(frozen=True)

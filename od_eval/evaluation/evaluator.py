@@ -25,12 +25,15 @@ import numpy as np
 import numpy.typing as npt
 
 from od_eval.errors import ODEvalError
+from od_eval.evaluation import coco_json
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import EvaluationBatch
-from od_eval.evaluation.coco_protocol import BACKENDS, Objects, coco_metrics, precision_and_recall
+from od_eval.evaluation.coco_metrics import BACKENDS, Objects, coco_metrics, precision_and_recall
+from od_eval.evaluation.columns import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
 from od_eval.evaluation.options import BOX_FORMATS
-from od_eval.evaluation.result import COCO_METRICS, EvaluationResult, Metrics
-from od_eval.evaluation.rows import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.sections.categories import over_categories
+from od_eval.evaluation.sections.coco import Metrics
 
 # The categories are independent of each other. All of them at once, 5 million detections take 2.7 GB instead of 0.95.
 ROWS_AT_A_TIME = 500_000
@@ -80,7 +83,7 @@ class Evaluator:
         self._super_categories = {name: tuple(members) for name, members in (super_categories or {}).items()}
         _check_categories(categories, self._super_categories)
         self._backend = backend
-        # A row names its image by its place in `_sizes`.
+        # A row names its image by its index in `_sizes`.
         self._sizes: dict[ImageId, Size] = {}
         self._groundtruth: list[Columns] = []
         self._detections: list[Columns] = []
@@ -145,21 +148,21 @@ class Evaluator:
             self._coco_metrics("segm", groundtruth, detections) if self._format.masks else (None, None)
         )
         per_category: dict[str, dict[str, Any]] = {}
-        for place, name in enumerate(self._format.categories.values()):
+        for index, name in enumerate(self._format.categories.values()):
             per_category[name] = {
-                **category_bbox[place],
-                "num_groundtruth": num_groundtruth[place],
-                "num_detections": num_detections[place],
+                **category_bbox[index],
+                "num_groundtruth": num_groundtruth[index],
+                "num_detections": num_detections[index],
             }
             if category_segm is not None:
-                per_category[name]["segm"] = category_segm[place]
+                per_category[name]["segm"] = category_segm[index]
         return EvaluationResult(
             num_images=len(self._sizes),
             bbox=bbox,
             segm=segm,
             per_category=per_category,
             per_super_category={
-                name: _super_category([per_category[member] for member in members])
+                name: over_categories([per_category[member] for member in members])
                 for name, members in self._super_categories.items()
             },
             losses=losses or {},
@@ -169,47 +172,24 @@ class Evaluator:
         )
 
     def groundtruth_json(self) -> dict[str, Any]:
-        """The ground truth in COCO format, for `json.dump`.
-
-        Images have their own ids if all of these are ints. Otherwise they are numbered from 1 in the order of their ids
-        (not in that in which they came, so that pycocotools ranks them as `evaluate` does). Either way `file_name` is
-        their own id. What is marked as difficult has `"difficult": 1`.
+        """The ground truth in COCO format, for `json.dump`; see `coco_json.groundtruth_json`.
 
         Raises:
           ODEvalError: there are no images.
         """
-        images = self._ordered_images()
-        columns = self._columns(self._groundtruth)
-        annotations = []
-        for place, annotation in enumerate(self._annotations(columns)):
-            annotation = {"id": place + 1, **annotation, "area": columns["area"][place].item()}
-            annotation["iscrowd"] = int(columns["crowd"][place])
-            if columns["difficult"][place]:
-                annotation["difficult"] = 1
-            annotations.append(annotation)
-        return {
-            "images": [
-                {"id": number, "file_name": str(id), "height": height, "width": width}
-                for number, (id, (height, width)) in zip(self._json_ids(), images.items(), strict=True)
-            ],
-            "annotations": annotations,
-            "categories": [{"id": id, "name": name} for id, name in self._format.categories.items()],
-        }
+        return coco_json.groundtruth_json(
+            self._ordered_images(), self._format.categories, self._columns(self._groundtruth)
+        )
 
     def detections_json(self) -> list[dict[str, Any]]:
-        """The detections in COCO's results format, for `json.dump`, with image ids as in `groundtruth_json`.
-
-        With masks, each detection has `bbox` and `segmentation`. For these pycocotools judges the size of masks, too,
-        by the area of the box; it gives the numbers of `evaluate` for masks where `bbox` is left out.
+        """The detections in COCO's results format, for `json.dump`; see `coco_json.detections_json`.
 
         Raises:
           ODEvalError: there are no images.
         """
-        columns = self._columns(self._detections)
-        scores = columns["score"].tolist()
-        return [
-            {**annotation, "score": score} for annotation, score in zip(self._annotations(columns), scores, strict=True)
-        ]
+        return coco_json.detections_json(
+            self._ordered_images(), self._format.categories, self._columns(self._detections)
+        )
 
     def _images(self, batch: EvaluationBatch) -> dict[ImageId, Size]:
         """Id -> height and width of the images of a batch."""
@@ -229,7 +209,7 @@ class Evaluator:
             raise ODEvalError(f"image {id!r} is of height and width {size}; give its size in pixels.")
         images = dict(zip(ids, map(tuple, sizes.astype(int).tolist()), strict=True))
         if len(images) < len(ids):
-            twice = next(id for place, id in enumerate(ids) if id in ids[:place])
+            twice = next(id for index, id in enumerate(ids) if id in ids[:index])
             raise ODEvalError(f"image {twice!r} is twice in a batch; give every image an id of its own.")
         self._check_new(images)
         return images
@@ -253,11 +233,11 @@ class Evaluator:
         return dict(sorted(self._sizes.items(), key=lambda image: (isinstance(image[0], str), image[0])))
 
     def _columns(self, chunks: list[Columns]) -> Columns:
-        """The rows of all batches in the order of `_ordered_images`; `image` is the place in it."""
+        """The rows of all batches in the order of `_ordered_images`; `image` is the index in it."""
         if not self._sizes:
             raise ODEvalError("there are no images to evaluate; see whether the evaluation set is empty.")
         columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-        order = {id: place for place, id in enumerate(self._ordered_images())}
+        order = {id: index for index, id in enumerate(self._ordered_images())}
         columns["image"] = np.array([order[id] for id in self._sizes])[columns["image"]]
         rows = np.argsort(columns["image"], kind="stable")
         return {name: column[rows] for name, column in columns.items()}
@@ -280,40 +260,24 @@ class Evaluator:
         ]
         precision, recall = (np.concatenate(arrays, axis=-3) for arrays in zip(*parts, strict=True))
         of_categories = [
-            coco_metrics(precision[:, :, place : place + 1], recall[:, place : place + 1])
-            for place in range(len(self._format.categories))
+            coco_metrics(precision[:, :, index : index + 1], recall[:, index : index + 1])
+            for index in range(len(self._format.categories))
         ]
         return coco_metrics(precision, recall), of_categories
 
     def _parts(self, detections: Columns) -> Iterator[range]:
         """The categories in order, as many at a time as have `ROWS_AT_A_TIME` detections together; at least one."""
         first, num_rows = 0, 0
-        for place, num in enumerate(self._per_category(detections["category"])):
-            if place > first and num_rows + num > ROWS_AT_A_TIME:
-                yield range(first, place)
-                first, num_rows = place, 0
+        for index, num in enumerate(self._per_category(detections["category"])):
+            if index > first and num_rows + num > ROWS_AT_A_TIME:
+                yield range(first, index)
+                first, num_rows = index, 0
             num_rows += num
         yield range(first, len(self._format.categories))
 
-    def _per_category(self, places: npt.NDArray[Any]) -> list[int]:
-        """How many of these are of each category."""
-        return np.bincount(places, minlength=len(self._format.categories)).tolist()
-
-    def _json_ids(self) -> list[int]:
-        ids = list(self._ordered_images())
-        return ids if all(isinstance(id, int) for id in ids) else list(range(1, len(ids) + 1))
-
-    def _annotations(self, columns: Columns) -> Iterator[dict[str, Any]]:
-        """What annotations and detections have in common in COCO format."""
-        image_ids, category_ids = self._json_ids(), list(self._format.categories)
-        sizes = list(self._ordered_images().values())
-        rows = zip(columns["image"], columns["category"], columns["box"].tolist(), strict=True)
-        for place, (image, category, box) in enumerate(rows):
-            annotation = {"image_id": image_ids[image], "category_id": category_ids[category], "bbox": box}
-            if self._format.masks:
-                counts = columns["mask"][place].decode("ascii")
-                annotation["segmentation"] = {"size": list(sizes[image]), "counts": counts}
-            yield annotation
+    def _per_category(self, categories: npt.NDArray[Any]) -> list[int]:
+        """How many rows are of each category."""
+        return np.bincount(categories, minlength=len(self._format.categories)).tolist()
 
 
 def _check_categories(categories: Mapping[int, str], super_categories: Mapping[str, Sequence[str]]) -> None:
@@ -345,7 +309,7 @@ def _image_id(id: Any) -> ImageId:
 
 
 def _of_categories(columns: Columns, categories: range) -> Columns:
-    """The rows of some categories; `category` is the place among these."""
+    """The rows of some categories; `category` is the index among these."""
     category = columns["category"]
     rows = np.flatnonzero((category >= categories.start) & (category < categories.stop))
     columns = {name: column[rows] for name, column in columns.items()}
@@ -358,7 +322,7 @@ def _objects(iou_type: Literal["bbox", "segm"], columns: Columns, sizes: Sequenc
     masks = None
     default_area = box[:, 2] * box[:, 3]
     if iou_type == "segm":
-        row_sizes = [sizes[place] for place in image]
+        row_sizes = [sizes[index] for index in image]
         masks = list(map(coco_masks.as_rle, columns["mask"], row_sizes))
         default_area = coco_masks.areas(columns["mask"], row_sizes)
     return Objects(
@@ -370,18 +334,3 @@ def _objects(iou_type: Literal["bbox", "segm"], columns: Columns, sizes: Sequenc
         crowd=columns.get("crowd"),
         masks=masks,
     )
-
-
-def _super_category(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of metrics, where they are defined, and sums of counts over categories."""
-
-    def means(sections: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-        columns = {name: [one[name] for one in sections if one[name] is not None] for name in COCO_METRICS}
-        return {name: sum(values) / len(values) if values else None for name, values in columns.items()}
-
-    section: dict[str, Any] = means(categories)
-    for name in ("num_groundtruth", "num_detections"):
-        section[name] = sum(one[name] for one in categories)
-    if categories and "segm" in categories[0]:
-        section["segm"] = means([one["segm"] for one in categories])
-    return section

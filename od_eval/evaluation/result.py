@@ -1,98 +1,124 @@
-"""What one evaluation found."""
+"""What one evaluation found: sections by name.
+
+result = evaluator.evaluate()
+result.bbox["AP"], result["per_category"]["cat"]["AP50"]
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-# The twelve numbers of the COCO protocol, in its order (cocodataset.org/#detection-eval).
-COCO_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-
-Metrics = Mapping[str, float | None]
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.section import all_sections
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluationResult:
+class EvaluationResult(Mapping[str, Any]):
     """What one evaluation found. A metric that is not defined (no ground truth of that size) is None.
 
-    Attributes:
+    It is a mapping from the names of its sections to plain data, and each section is an attribute as well; one that the
+    evaluation did not give is empty or None. `od_eval.evaluation.sections` has a module for each:
+
+    * `losses`: loss name -> mean over the images; NaN for what is not finite.
+    * `bbox`, `segm`: the COCO metrics of boxes and, where masks were evaluated, of masks, by the names in
+      `COCO_METRICS`.
+    * `per_category`: category name -> its COCO metrics of boxes; `num_groundtruth`, the objects to be found, which
+      crowds are not; `num_detections`, all that were given; and under `segm` its COCO metrics of masks.
+    * `per_super_category`: super category name -> the same for its categories: means of the metrics that are defined,
+      and sums of the counts.
+    * `other`: metrics of a model's own evaluators, by their own tags; NaN for what is not finite.
+
+    Args:
       num_images: images evaluated.
-      bbox: the COCO metrics of boxes, by the names in `COCO_METRICS`.
-      segm: those of masks, where masks were evaluated.
-      per_category: category name -> its COCO metrics of boxes; `num_groundtruth`, the objects to be found, which crowds
-        are not; `num_detections`, all that were given; and under `segm` its COCO metrics of masks, where masks were
-        evaluated.
-      per_super_category: super category name -> the same for its categories: means of the metrics that are defined,
-        and sums of the counts.
-      losses: loss name -> mean over the images; NaN for what is not finite.
-      other: metrics of further evaluators, by their own tags; NaN for what is not finite.
       step: of training, of the weights that were evaluated.
       checkpoint: the path that holds these weights, where there is one.
+      **sections: name -> value.
+
+    Attributes:
+      num_images, step, checkpoint: as given.
+
+    Raises:
+      TypeError: there is no such section.
     """
 
-    num_images: int
-    bbox: Metrics | None = None
-    segm: Metrics | None = None
-    per_category: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    per_super_category: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    other: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    step: int | None = None
-    checkpoint: str | None = None
+    __slots__ = ("_sections", "checkpoint", "num_images", "step")
 
-    def __post_init__(self) -> None:
-        # Plain Python numbers, whatever they were, so that all of it can go into JSON.
-        object.__setattr__(self, "num_images", operator.index(self.num_images))
-        object.__setattr__(self, "step", None if self.step is None else operator.index(self.step))
-        for name in ("losses", "other"):
-            object.__setattr__(self, name, {key: _number(value) for key, value in getattr(self, name).items()})
+    def __init__(self, num_images: int, *, step: int | None = None, checkpoint: str | None = None, **sections: Any):
+        unknown = sections.keys() - all_sections().keys()
+        if unknown:
+            raise TypeError(f"there is no section '{min(unknown)}'; there are {', '.join(all_sections())}")
+        self.num_images = operator.index(num_images)
+        self.step = None if step is None else operator.index(step)
+        self.checkpoint = checkpoint
+        self._sections = {
+            name: section.checked(sections[name])
+            for name, section in all_sections().items()
+            if sections.get(name) not in (None, {})
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        section = None if name.startswith("_") else all_sections().get(name)
+        if section is None:
+            raise AttributeError(f"an evaluation has no section '{name}'")
+        return self._sections.get(name, section.absent)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._sections[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sections)
+
+    def __len__(self) -> int:
+        return len(self._sections)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, EvaluationResult):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        values = {"num_images": self.num_images, "step": self.step, "checkpoint": self.checkpoint, **self._sections}
+        return f"EvaluationResult({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def to_json_dict(self) -> dict[str, Any]:
         """What metrics.json holds: nothing but what JSON can, so NaN is null; `from_json_dict` makes it NaN again.
 
-        `segm`, `per_super_category` and `other` are only there where there is something in them.
+        Sections that are optional are only there where there is something in them.
         """
-        sections = {
-            "step": self.step,
-            "checkpoint": self.checkpoint,
-            "num_images": self.num_images,
-            "losses": _nan_to_none(self.losses),
-            "bbox": None if self.bbox is None else dict(self.bbox),
-            "segm": None if self.segm is None else dict(self.segm),
-            "per_category": {name: dict(metrics) for name, metrics in self.per_category.items()},
-            "per_super_category": {name: dict(metrics) for name, metrics in self.per_super_category.items()},
-            "other": _nan_to_none(self.other),
-        }
-        optional = ("segm", "per_super_category", "other")
-        return {name: section for name, section in sections.items() if section or name not in optional}
+        content: dict[str, Any] = {"step": self.step, "checkpoint": self.checkpoint, "num_images": self.num_images}
+        for name, section in all_sections().items():
+            if name in self._sections or not section.optional:
+                content[name] = section.to_json(getattr(self, name))
+        return content
 
     @classmethod
-    def from_json_dict(cls, sections: Mapping[str, Any]) -> EvaluationResult:
+    def from_json_dict(cls, content: Mapping[str, Any]) -> EvaluationResult:
         """The result that `to_json_dict` made this from; sections it does not know are passed over.
 
         Raises:
           ValueError: that is no such thing.
         """
-        for name in ("losses", "bbox", "segm", "per_category", "per_super_category", "other"):
-            if not isinstance(sections.get(name) or {}, Mapping):
-                raise ValueError(f"this is not the result of an evaluation: '{name}' is {sections[name]!r}")
         try:
-            return cls(
-                num_images=sections["num_images"],
-                bbox=sections.get("bbox"),
-                segm=sections.get("segm"),
-                per_category=sections.get("per_category") or {},
-                per_super_category=sections.get("per_super_category") or {},
-                losses=_none_to_nan(sections.get("losses") or {}),
-                other=_none_to_nan(sections.get("other") or {}),
-                step=sections.get("step"),
-                checkpoint=sections.get("checkpoint"),
-            )
+            sections = {
+                name: section.from_json(content[name])
+                for name, section in all_sections().items()
+                if content.get(name) not in (None, {})
+            }
+            about = {name: content.get(name) for name in ("step", "checkpoint")}
+            return cls(content["num_images"], **about, **sections)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"this is not the result of an evaluation: {error!r}") from error
+
+    def table_values(self) -> dict[str, float | None]:
+        """Name -> value of everything that is one number, as the columns of metrics.csv; None where not defined."""
+        return {
+            name: value
+            for section_name, value_of_section in self._sections.items()
+            for name, value in all_sections()[section_name].log_values(value_of_section).items()
+        }
 
     def log_values(self) -> dict[str, float]:
         """What Keras's `logs` get of it, before `val_` is put in front: name -> value.
@@ -100,23 +126,43 @@ class EvaluationResult:
         Losses by their names, metrics of boxes by theirs (`AP`, `AP50`, …), those of masks as `segm_AP`, …, others by
         their tags. Metrics that are not defined are left out.
         """
-        metrics = {**(self.bbox or {}), **{f"segm_{name}": value for name, value in (self.segm or {}).items()}}
+        return {name: value for name, value in self.table_values().items() if value is not None}
+
+    def scalars(self, per_category: str = "AP") -> dict[str, float]:
+        """Every scalar for TensorBoard under its tag; what is not defined is left out.
+
+        Args:
+          per_category: what is shown of each category: `AP`, `all` or `none`, as in `EvaluationOptions`. Of super
+            categories, which somebody asked for, AP is shown in any case.
+        """
         return {
-            **self.losses,
-            **{name: value for name, value in metrics.items() if value is not None},
-            **self.other,
+            tag: float(value)
+            for name, value_of_section in self._sections.items()
+            for tag, value in all_sections()[name].scalars(value_of_section, per_category).items()
+            if value is not None
         }
 
 
-def _number(value: Any) -> float:
-    """As a float; what is not finite as `math.nan` itself, so that equal results compare as equal."""
-    value = float(value)
-    return value if math.isfinite(value) else math.nan
+def join_sections(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The sections of several evaluators together: two may share one if no metric is in both.
 
-
-def _nan_to_none(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
-
-
-def _none_to_nan(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in values.items()}
+    Raises:
+      ODEvalError: two evaluators give a metric of the same name.
+    """
+    joined: dict[str, Any] = {}
+    names: set[str] = set()
+    for part in parts:
+        sections = {name: all_sections()[name] for name in part}
+        names_of_part = {
+            metric
+            for name, section in sections.items()
+            for metric in (*section.log_values(part[name]), *section.scalars(part[name], "all"))
+        }
+        if names & names_of_part:
+            raise ODEvalError(
+                f"two evaluators give the metric '{min(names & names_of_part)}'; rename one, or leave one out."
+            )
+        names |= names_of_part
+        for name, value in part.items():
+            joined[name] = {**joined[name], **value} if name in joined else value
+    return joined

@@ -18,27 +18,27 @@ An evaluation of the same step that is there already is replaced; so let no trai
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import flags
 from PIL import Image
 
+from od_eval import files, text
 from od_eval.data.images import ImageFolder, ImageNotFound, ImageUnusable, read_image
 from od_eval.errors import ODEvalError
-from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
+from od_eval.evaluation.batch import EvaluationBatch, of_image
 from od_eval.evaluation.coco_files import CocoGroundTruth, read_detections, read_groundtruth
-from od_eval.evaluation.coco_protocol import BACKENDS
+from od_eval.evaluation.coco_metrics import BACKENDS
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
+from od_eval.figures.first_images import FirstImages
 
 FLAGS = flags.FLAGS
 
@@ -104,7 +104,7 @@ def main() -> int:
 def _has_masks(path: str) -> bool:
     """Whether there is a segmentation that is not empty in a JSON file; what else is in it is not looked at."""
     try:
-        return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', Path(path).read_bytes()) is not None
+        return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', files.read_bytes(path)) is not None
     except OSError:
         return False  # reading it again says what is wrong
 
@@ -118,22 +118,23 @@ def _write(
 ) -> None:
     import tensorflow as tf
 
-    from od_eval import evaluation_writer
+    from od_eval.runs.evaluation_run import write_evaluation, write_pictures
     from od_eval.tensorboard import event_files, tags
 
     options = EvaluationOptions(
         groundtruth.categories, box_format="xywh", masks=groundtruth.masks, num_pictures=FLAGS.num_pictures
     )
-    pictures = evaluation_writer.Pictures(options)
+    first_images = FirstImages(options.num_pictures)
     if folder is not None and options.num_pictures:
         for image in _images(groundtruth, batch, folder, options.num_pictures):
-            pictures.add(image)
+            first_images.update(image)
     try:
         for event_file in event_files.event_files(run_dir):
-            event_files.drop_values(event_file, result.step, tags.OF_DETECTIONS)
-        evaluation_writer.write(run_dir, result, options, pictures)
+            event_files.drop_values(event_file, FLAGS.step, tags.OF_DETECTIONS)
+        write_evaluation(run_dir, result, options)
+        write_pictures(run_dir, FLAGS.step, first_images, options)
     except (tf.errors.OpError, OSError) as error:
-        raise ODEvalError(f"'{run_dir}' cannot be written: {getattr(error, 'message', error)!s}") from error
+        raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
 
 
 def _images(
@@ -141,9 +142,9 @@ def _images(
 ) -> Iterator[EvaluationBatch]:
     """The first images that can be read, one at a time, each with its pixels."""
     problems = []
-    found = 0
-    for place, (id, (height, width)) in enumerate(groundtruth.images.items()):
-        if found == number:
+    num_read = 0
+    for index, (id, (height, width)) in enumerate(groundtruth.images.items()):
+        if num_read == number:
             break
         try:
             path = folder.path(folder.find(groundtruth.file_names[id]))
@@ -151,27 +152,22 @@ def _images(
         except (ImageNotFound, ImageUnusable) as error:
             problems.append(str(error))
             continue
-        found += 1
+        num_read += 1
         yield EvaluationBatch(
             image_ids=[id],
             image_sizes=[image.annotated_size[::-1]],
-            detections=_of_one_image(batch.detections, place),
-            groundtruth=_of_one_image(batch.groundtruth, place),
+            detections=of_image(batch.detections, index),
+            groundtruth=None if batch.groundtruth is None else of_image(batch.groundtruth, index),
             images=[np.asarray(Image.open(io.BytesIO(image.encoded)).convert("RGB"))],
         )
-    if not found:
+    if not num_read:
         raise ODEvalError(f"--images has none of the images of '{groundtruth.path}': {problems[0]}.")
     if problems:
         print(
             f"warning: {len(problems)} images are not in the pictures, as they cannot be read; the first:"
-            f" {_printable(problems[0])}.",
+            f" {text.printable(problems[0])}.",
             file=sys.stderr,
         )
-
-
-def _of_one_image(objects: Detections | GroundTruth, place: int) -> Any:
-    columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects)}
-    return type(objects)(**{name: None if column is None else [column[place]] for name, column in columns.items()})
 
 
 # ---- Tables ---------------------------------------------------------------------------------------------------------
@@ -181,8 +177,8 @@ def _metrics_table(result: EvaluationResult) -> str:
     columns = {"boxes": result.bbox} | ({"masks": result.segm} if result.segm else {})
     rows = [["", *columns, ""]]
     for name, meaning in _MEANINGS.items():
-        rows.append([name, *(_written(metrics[name]) for metrics in columns.values()), f"  {meaning}"])
-    return _table(rows, left=(0, len(columns) + 1))
+        rows.append([name, *(text.number(metrics[name]) for metrics in columns.values()), f"  {meaning}"])
+    return text.table(rows, left=(0, len(columns) + 1))
 
 
 def _category_table(result: EvaluationResult) -> str:
@@ -191,24 +187,5 @@ def _category_table(result: EvaluationResult) -> str:
     for name, metrics in result.per_category.items():
         values = [metrics[each] for each in shown] + [metrics["segm"][each] for each in (shown if result.segm else ())]
         counts = [str(metrics["num_groundtruth"]), str(metrics["num_detections"])]
-        rows.append([_printable(name), *counts, *map(_written, values)])
-    return _table(rows, left=(0,))
-
-
-def _table(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """Columns as wide as what is in them; those in `left` begin at their left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        lines.append("  ".join(cell.ljust(w) if at in left else cell.rjust(w) for at, (cell, w) in enumerate(cells)))
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _written(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _printable(text: str) -> str:
-    """Text from a file, with nothing in it that a terminal would obey or cannot print."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        rows.append([text.printable(name), *counts, *map(text.number, values)])
+    return text.table(rows, left=(0,))

@@ -14,6 +14,7 @@ import os
 
 from absl import flags
 
+from od_eval import files
 from od_eval.errors import ODEvalError
 
 INPUT_TYPES = (
@@ -64,13 +65,12 @@ def main() -> int:
     config = FLAGS.pipeline_config_path or os.path.join(model_dir, "pipeline.config")
     output_directory = FLAGS.output_directory or os.path.join(model_dir, "exported")
     print("Loading TensorFlow …", flush=True)
-    import tensorflow as tf
-
     from od_eval.odapi import export
+    from od_eval.runs.model_dir import best_or_newest
 
-    if not FLAGS.pipeline_config_path and tf.io.gfile.isdir(model_dir) and not tf.io.gfile.exists(config):
+    if not FLAGS.pipeline_config_path and files.is_folder(model_dir) and not files.exists(config):
         raise ODEvalError(f"'{model_dir}' has no pipeline.config; pass --pipeline_config_path.")
-    checkpoint = FLAGS.trained_checkpoint_dir or _best_or_newest(model_dir)
+    checkpoint = FLAGS.trained_checkpoint_dir or best_or_newest(model_dir)
     overrides = [*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set]
     if FLAGS.format == "tflite":
         exported = export.export_tflite(
@@ -86,11 +86,3 @@ def main() -> int:
         exported = export.export(config, checkpoint, output_directory, overrides=overrides, input_type=input_type)
     print(f"Exported {exported} to {output_directory}")
     return 0
-
-
-def _best_or_newest(model_dir: str) -> str:
-    from od_eval.callbacks.best_checkpoint import read_best
-
-    directory = os.path.join(model_dir, "best")
-    best = read_best(directory)
-    return os.path.join(directory, best["checkpoint"]) if best else model_dir

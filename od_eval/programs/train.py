@@ -59,10 +59,10 @@ FLAGS = flags.FLAGS
 def main() -> int:
     """Trains or evaluates as the flags say; returns the exit status."""
     print("Loading TensorFlow …", flush=True)
-    from od_eval import training
-    from od_eval.checkpoint_evaluation import evaluate_checkpoints
-    from od_eval.evaluation_plan import EvaluationPlan
-    from od_eval.stop_signals import Interrupted
+    from od_eval.callbacks.stop_signals import Interrupted
+    from od_eval.training.checkpoint_evaluation import evaluate_checkpoints
+    from od_eval.training.evaluation_plan import EvaluationPlan
+    from od_eval.training.train import train
 
     overrides = [*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set]
     plan = EvaluationPlan(
@@ -88,7 +88,7 @@ def main() -> int:
         )
         return 0
     try:
-        training.train(
+        train(
             FLAGS.pipeline_config_path,
             FLAGS.model_dir,
             overrides=overrides,
@@ -110,7 +110,7 @@ def main() -> int:
 
 def _strategy() -> Any:
     """None: all GPUs of this machine, or the CPU."""
-    from od_eval import strategies
+    from od_eval.training import strategies
 
     if FLAGS.use_tpu:
         return strategies.tpu_strategy(FLAGS.tpu_name)

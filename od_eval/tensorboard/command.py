@@ -7,11 +7,12 @@ import shlex
 import shutil
 import sys
 
+from od_eval import files
+
 
 def how_to_look(model_dir: str) -> str:
     """A line that tells the `tensorboard` command for a folder of runs, as it works in this environment."""
     # Where its environment is not activated, the command needs its path.
     beside_python = os.path.join(os.path.dirname(sys.executable), "tensorboard")
     tensorboard = "tensorboard" if shutil.which("tensorboard") else beside_python
-    log_dir = model_dir if "://" in model_dir else os.path.abspath(model_dir)
-    return f"Look at the curves: {shlex.quote(tensorboard)} --logdir {shlex.quote(log_dir)}"
+    return f"Look at the curves: {shlex.quote(tensorboard)} --logdir {shlex.quote(files.absolute(model_dir))}"

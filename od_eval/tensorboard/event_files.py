@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
-import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto import event_pb2, summary_pb2
+
+from od_eval import files
 
 # TensorBoard reads every file that has this in its name.
 _MARK = "tfevents"
@@ -15,9 +16,7 @@ _MARK = "tfevents"
 
 def event_files(run_dir: str) -> list[str]:
     """The event files in a run's folder (not in folders below it), oldest first; none if there is no such folder."""
-    if not tf.io.gfile.isdir(run_dir):
-        return []
-    return sorted(os.path.join(run_dir, name) for name in tf.io.gfile.listdir(run_dir) if _MARK in name)
+    return [os.path.join(run_dir, name) for name in files.names_in(run_dir) if _MARK in name]
 
 
 def has_events_after(event_file: str, step: int) -> bool:
@@ -33,7 +32,7 @@ def drop_events_after(event_file: str, step: int) -> bool:
     `replaced-at-step-00001000`, and to undo this is to rename it back.
 
     Args:
-      event_file: on any filesystem that `tf.io.gfile` knows. Nobody may be writing to it.
+      event_file: local or remote. Nobody may be writing to it.
       step: of the newest event to keep; -1 keeps none, and no file.
 
     Returns:
@@ -42,7 +41,7 @@ def drop_events_after(event_file: str, step: int) -> bool:
     if not has_events_after(event_file, step):
         return False
     if step < 0:
-        tf.io.gfile.rename(event_file, _name_of_original(event_file, 0), overwrite=True)
+        files.rename(event_file, _name_of_original(event_file, 0))
     else:
         _rewrite(event_file, step, (record for record in _records(event_file) if _step(record) <= step))
     return True
@@ -79,14 +78,16 @@ def drop_values(event_file: str, step: int, prefixes: tuple[str, ...]) -> bool:
 
 
 def _rewrite(event_file: str, step: int, records: Iterable[bytes]) -> None:
+    import tensorflow as tf  # here, as reading event files does without
+
     kept_original = _name_of_original(event_file, step)
     # Copied, not renamed: the run has its curves whenever this is interrupted.
-    tf.io.gfile.copy(event_file, kept_original, overwrite=True)
+    files.copy(event_file, kept_original)
     rewritten = kept_original + ".tmp"
     with tf.io.TFRecordWriter(rewritten) as writer:
         for record in records:
             writer.write(record)
-    tf.io.gfile.rename(rewritten, event_file, overwrite=True)
+    files.rename(rewritten, event_file)
 
 
 def _name_of_original(event_file: str, step: int) -> str:

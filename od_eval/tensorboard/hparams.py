@@ -19,7 +19,8 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2, summary_v2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from od_eval import losses
-from od_eval.tensorboard import tags, writers
+from od_eval.evaluation.sections.coco import metric_tag
+from od_eval.tensorboard import writers
 
 # So many columns of hyperparameters are in TensorBoard's table at first; others can be added.
 _NUM_SHOWN = 5
@@ -39,10 +40,10 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
         start, the others where somebody ticks them.
       masks: whether there are metrics of masks to show.
     """
-    metrics = {"AP": tags.metric("AP"), "AP50": tags.metric("AP50"), "AR100": tags.metric("AR100")}
+    metrics = {"AP": metric_tag("AP"), "AP50": metric_tag("AP50"), "AR100": metric_tag("AR100")}
     if masks:
-        metrics["mask AP"] = tags.metric("AP", "segm")
-    metrics["loss"] = tags.loss(losses.TOTAL)
+        metrics["mask AP"] = metric_tag("AP", "segm")
+    metrics["loss"] = losses.tag(losses.TOTAL)
     # Without a domain for each, which `summary_v2` asks for and which no single run knows: TensorBoard then has a field
     # for a range or a pattern.
     experiment = api_pb2.Experiment(

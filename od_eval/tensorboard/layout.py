@@ -11,6 +11,8 @@ from tensorboard.util import tensor_util
 
 from od_eval import losses
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.sections.categories import PER_CATEGORY, PER_SUPER_CATEGORY
+from od_eval.evaluation.sections.coco import metric_tag
 from od_eval.tensorboard import tags, writers
 
 
@@ -41,29 +43,30 @@ def layout(options: EvaluationOptions) -> layout_pb2.Layout:
     """
     kinds = {"bbox": "boxes", "segm": "masks"} if options.masks else {"bbox": "boxes"}
     precision, recall, by_category = [], [], []
-    for of, what in kinds.items():
+    for iou_type, what in kinds.items():
         # Those of small, medium and large objects are in the Scalars tab only: see _chart_of_prefix.
         precision += [
-            _chart(f"AP of {what}: mean over IoU 0.50 to 0.95", tags.metric("AP", of)),
-            _chart(f"AP50 of {what}: IoU of 0.50 or more", tags.metric("AP50", of)),
-            _chart(f"AP75 of {what}: IoU of 0.75 or more", tags.metric("AP75", of)),
+            _chart(f"AP of {what}: mean over IoU 0.50 to 0.95", metric_tag("AP", iou_type)),
+            _chart(f"AP50 of {what}: IoU of 0.50 or more", metric_tag("AP50", iou_type)),
+            _chart(f"AP75 of {what}: IoU of 0.75 or more", metric_tag("AP75", iou_type)),
         ]
         recall += [
-            _chart(f"AR100 of {what}: 100 detections an image", tags.metric("AR100", of)),
-            _chart(f"AR10 of {what}: 10 detections an image", tags.metric("AR10", of)),
-            _chart(f"AR1 of {what}: 1 detection an image", tags.metric("AR1", of)),
+            _chart(f"AR100 of {what}: 100 detections an image", metric_tag("AR100", iou_type)),
+            _chart(f"AR10 of {what}: 10 detections an image", metric_tag("AR10", iou_type)),
+            _chart(f"AR1 of {what}: 1 detection an image", metric_tag("AR1", iou_type)),
         ]
         if options.per_category != "none":
-            by_category.append(_chart_of_prefix(f"AP of {what} by category", tags.category_ap("", of)))
+            by_category.append(_chart_of_prefix(f"AP of {what} by category", PER_CATEGORY.ap_tag("", iou_type)))
         if options.per_category == "all":
             for name in ("AP50", "AR100"):
                 title = f"{name} of {what} by category"
-                by_category.append(_chart_of_prefix(title, tags.category_metric(name, "", of)))
+                by_category.append(_chart_of_prefix(title, PER_CATEGORY.metric_tag(name, "", iou_type)))
         if options.super_categories:
-            by_category.append(_chart_of_prefix(f"AP of {what} by super category", tags.super_category_ap("", of)))
+            prefix = PER_SUPER_CATEGORY.ap_tag("", iou_type)
+            by_category.append(_chart_of_prefix(f"AP of {what} by super category", prefix))
     categories = {
         "Losses: train and eval": [
-            _chart(name.replace("_", " ").capitalize(), tags.loss(name)) for name in losses.CATEGORIES
+            _chart(name.replace("_", " ").capitalize(), losses.tag(name)) for name in losses.CATEGORIES
         ],
         "AP": precision,
         "AR": recall,

@@ -6,11 +6,13 @@
 
 TensorBoard follows the newest event file of a run: of two that grow at the same time, it loses one. So everything in
 this package that writes to a run asks here for its writer. It stays open for the life of the process, because a traced
-`tf.function` with summaries in it can only ever write to the writer it was traced with.
+`tf.function` with summaries in it can only ever write to the writer it was traced with. These open writers are the one
+thing that all callbacks of a process share.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import os
@@ -28,26 +30,36 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
+from od_eval import files
 from od_eval.tensorboard import event_files
+from od_eval.text import utf8
 
 _log = logging.getLogger(__name__)
 
 _SCALAR_METADATA = scalar_metadata.create_summary_metadata(display_name=None, description=None)
 
-_open_writers: dict[str, tuple[tf.summary.SummaryWriter, str]] = {}
 
-# For each run: tag of a scalar -> the step of its last value.
-_last_steps: dict[str, dict[str, int]] = {}
+@dataclasses.dataclass
+class _OpenRun:
+    """The writer of a run.
+
+    Attributes:
+      writer: TensorFlow's.
+      suffix: what the name of its event file ends with, which tells it from those of others.
+      last_steps: tag of a scalar -> the step of its last value.
+    """
+
+    writer: tf.summary.SummaryWriter
+    suffix: str
+    last_steps: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+_open_runs: dict[str, _OpenRun] = {}
 
 
 def writer(run_dir: str) -> tf.summary.SummaryWriter:
     """The writer of the run in this folder, opened when it is first asked for."""
-    key = _key(run_dir)
-    if key not in _open_writers:
-        _wait_for_a_later_name(run_dir)
-        suffix = f".{uuid.uuid4().hex[:8]}"  # tells the file of this writer from those of others
-        _open_writers[key] = (tf.summary.create_file_writer(run_dir, filename_suffix=suffix), suffix)
-    return _open_writers[key][0]
+    return _open_run(run_dir).writer
 
 
 def write_summary(run_dir: str, step: int, summary: summary_pb2.Summary) -> None:
@@ -63,7 +75,7 @@ def write_scalars(run_dir: str, step: int, scalars: Mapping[str, float]) -> None
     Keras's validation and of an evaluation on the same images, and TensorBoard would draw both: a vertical line in the
     chart. The one that comes first counts.
     """
-    last_steps = _last_steps.setdefault(_key(run_dir), {})
+    last_steps = _open_run(run_dir).last_steps
     new = {tag: value for tag, value in scalars.items() if last_steps.get(tag) != step}
     if new:
         # In one event: `tf.summary.scalar` for each of ten takes five times as long.
@@ -97,8 +109,8 @@ def write_text(run_dir: str, tag: str, text: str, step: int = 0) -> None:
     """Writes a text to a run's Text, where it is shown as it is, whatever is in it, in a type of fixed width."""
     # TensorBoard takes text for Markdown, and what is indented by four spaces for code: nothing in it is special, not
     # even HTML. A fence of ``` would end where the text has one.
-    text = text.replace("\r\n", "\n").replace("\r", "\n").encode("utf-8", "backslashreplace").decode("utf-8")
-    write_summary(run_dir, step, text_pb(tag, "\n".join(f"    {line}" for line in text.split("\n"))))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    write_summary(run_dir, step, text_pb(tag, "\n".join(f"    {line}" for line in utf8(text).split("\n"))))
 
 
 def resume(run_dir: str, step: int) -> bool:
@@ -111,18 +123,18 @@ def resume(run_dir: str, step: int) -> bool:
       Whether the open writer of this run had to be closed for that; functions that were traced with it have to be
       traced again.
     """
-    key = _key(run_dir)
-    _last_steps.pop(key, None)
-    own_writer, own_suffix = _open_writers.get(key, (None, None))
-    if own_writer is not None:
-        own_writer.flush()
+    key = files.absolute(run_dir)
+    own = _open_runs.get(key)
+    if own is not None:
+        own.writer.flush()
+        own.last_steps.clear()
     own_is_in_order = False
     replaced = 0
     for event_file in event_files.event_files(run_dir):
-        if own_writer is None or not event_file.endswith(own_suffix):
+        if own is None or not event_file.endswith(own.suffix):
             replaced += event_files.drop_events_after(event_file, step if step > 0 else -1)
         elif event_files.has_events_after(event_file, step):
-            own_writer.close()
+            own.writer.close()
             event_files.drop_events_after(event_file, step)
         else:
             own_is_in_order = True
@@ -132,23 +144,28 @@ def resume(run_dir: str, step: int) -> bool:
             " It is kept there in %d file(s) with 'replaced' in place of 'tfevents'.",
             *(run_dir, replaced),
         )
-    if own_writer is None or own_is_in_order:
+    if own is None or own_is_in_order:
         return False
     # It is closed, or its file was deleted and what it writes would go nowhere.
-    own_writer.close()
-    del _open_writers[key]
+    own.writer.close()
+    del _open_runs[key]
     return True
 
 
+def _open_run(run_dir: str) -> _OpenRun:
+    key = files.absolute(run_dir)
+    if key not in _open_runs:
+        _wait_for_a_later_name(run_dir)
+        suffix = f".{uuid.uuid4().hex[:8]}"
+        _open_runs[key] = _OpenRun(tf.summary.create_file_writer(run_dir, filename_suffix=suffix), suffix)
+    return _open_runs[key]
+
+
 def _wait_for_a_later_name(run_dir: str) -> None:
-    """Sees to it that TensorBoard, which reads the files of a run in the order of their names, reads the new one last.
+    """Waits until a new event file is the last of its run by name, which is the order in which TensorBoard reads them.
 
     A name begins with the second in which the file is made: `events.out.tfevents.1763687990.host.…`.
     """
-    seconds = [os.path.basename(file).split(".")[3] for file in event_files.event_files(run_dir) if file.count(".") > 3]
+    seconds = [os.path.basename(path).split(".")[3] for path in event_files.event_files(run_dir) if path.count(".") > 3]
     if str(int(time.time())) in seconds:
         time.sleep(1.0 - time.time() % 1.0)
-
-
-def _key(run_dir: str) -> str:
-    return run_dir if "://" in run_dir else os.path.abspath(run_dir)

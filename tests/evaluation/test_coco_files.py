@@ -16,7 +16,8 @@ from pycocotools.cocoeval import COCOeval
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.coco_files import read_detections, read_groundtruth
 from od_eval.evaluation.evaluator import Evaluator
-from od_eval.evaluation.result import COCO_METRICS, EvaluationResult
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.sections.coco import COCO_METRICS
 
 CATEGORIES = [{"id": 5, "name": "dog", "supercategory": "animal"}, {"id": 2, "name": "cat"}, {"id": 9, "name": "bird"}]
 NAN = float("nan")

@@ -20,7 +20,8 @@ from pycocotools.cocoeval import COCOeval
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.evaluator import Evaluator
-from od_eval.evaluation.result import COCO_METRICS, EvaluationResult
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.sections.coco import COCO_METRICS
 
 CATEGORIES = {3: "cat", 1: "dog", 18: "bird", 90: "never there"}
 

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from od_eval.evaluation.result import COCO_METRICS, EvaluationResult
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.sections.coco import COCO_METRICS
 
 METRICS = {name: 0.1 * place + 1e-17 for place, name in enumerate(COCO_METRICS)}
 FULL = EvaluationResult(

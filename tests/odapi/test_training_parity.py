@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from od_eval import Detector, Pipeline, load_history
 from od_eval.data.shapes import write_shapes
-from od_eval.training import train
+from od_eval.training.train import train
 
 pytestmark = pytest.mark.usefixtures("rounding_as_written")
 

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 import od_eval
-from od_eval.evaluation.result import COCO_METRICS
+from od_eval.evaluation.sections.coco import COCO_METRICS
 from od_eval.tensorboard import writers
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,8 +10,9 @@ from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.util import tensor_util
 
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.evaluation.result import COCO_METRICS, EvaluationResult
-from od_eval.tensorboard import layout, metrics
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.sections.coco import COCO_METRICS
+from od_eval.tensorboard import layout
 
 CATEGORIES = {1: "cat", 2: "dog.*", 3: "raccoon (tame)"}
 COCO = dict.fromkeys(COCO_METRICS, 0.5)
@@ -61,7 +62,7 @@ def test_each_chart_of_a_metric_has_one_tag_and_each_of_categories_those_of_all(
         per_category={name: {**COCO, "segm": COCO} for name in CATEGORIES.values()},
         per_super_category={"animal": {**COCO, "segm": COCO}},
     )
-    tags = list(metrics.scalars(result, options.per_category))
+    tags = list(result.scalars(options.per_category))
     found = charts(options)
     for title in ("AP", "AR"):
         assert [len(matched(patterns, tags)) for patterns in found[title].values()] == [1] * 6
@@ -81,7 +82,7 @@ def test_each_chart_of_a_metric_has_one_tag_and_each_of_categories_those_of_all(
 def test_no_chart_matches_a_tag_with_a_parenthesis_which_tensorboard_cannot_draw():
     options = EvaluationOptions(CATEGORIES, per_category="all")
     result = EvaluationResult(num_images=1, bbox=COCO, per_category={name: COCO for name in CATEGORIES.values()})
-    tags = list(metrics.scalars(result, "all"))
+    tags = list(result.scalars("all"))
     drawn = [
         tag for group in charts(options).values() for patterns in group.values() for tag in matched(patterns, tags)
     ]

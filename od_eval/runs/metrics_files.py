@@ -1,13 +1,13 @@
 """The files of evaluations in the folder of an eval run: results, and ground truth and detections in COCO format.
 
-result_files.write("runs/a/eval", result)
+metrics_files.write("runs/a/eval", result)
 od_eval.load_metrics("runs/a")["bbox"]["AP"]
 
 metrics.json                       the newest evaluation
 metrics/step-00001000.json         every evaluation
 metrics.csv                        one row an evaluation
 groundtruth.json                   the objects of the evaluation set
-detections/step-00001000.json      what was found in it
+detections/step-00001000.json      the detections in it
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tensorflow as tf
-
+from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.result import EvaluationResult
-from od_eval.files import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -37,8 +35,10 @@ _GROUNDTRUTH = "groundtruth.json"
 _DETECTIONS = "detections"
 
 
-def load_metrics(model_dir: str, run: str = "eval", every: bool = False) -> dict[str, Any] | list[dict[str, Any]]:
-    """What evaluations of a training found, as plain dicts: `load_metrics("runs/a")["bbox"]["AP"]`.
+def load_metrics(
+    model_dir: str | os.PathLike[str], run: str = "eval", every: bool = False
+) -> dict[str, Any] | list[dict[str, Any]]:
+    """The evaluations of a training as plain dicts: `load_metrics("runs/a")["bbox"]["AP"]`.
 
     Args:
       model_dir: the folder of the training.
@@ -51,17 +51,18 @@ def load_metrics(model_dir: str, run: str = "eval", every: bool = False) -> dict
     Raises:
       ODEvalError: there is no evaluation there, or a file is damaged.
     """
+    model_dir = os.fspath(model_dir)
     run_dir = os.path.join(model_dir, run)
     if every:
         paths = list(_step_files(os.path.join(run_dir, _EVERY)).values())
     else:
-        paths = [path for path in [os.path.join(run_dir, _NEWEST)] if tf.io.gfile.exists(path)]
+        paths = [path for path in [os.path.join(run_dir, _NEWEST)] if files.exists(path)]
     if not paths:
         missing = os.path.join(run_dir, f"{_EVERY}/step-*.json" if every else _NEWEST)
         runs = _runs(model_dir)
         if runs:
             advice = f"runs that have some are {', '.join(repr(one) for one in runs)}"
-        elif tf.io.gfile.isdir(model_dir):
+        elif files.is_folder(model_dir):
             advice = "none of the runs under it has any; evaluate a checkpoint first"
         else:
             advice = "there is no such folder; see whether model_dir is right"
@@ -84,13 +85,13 @@ def write(run_dir: str, result: EvaluationResult) -> None:
     """
     step = result.step or 0
     text = json.dumps(result.to_json_dict(), indent=1, allow_nan=False) + "\n"
-    write_whole(_step_file(run_dir, _EVERY, step), text)
+    files.write_whole(_step_file(run_dir, _EVERY, step), text)
     columns, rows = _read_table(run_dir)
     row = _table_row(result)
     rows[step] = {name: str(value) for name, value in row.items()}
     _write_table(run_dir, _in_order(columns, list(row)), rows)
     if step == max(rows):  # an older checkpoint may be evaluated later
-        write_whole(os.path.join(run_dir, _NEWEST), text)
+        files.write_whole(os.path.join(run_dir, _NEWEST), text)
 
 
 def write_coco(run_dir: str, step: int, evaluator: Evaluator) -> None:
@@ -108,9 +109,9 @@ def write_coco(run_dir: str, step: int, evaluator: Evaluator) -> None:
     """
     path = os.path.join(run_dir, _GROUNDTRUTH)
     groundtruth = json.dumps(evaluator.groundtruth_json(), allow_nan=False)
-    if not tf.io.gfile.exists(path) or _read(path) != groundtruth:
-        write_whole(path, groundtruth)
-    write_whole(_step_file(run_dir, _DETECTIONS, step), json.dumps(evaluator.detections_json(), allow_nan=False))
+    if not files.exists(path) or _read(path) != groundtruth:
+        files.write_whole(path, groundtruth)
+    files.write_whole(_step_file(run_dir, _DETECTIONS, step), json.dumps(evaluator.detections_json(), allow_nan=False))
 
 
 def drop_after(run_dir: str, step: int) -> int:
@@ -138,13 +139,13 @@ def drop_after(run_dir: str, step: int) -> int:
     _set_aside(os.path.join(run_dir, _DETECTIONS), kept, step)
     # Last, so that a call that was cut short finds something to do when it is made again.
     newest = os.path.join(run_dir, _NEWEST)
-    files = _step_files(os.path.join(run_dir, _EVERY))
-    remaining = [path for at, path in files.items() if at <= kept]
-    if len(remaining) < len(files):
+    step_files = _step_files(os.path.join(run_dir, _EVERY))
+    remaining = [path for at, path in step_files.items() if at <= kept]
+    if len(remaining) < len(step_files):
         if remaining:
-            write_whole(newest, _read(remaining[-1]))
-        elif tf.io.gfile.exists(newest):
-            tf.io.gfile.remove(newest)
+            files.write_whole(newest, _read(remaining[-1]))
+        elif files.exists(newest):
+            files.remove(newest)
     moved = _set_aside(os.path.join(run_dir, _EVERY), kept, step)
     if moved and step == 0:
         _log.warning(
@@ -175,7 +176,7 @@ def _step_file(run_dir: str, folder: str, step: int) -> str:
 
 def _step_files(folder: str) -> dict[int, str]:
     """Step -> path, by rising step."""
-    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    names = files.names_in(folder)
     steps = {int(match[1]): name for name in names if (match := re.fullmatch(r"step-(\d+)\.json", name))}
     return {step: os.path.join(folder, steps[step]) for step in sorted(steps)}
 
@@ -191,23 +192,22 @@ def _set_aside(folder: str, kept: int, step: int) -> int:
     for path in later:
         # A training may go on from the same step more than once; nothing is ever lost.
         name, number = os.path.basename(path), 1
-        while tf.io.gfile.exists(os.path.join(aside, name)):
+        while files.exists(os.path.join(aside, name)):
             number += 1
             name = os.path.basename(path).replace(".json", f".{number}.json")
         try:
-            tf.io.gfile.makedirs(aside)
-            tf.io.gfile.rename(path, os.path.join(aside, name))
-        except (tf.errors.OpError, OSError) as error:
-            raise ODEvalError(f"'{path}' cannot be moved to '{aside}': {getattr(error, 'message', error)!s}") from error
+            files.make_folder(aside)
+            files.rename(path, os.path.join(aside, name))
+        except OSError as error:
+            raise ODEvalError(f"'{path}' cannot be moved to '{aside}': {files.reason(error)}.") from error
     return len(later)
 
 
 def _read(path: str) -> str:
     try:
-        with tf.io.gfile.GFile(path, "r") as file:
-            return file.read()
-    except (tf.errors.OpError, OSError) as error:
-        raise ODEvalError(f"'{path}' cannot be read: {getattr(error, 'message', error)!s}") from error
+        return files.read_text(path)
+    except OSError as error:
+        raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
     except UnicodeDecodeError as error:
         raise ODEvalError(f"'{path}' is damaged: it is not text ({error}); delete it or move it away.") from error
 
@@ -225,30 +225,21 @@ def _read_sections(path: str) -> dict[str, Any]:
 
 def _runs(model_dir: str) -> list[str]:
     """The runs under `model_dir` that have been evaluated."""
-    found = [
-        path
-        for pattern in ("*", os.path.join("*", "*"))
-        for path in tf.io.gfile.glob(os.path.join(model_dir, pattern, _NEWEST))
-    ]
-    return sorted(os.path.relpath(os.path.dirname(path), model_dir) for path in found)
+    names = files.names_in(model_dir)
+    names += [os.path.join(name, below) for name in names for below in files.names_in(os.path.join(model_dir, name))]
+    return sorted(name for name in names if files.exists(os.path.join(model_dir, name, _NEWEST)))
 
 
 def _table_row(result: EvaluationResult) -> dict[str, int | float | str]:
     """Column -> value, in the order of columns; "" for a metric that is not defined."""
-    metrics = {**(result.bbox or {}), **{f"segm_{name}": value for name, value in (result.segm or {}).items()}}
-    return {
-        "step": result.step or 0,
-        "num_images": result.num_images,
-        **result.losses,
-        **{name: "" if value is None else value for name, value in metrics.items()},
-        **result.other,
-    }
+    values = {name: "" if value is None else value for name, value in result.table_values().items()}
+    return {"step": result.step or 0, "num_images": result.num_images, **values}
 
 
 def _read_table(run_dir: str) -> tuple[list[str], dict[int, Mapping[str, str]]]:
     """(columns, step -> row) of metrics.csv."""
     path = os.path.join(run_dir, _TABLE)
-    if not tf.io.gfile.exists(path):
+    if not files.exists(path):
         return [], {}
     reader = csv.DictReader(io.StringIO(_read(path), newline=""), restval="")
     try:
@@ -264,21 +255,21 @@ def _read_table(run_dir: str) -> tuple[list[str], dict[int, Mapping[str, str]]]:
 def _write_table(run_dir: str, columns: Sequence[str], rows: Mapping[int, Mapping[str, str]]) -> None:
     path = os.path.join(run_dir, _TABLE)
     if not rows:
-        tf.io.gfile.remove(path)
+        files.remove(path)
         return
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows[step] for step in sorted(rows))
-    write_whole(path, text.getvalue())
+    files.write_whole(path, text.getvalue())
 
 
 def _in_order(columns: Sequence[str], more: Sequence[str]) -> list[str]:
     """The columns there are and more, each new one after the one it follows in `more`."""
     united = list(columns)
-    place = 0
+    index = 0
     for name in more:
         if name not in united:
-            united.insert(place, name)
-        place = united.index(name) + 1
+            united.insert(index, name)
+        index = united.index(name) + 1
     return united

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from od_eval.errors import ODEvalError
-from od_eval.history import load_history
+from od_eval.runs.history import load_history
 from od_eval.tensorboard import event_files, writers
 
 

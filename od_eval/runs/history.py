@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 
 import pandas as pd
-import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.util import tensor_util
 
+from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.tensorboard.event_files import event_files
 
@@ -28,7 +28,7 @@ def load_history(model_dir: str | os.PathLike[str]) -> pd.DataFrame:
     has taken back (`…replaced-at-step-…`) is not read, nor is a last record that is cut off.
 
     Args:
-      model_dir: the folder, local or on any filesystem that `tf.io.gfile` knows.
+      model_dir: the folder, local or on any filesystem that TensorFlow knows.
 
     Returns:
       One row for each value, sorted by run, tag and step; where a run has several for one tag and step, the newest.
@@ -39,9 +39,9 @@ def load_history(model_dir: str | os.PathLike[str]) -> pd.DataFrame:
       ODEvalError: there is no such folder, or there are no curves in it.
     """
     model_dir = os.fspath(model_dir)
-    if not tf.io.gfile.isdir(model_dir):
+    if not files.is_folder(model_dir):
         raise ODEvalError(f"There is no folder '{model_dir}'; give the model_dir of a training.")
-    rows = [row for folder, _, _ in tf.io.gfile.walk(model_dir) for row in _scalars(_run(model_dir, folder), folder)]
+    rows = [row for folder, _ in files.walk(model_dir) for row in _scalars(_run(model_dir, folder), folder)]
     if not rows:
         raise ODEvalError(
             f"'{model_dir}' and the folders in it have no curves (event files with 'tfevents' in their names); give the"

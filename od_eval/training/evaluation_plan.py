@@ -1,20 +1,20 @@
-"""What a driver evaluates, and what it decides by that: the evaluation sets, the best checkpoint, early stopping."""
+"""What a training evaluates, and what it decides by that: the evaluation sets, best checkpoint, early stopping."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-
-import tensorflow as tf
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
 
 from od_eval import losses
 from od_eval.callbacks.best_checkpoint import BestCheckpoint
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
+from od_eval.callbacks.early_stopping import EarlyStopping
+from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.evaluation.result import COCO_METRICS
+from od_eval.evaluation.sections.coco import COCO_METRICS
 from od_eval.odapi.datasets import KeptInMemory
 from od_eval.odapi.evaluation import evaluation_options
 from od_eval.odapi.pipeline import Pipeline
@@ -80,7 +80,7 @@ class EvaluationPlan:
         model_dir: str,
         checkpoint: Callable[[int], str | None],
         interruptible: Callable[[Iterable[Any]], Iterable[Any]],
-        on_error: str,
+        on_error: Literal["report", "raise"],
     ) -> list[DetectionEvaluation]:
         """The callbacks that evaluate: one for each `eval_input_reader`, and one for the training data if asked for.
 
@@ -91,22 +91,36 @@ class EvaluationPlan:
           checkpoint, on_error: as for `DetectionEvaluation`.
           interruptible: makes batches such that an evaluation can be interrupted.
         """
-        make = dict(options=options, checkpoint=checkpoint, on_error=on_error)
-        evaluations = []
+        return [
+            DetectionEvaluation(dataset, model_dir, **about, checkpoint=checkpoint, on_error=on_error)
+            for dataset, about in self._datasets(pipeline, options, interruptible)
+        ]
+
+    def evaluation_sets(self, pipeline: Pipeline, options: EvaluationOptions, model_dir: str) -> list[EvaluationSet]:
+        """The same sets for evaluations without a training; arguments as for `evaluations`."""
+        return [
+            EvaluationSet(dataset, model_dir, **about)
+            for dataset, about in self._datasets(pipeline, options, interruptible=lambda batches: batches)
+        ]
+
+    def _datasets(
+        self,
+        pipeline: Pipeline,
+        options: EvaluationOptions,
+        interruptible: Callable[[Iterable[Any]], Iterable[Any]],
+    ) -> Iterator[tuple[Iterable[Any], dict[str, Any]]]:
+        """Each dataset to evaluate on, with its run, the prefix of its keys in `logs` and its options."""
         for index, (run, prefix) in enumerate(_runs(pipeline)):
             dataset = interruptible(KeptInMemory(pipeline.eval_dataset(index)))
-            evaluations.append(DetectionEvaluation(dataset, model_dir, run=run, prefix=prefix, **make))
+            yield dataset, {"run": run, "prefix": prefix, "options": options}
         if self.on_train_data:
-            sample = pipeline.train_sample_dataset(self.sample_1_of_n_train_examples)
-            dataset = interruptible(KeptInMemory(sample))
+            dataset = interruptible(KeptInMemory(pipeline.train_sample_dataset(self.sample_1_of_n_train_examples)))
             masks = options.masks and pipeline.config.train_input_reader.load_instance_masks
-            make["options"] = dataclasses.replace(options, masks=masks)
-            evaluations.append(
-                DetectionEvaluation(dataset, model_dir, run=tags.EVAL_TRAIN, prefix="val_train_", **make)
-            )
-        return evaluations
+            options = dataclasses.replace(options, masks=masks)
+            yield dataset, {"run": tags.EVAL_TRAIN, "prefix": "val_train_", "options": options}
 
     def best_checkpoint(self, model_dir: str) -> BestCheckpoint:
+        """The callback that keeps the best checkpoint."""
         return BestCheckpoint(model_dir, self.best_metric)
 
     def early_stopping(self, evaluations: Iterable[DetectionEvaluation]) -> EarlyStopping | None:
@@ -116,7 +130,6 @@ class EvaluationPlan:
         return EarlyStopping(
             evaluations,
             monitor=self.early_stopping_metric,
-            mode="min" if "loss" in self.early_stopping_metric else "max",
             patience=self.early_stopping_patience,
             min_delta=self.early_stopping_min_delta,
         )
@@ -126,12 +139,13 @@ class EvaluationPlan:
             return
         names = {*COCO_METRICS, *(f"segm_{name}" for name in COCO_METRICS), *losses.CATEGORIES}
         prefixes = [prefix for _, prefix in _runs(pipeline)] + (["val_train_"] if self.on_train_data else [])
-        for flag, key in (("best_metric", self.best_metric), ("early_stopping_metric", self.early_stopping_metric)):
+        decides = {"best_metric": self.best_metric, "early_stopping_metric": self.early_stopping_metric}
+        for argument, key in decides.items():
             # What has a / in it is a tag of other metrics, which are not known before they are there.
             known = key is None or "/" in key or any(key == prefix + name for prefix in prefixes for name in names)
             if not known:
                 raise ODEvalError(
-                    f"--{flag} is '{key}', but there is no such metric; there are {prefixes[0]}AP, {prefixes[0]}AP50,"
+                    f"{argument} is '{key}', but there is no such metric; there are {prefixes[0]}AP, {prefixes[0]}AP50,"
                     f" {prefixes[0]}AR100, {prefixes[0]}total_loss and the like"
                     + (f", and the same with {', '.join(prefixes[1:])}." if prefixes[1:] else ".")
                 )
@@ -141,7 +155,7 @@ def _runs(pipeline: Pipeline) -> list[tuple[str, str]]:
     """For each `eval_input_reader`, the TensorBoard run it is evaluated into, and the prefix of its keys in `logs`."""
     readers = pipeline.config.eval_input_reader
     if not readers:
-        raise ODEvalError(f"{pipeline.source} has no eval_input_reader; add one, or train with --eval_every_n=0.")
+        raise ODEvalError(f"{pipeline.source} has no eval_input_reader; add one, or train with eval_every_n=0.")
     runs = []
     for index, reader in enumerate(readers):
         name = reader.name or (str(index) if index else "")
@@ -163,45 +177,3 @@ def _runs(pipeline: Pipeline) -> list[tuple[str, str]]:
             )
         runs.append((run, "val_" if index == 0 else f"val_{name}_"))
     return runs
-
-
-class EarlyStopping(tf.keras.callbacks.EarlyStopping):
-    """Keras's early stopping, which goes on where an earlier process stopped: it looks at its evaluations once more.
-
-    Args:
-      evaluations: whose files tell of them.
-      **kwargs: of Keras's.
-    """
-
-    def __init__(self, evaluations: Iterable[DetectionEvaluation], **kwargs: Any):
-        super().__init__(**kwargs)
-        self._evaluations = list(evaluations)
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        super().on_train_begin(logs)
-        self._count = 0
-        step = self.model.steps_done
-        logs_of: dict[int, dict[str, float]] = {}
-        for evaluation in self._evaluations:
-            for result in evaluation.recorded():
-                if step > 0 and result.step <= step:  # a training that begins at 0 begins anew
-                    logs_of.setdefault(result.step, {}).update(evaluation.logs(result))
-        for step in sorted(logs_of):
-            if self.monitor in logs_of[step]:
-                self._evaluated(logs_of[step])
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        step = self.model.steps_done
-        has_failed = any(evaluation.failures and evaluation.failures[-1][0] == step for evaluation in self._evaluations)
-        if self.monitor in logs:
-            self._evaluated(logs)
-        elif not has_failed:  # one that failed decides nothing
-            raise ODEvalError(
-                f"--early_stopping_metric={self.monitor} is not among what was evaluated:"
-                f" {', '.join(name for name in logs if name.startswith('val_'))}."
-            )
-
-    def _evaluated(self, logs: Mapping[str, Any]) -> None:
-        # Not the epoch of `fit`, of which there are several: Keras never stops in the first.
-        self._count += 1
-        super().on_epoch_end(self._count, logs)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import Detections, GroundTruth, PerImage
+from od_eval.text import some
 
 ImageId = int | str
 Size = coco_masks.Size  # height and width
@@ -45,7 +46,7 @@ def read_groundtruth(groundtruth: GroundTruth, images: Mapping[ImageId, Size], r
       row_format: what rows look like.
 
     Returns:
-      `image`: int32 `[n]`, the place of the row's image in `images`; `category`: int32 `[n]`, the place of its category
+      `image`: int32 `[n]`, the index of the row's image in `images`; `category`: int32 `[n]`, the index of its category
       in `categories`; `box`: `[n, 4]`, xmin, ymin, width, height in pixels, in the float type in which it came; `area`:
       float64 `[n]`; `crowd` and `difficult`: bool `[n]`; `mask`: the counts of RLEs, where masks are read.
 
@@ -57,8 +58,8 @@ def read_groundtruth(groundtruth: GroundTruth, images: Mapping[ImageId, Size], r
     width, height = columns["box"][:, 2], columns["box"][:, 3]
     reader.check(
         (width >= 0) & (height >= 0),
-        lambda place: (
-            f"has the box {reader.given_box(place)}, which ends before it begins; the box format is"
+        lambda index: (
+            f"has the box {reader.given_box(index)}, which ends before it begins; the box format is"
             f" {row_format.box_format}"
         ),
     )
@@ -82,7 +83,7 @@ def read_detections(detections: Detections, images: Mapping[ImageId, Size], row_
     columns["score"] = _as_float(reader.column("scores", detections.scores))
     reader.check(
         np.isfinite(columns["score"]),
-        lambda place: f"has the score {columns['score'][place]}; it must be finite, see whether training has diverged",
+        lambda index: f"has the score {columns['score'][index]}; it must be finite, see whether training has diverged",
     )
     return columns
 
@@ -111,9 +112,9 @@ class _Reader:
         # In each image, those that do not count included. What has no length is no list of boxes, as `_rows` will say.
         self._given = [len(rows) if hasattr(rows, "__len__") else 0 for rows in boxes]
         num = self._given if num is None else num.tolist()
-        for place, (rows, given) in enumerate(zip(num, self._given, strict=True)):
+        for index, (rows, given) in enumerate(zip(num, self._given, strict=True)):
             if not (0 <= rows <= given and rows == int(rows)):  # the Object Detection API counts in floats
-                self._fail(place, f"num says {rows} {what}s where there are {given} boxes")
+                self._fail(index, f"num says {rows} {what}s where there are {given} boxes")
         self._num = [int(rows) for rows in num]
         self._first = np.cumsum([0, *self._num])
         self._boxes = _as_float(self._rows("boxes", boxes, (4,)))
@@ -126,8 +127,8 @@ class _Reader:
         box = self._xywh
         self.check(
             np.isfinite(box).all(axis=1),
-            lambda place: (
-                f"has the box {self.given_box(place)}; the numbers must be finite, see whether training has diverged"
+            lambda index: (
+                f"has the box {self.given_box(index)}; the numbers must be finite, see whether training has diverged"
             ),
         )
         classes = self.column("classes", objects.classes)
@@ -135,9 +136,9 @@ class _Reader:
         category = np.searchsorted(category_ids, classes).clip(max=len(category_ids) - 1)
         self.check(
             category_ids[category] == classes,
-            lambda place: (
-                f"is of class {classes[place]}, which is none of the categories"
-                f" ({_some(list(self._format.categories))}); see whether the label map has all classes"
+            lambda index: (
+                f"is of class {classes[index]}, which is none of the categories"
+                f" ({some(self._format.categories)}); see whether the label map has all classes"
             ),
         )
         if objects.area is None:
@@ -146,7 +147,7 @@ class _Reader:
             area = self.column("area", objects.area).astype(np.float64)
             self.check(
                 np.isnan(area) | ((area >= 0) & np.isfinite(area)),
-                lambda place: f"has the area {area[place]}; an area is 0 or more, or NaN where it is not known",
+                lambda index: f"has the area {area[index]}; an area is 0 or more, or NaN where it is not known",
             )
         columns = {
             "image": np.repeat(np.arange(len(self._ids), dtype=np.int32), self._num),
@@ -171,31 +172,31 @@ class _Reader:
         return np.zeros(sum(self._num), bool) if values is None else self.column(name, values).astype(bool)
 
     def check(self, right: npt.NDArray[np.bool_], message: Callable[[int], str]) -> None:
-        """Raises an ODEvalError for the first row that is not right; `message` makes it from the row's place."""
+        """Raises an ODEvalError for the first row that is not right; `message` makes it from the row's index."""
         if not right.all():
-            place = int(np.argmin(right))
-            image = self._image_of(place)
-            self._fail(image, f"{self._what} {place - self._first[image]} {message(place)}")
+            index = int(np.argmin(right))
+            image = self._image_of(index)
+            self._fail(image, f"{self._what} {index - self._first[image]} {message(index)}")
 
-    def given_box(self, place: int) -> list[float]:
+    def given_box(self, index: int) -> list[float]:
         """The box of a row as it was given."""
-        return self._boxes[place].tolist()
+        return self._boxes[index].tolist()
 
     def _masks(self) -> npt.NDArray[Any]:
         padded = tuple(np.max(self._sizes, axis=0).tolist())
         counts = []
         given = [None] * len(self._ids) if self._objects.masks is None else self._objects.masks
-        for place, masks in enumerate(self._per_image("masks", given)):
-            if not self._num[place]:
+        for index, masks in enumerate(self._per_image("masks", given)):
+            if not self._num[index]:
                 continue
             if masks is None:
-                self._fail(place, f"its {self._what}s have no masks; give masks, or do not evaluate them")
-            self._check_length(place, "masks", len(masks))
-            for row in range(self._num[place]):
+                self._fail(index, f"its {self._what}s have no masks; give masks, or do not evaluate them")
+            self._check_length(index, "masks", len(masks))
+            for row in range(self._num[index]):
                 try:
-                    counts.append(_mask_counts(masks[row], self._sizes[place], padded))
+                    counts.append(_mask_counts(masks[row], self._sizes[index], padded))
                 except ValueError as error:
-                    self._fail(place, f"the mask of {self._what} {row} is wrong: {error}", error)
+                    self._fail(index, f"the mask of {self._what} {row} is wrong: {error}", error)
         column = np.empty(len(counts), object)
         column[:] = counts
         return column
@@ -206,15 +207,15 @@ class _Reader:
         if is_padded and {values.shape[1]} == {*self._given}:
             return values[np.arange(values.shape[1]) < np.array(self._num)[:, np.newaxis]]
         columns = []
-        for place, column in enumerate(values):
+        for index, column in enumerate(values):
             column = np.asarray(column)
             if column.shape == (0,):  # an empty list
                 column = column.reshape(0, *shape)
             if column.ndim != 1 + len(shape) or column.shape[1:] != shape:
                 wanted = ", ".join(["n", *map(str, shape)])
-                self._fail(place, f"{name} of {self._what}s must be of shape [{wanted}], not {list(column.shape)}")
-            self._check_length(place, name, len(column))
-            columns.append(column[: self._num[place]])
+                self._fail(index, f"{name} of {self._what}s must be of shape [{wanted}], not {list(column.shape)}")
+            self._check_length(index, name, len(column))
+            columns.append(column[: self._num[index]])
         # Those without rows have no say in the type: an empty list is of float64.
         return np.concatenate([column for column in columns if len(column)] or columns)
 
@@ -229,12 +230,12 @@ class _Reader:
             )
         return values
 
-    def _check_length(self, place: int, name: str, length: int) -> None:
-        if length not in (self._given[place], self._num[place]):
-            self._fail(place, f"there are {self._given[place]} boxes but {length} {name} of {self._what}s")
+    def _check_length(self, index: int, name: str, length: int) -> None:
+        if length not in (self._given[index], self._num[index]):
+            self._fail(index, f"there are {self._given[index]} boxes but {length} {name} of {self._what}s")
 
-    def _image_of(self, place: int) -> int:
-        return int(np.searchsorted(self._first, place, side="right")) - 1
+    def _image_of(self, index: int) -> int:
+        return int(np.searchsorted(self._first, index, side="right")) - 1
 
     def _fail(self, image: int, message: str, cause: Exception | None = None) -> NoReturn:
         raise ODEvalError(f"image {self._ids[image]!r}: {message}.") from cause
@@ -271,7 +272,3 @@ def _mask_counts(mask: Any, size: Size, padded: Size) -> bytes:
     if mask.shape not in (size, padded):
         raise ValueError(f"it is of shape {list(mask.shape)}, and the image is of height and width {list(size)}")
     return coco_masks.from_array(mask[: size[0], : size[1]])
-
-
-def _some(values: list[Any]) -> str:
-    return ", ".join(map(str, values[:10])) + (", …" if len(values) > 10 else "")

@@ -1,4 +1,4 @@
-"""Pictures for people: an image with what was found in it on the left, and with what is there on the right.
+"""Pictures for people: an image with the detections on the left, and with the ground truth on the right.
 
     for image_id, picture in pictures_of(batch, options):
         Image.fromarray(picture).save(os.path.join(folder, file_name(image_id)))
@@ -95,25 +95,25 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
     height, width = (int(side) for side in np.asarray(batch.image_sizes)[index])
     image = _image(batch.images[index], height, width)
     scale = (image.width / width, image.height / height)
-    found = _detections(batch, index, options, (height, width), scale)
-    there = _groundtruth(batch.groundtruth, index, options, (height, width), scale)
+    detections = _detections(batch, index, options, (height, width), scale)
+    groundtruth = _groundtruth(batch.groundtruth, index, options, (height, width), scale)
 
     # In layers, so that no box is under a mask and no label under a box.
     left, right = image.copy(), image
-    _draw_masks(left, found, (height, width))
+    _draw_masks(left, detections, (height, width))
     if options.show_groundtruth_boxes:
-        _draw_boxes(left, there, [_color_named(options.groundtruth_color)] * len(there))
-    _draw_objects(left, found, options)
-    _draw_masks(right, there, (height, width))
-    _draw_objects(right, there, options)
+        _draw_boxes(left, groundtruth, [_color_named(options.groundtruth_color)] * len(groundtruth))
+    _draw_objects(left, detections, options)
+    _draw_masks(right, groundtruth, (height, width))
+    _draw_objects(right, groundtruth, options)
 
     half = (max(image.width, _SMALLEST[0]), max(image.height, _SMALLEST[1]))
     sheet = Image.new("RGB", (2 * half[0] + _GAP, half[1] + _HEADING_HEIGHT), _PAPER)
     for x, picture in ((0, left), (half[0] + _GAP, right)):
         sheet.paste(picture, (x, _HEADING_HEIGHT))
-    _write_heading(sheet, 0, half[0], f"detections: {len(found)} (score ≥ {100 * options.min_score:g}%)")
+    _write_heading(sheet, 0, half[0], f"detections: {len(detections)} (score ≥ {100 * options.min_score:g}%)")
     image_id = _one_line(str(batch.image_ids[index]))
-    _write_heading(sheet, half[0] + _GAP, half[0], f"ground truth: {len(there)}", image_id)
+    _write_heading(sheet, half[0] + _GAP, half[0], f"ground truth: {len(groundtruth)}", image_id)
     return np.array(sheet)
 
 
@@ -235,33 +235,33 @@ def _boxes(
 
 
 def _draw_masks(image: Image.Image, objects: Sequence[_Object], image_size: tuple[int, int]) -> None:
-    for one in objects:
-        if one.mask is not None:
-            image.paste(_color_of(one.category), (0, 0), _opacity(one.mask, image_size, image.size))
+    for shape in objects:
+        if shape.mask is not None:
+            image.paste(_color_of(shape.category), (0, 0), _opacity(shape.mask, image_size, image.size))
 
 
 def _draw_objects(image: Image.Image, objects: Sequence[_Object], options: EvaluationOptions) -> None:
-    colors = [_color_of(one.category) for one in objects]
+    colors = [_color_of(shape.category) for shape in objects]
     _draw_boxes(image, objects, colors)
-    for one, color in zip(objects, colors, strict=True):
-        if one.keypoints is not None:
-            _draw_keypoints(image, one.keypoints, color, options.keypoint_edges)
-    for one, color in zip(objects, colors, strict=True):
-        box = _inside(one.box, image.size)
-        name = _category_name(one.category, options) if options.show_labels else ""
-        notes = [f"{one.score:.0%}"] if options.show_scores and one.score is not None else []
-        notes += ["crowd"] if one.is_crowd and options.show_labels else []
+    for shape, color in zip(objects, colors, strict=True):
+        if shape.keypoints is not None:
+            _draw_keypoints(image, shape.keypoints, color, options.keypoint_edges)
+    for shape, color in zip(objects, colors, strict=True):
+        box = _inside(shape.box, image.size)
+        name = _category_name(shape.category, options) if options.show_labels else ""
+        notes = [f"{shape.score:.0%}"] if options.show_scores and shape.score is not None else []
+        notes += ["crowd"] if shape.is_crowd and options.show_labels else []
         if box is not None and (name or notes):
             _write_label(image, box, name, " ".join(notes), color)
 
 
 def _draw_boxes(image: Image.Image, objects: Sequence[_Object], colors: Sequence[Color]) -> None:
     pen = ImageDraw.Draw(image)
-    for one, color in zip(objects, colors, strict=True):
-        box = _inside(one.box, image.size)
+    for shape, color in zip(objects, colors, strict=True):
+        box = _inside(shape.box, image.size)
         if box is None:
             continue
-        if one.is_crowd:
+        if shape.is_crowd:
             _draw_dashed(pen, box, color)
         else:
             pen.rectangle(box, outline=color, width=2)

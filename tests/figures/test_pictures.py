@@ -9,7 +9,7 @@ import pytest
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.tensorboard import pictures
+from od_eval.figures import pictures
 
 GRAY = 90
 CATEGORIES = {1: "cat", 2: "dog"}

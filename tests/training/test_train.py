@@ -17,12 +17,15 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import od_eval
-from od_eval import Detector, ODEvalError, Pipeline, strategies, training
-from od_eval.checkpoint_evaluation import CheckpointQueue, evaluate_checkpoints
-from od_eval.evaluation_plan import EvaluationPlan
+from od_eval import Detector, ODEvalError, Pipeline
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
+from od_eval.training import strategies
+from od_eval.training import train as training
+from od_eval.training.checkpoint_evaluation import evaluate_checkpoints
+from od_eval.training.checkpoint_queue import CheckpointQueue
+from od_eval.training.evaluation_plan import EvaluationPlan
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 LOSSES = ["Loss/classification_loss", "Loss/localization_loss", "Loss/regularization_loss", "Loss/total_loss"]
 
 
@@ -340,8 +343,8 @@ def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        ({"early_stopping_metric": "AP"}, "--early_stopping_metric is 'AP', but there is no such metric"),
-        ({"best_metric": "val_mAP"}, "--best_metric is 'val_mAP'"),
+        ({"early_stopping_metric": "AP"}, "early_stopping_metric is 'AP', but there is no such metric"),
+        ({"best_metric": "val_mAP"}, "best_metric is 'val_mAP'"),
     ],
 )
 def test_a_metric_that_there_is_not_is_refused_before_training(ssd_config, config_overrides, tmp_path, plan, words):
@@ -357,7 +360,7 @@ def test_an_evaluation_input_that_is_not_there_is_refused_before_training(ssd_co
     overrides = [*config_overrides, "eval_input_reader.tf_record_input_reader.input_path=/nowhere"]
     message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides)
     assert "eval_input_reader[0].tf_record_input_reader.input_path '/nowhere' matches no file" in message
-    assert "--eval_every_n=0" in message
+    assert "eval_every_n=0" in message
 
 
 # ---- Checkpoints of another process ---------------------------------------------------------------------------------

@@ -5,12 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import types
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
-import tensorflow as tf
-
-from od_eval.odapi import datasets
+from od_eval.callbacks.base import Callback, has_other_workers
 
 T = TypeVar("T")
 
@@ -34,11 +32,18 @@ class StopSignals:
 
     A second one raises it at once. Of several workers, all stop after the same execution, whichever of them was asked
     to.
+
+        with StopSignals() as signals:
+            model.fit(dataset, callbacks=[signals.callback()])
+
+    Attributes:
+      received: the number of the signal that has arrived.
+      can_finish: whether a step has been made, so that there is something to save.
     """
 
     def __init__(self) -> None:
-        self._received: int | None = None
-        self._can_finish = False
+        self.received: int | None = None
+        self.can_finish = False
         self._before: dict[int, signal.Handlers] = {}
 
     def __enter__(self) -> StopSignals:
@@ -51,40 +56,45 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
-        if self._received is not None or not self._can_finish:
+        if self.received is not None or not self.can_finish:
             raise Interrupted(number, at_once=True)
-        self._received = number
+        self.received = number
         print("Stopping after the steps under way …", file=sys.stderr, flush=True)
 
-    def stopper(self) -> tf.keras.callbacks.Callback:
+    def callback(self) -> StopWhenAsked:
         """The callback that ends `fit`; it must come before those that evaluate at the end of an epoch."""
-        signals = self
-
-        class StopWhenAsked(tf.keras.callbacks.Callback):
-            def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-                signals._can_finish = True  # before the first step there is nothing to save
-                strategy = self.model.distribute_strategy
-                stop = signals._received is not None
-                if datasets.num_workers(strategy) > 1:
-                    # Only by what all workers know: a signal that comes meanwhile counts at the next execution.
-                    stop = _any_worker(strategy, stop)
-                if stop:
-                    signals._received = signals._received or signal.SIGTERM
-                    self.model.stop_training = True
-
-            def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
-                if self.model.stop_training:
-                    signals._raise_if_received()
-
-        return StopWhenAsked()
+        return StopWhenAsked(self)
 
     def interruptible(self, batches: Iterable[T]) -> Iterable[T]:
         """The batches of an evaluation, between which it can be interrupted."""
         return _Interruptible(batches, self)
 
-    def _raise_if_received(self) -> None:
-        if self._received is not None:
-            raise Interrupted(self._received, at_once=False)
+    def raise_if_received(self) -> None:
+        """Raises `Interrupted` if a signal has arrived."""
+        if self.received is not None:
+            raise Interrupted(self.received, at_once=False)
+
+
+class StopWhenAsked(Callback):
+    """Ends `fit` after the steps under way when a signal has arrived; `StopSignals.callback` makes it."""
+
+    def __init__(self, signals: StopSignals):
+        super().__init__()
+        self._signals = signals
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._signals.can_finish = True  # before the first step there is nothing to save
+        stop = self._signals.received is not None
+        if has_other_workers(self.model):
+            # Only by what all workers know: a signal that comes meanwhile counts at the next execution.
+            stop = _any_worker(self.model.distribute_strategy, stop)
+        if stop:
+            self._signals.received = self._signals.received or signal.SIGTERM
+            self.model.stop_training = True
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self.model.stop_training:
+            self._signals.raise_if_received()
 
 
 class _Interruptible(Iterable[T]):
@@ -94,12 +104,13 @@ class _Interruptible(Iterable[T]):
 
     def __iter__(self) -> Iterator[T]:
         for batch in self._batches:
-            self._signals._raise_if_received()
+            self._signals.raise_if_received()
             yield batch
 
 
-def _any_worker(strategy: tf.distribute.Strategy, value: bool) -> bool:
-    """Whether `value` is true on any worker; all of them must ask."""
+def _any_worker(strategy: Any, value: bool) -> bool:
+    """Whether `value` is true on any worker of a `tf.distribute` strategy; all of them must ask."""
+    import tensorflow as tf
 
     def count() -> tf.Tensor:
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(int(value)))

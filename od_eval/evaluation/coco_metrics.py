@@ -16,23 +16,24 @@ import hotcoco
 import numpy as np
 import numpy.typing as npt
 
-from od_eval.evaluation.result import COCO_METRICS
+from od_eval.evaluation.sections.coco import COCO_METRICS, Metrics
 
 BACKENDS = ("hotcoco", "pycocotools")
 
-# Where in the arrays the protocol's thresholds are: IoU 0.50, 0.55, …, 0.95; then areas; then most detections an image.
+# Indices in the arrays: of the IoU thresholds 0.50, 0.55, …, 0.95; of the areas; of the maximum detections (1, 10, 100)
+# that count in an image.
 _IOU_50, _IOU_75 = 0, 5
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
-_MOST_1, _MOST_10, _MOST_100 = range(3)
+_MAX_1, _MAX_10, _MAX_100 = range(3)
 
 
 @dataclasses.dataclass
 class Objects:
-    """What is there, or what was found, in all images: a row an object.
+    """Ground truth or detections of all images: a row an object.
 
     Attributes:
-      image: int `[n]`, the row of its image, never decreasing.
-      category: int `[n]`, the row of its category.
+      image: int `[n]`, the index of its image, never decreasing.
+      category: int `[n]`, the index of its category.
       box: float64 `[n, 4]`: xmin, ymin, width, height.
       area: float64 `[n]`.
       score: float64 `[n]`, of detections.
@@ -67,7 +68,7 @@ def precision_and_recall(
       backend: one of `BACKENDS`.
 
     Returns:
-      COCO's precision `[iou, recall, category, area, most detections]` and recall `[iou, category, area, most
+      COCO's precision `[iou, recall, category, area, max detections]` and recall `[iou, category, area, max
       detections]`; -1 where there is no ground truth.
     """
     # Only images with something in them, which may be few where these are some of the categories.
@@ -75,15 +76,15 @@ def precision_and_recall(
     groundtruth = dataclasses.replace(groundtruth, image=rows[: len(groundtruth.image)])
     detections = dataclasses.replace(detections, image=rows[len(groundtruth.image) :])
     images = [
-        {"id": row, "height": sizes[place][0], "width": sizes[place][1]} for row, place in enumerate(used.tolist(), 1)
+        {"id": row, "height": sizes[index][0], "width": sizes[index][1]} for row, index in enumerate(used.tolist(), 1)
     ]
     categories = [{"id": row, "name": str(row)} for row in range(1, num_categories + 1)]
     evaluate = _evaluate_hotcoco if backend == "hotcoco" else _evaluate_pycocotools
-    found = evaluate(iou_type, images, categories, groundtruth, detections)
-    return found["precision"], found["recall"]
+    arrays = evaluate(iou_type, images, categories, groundtruth, detections)
+    return arrays["precision"], arrays["recall"]
 
 
-def coco_metrics(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> dict[str, float | None]:
+def coco_metrics(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> Metrics:
     """The twelve numbers, as pycocotools' `summarize` computes them.
 
     Args:
@@ -93,18 +94,18 @@ def coco_metrics(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.floa
       The numbers by the names in `COCO_METRICS`; None where there is no ground truth.
     """
     arrays = (
-        precision[..., _ALL, _MOST_100],
-        precision[_IOU_50, ..., _ALL, _MOST_100],
-        precision[_IOU_75, ..., _ALL, _MOST_100],
-        precision[..., _SMALL, _MOST_100],
-        precision[..., _MEDIUM, _MOST_100],
-        precision[..., _LARGE, _MOST_100],
-        recall[..., _ALL, _MOST_1],
-        recall[..., _ALL, _MOST_10],
-        recall[..., _ALL, _MOST_100],
-        recall[..., _SMALL, _MOST_100],
-        recall[..., _MEDIUM, _MOST_100],
-        recall[..., _LARGE, _MOST_100],
+        precision[..., _ALL, _MAX_100],
+        precision[_IOU_50, ..., _ALL, _MAX_100],
+        precision[_IOU_75, ..., _ALL, _MAX_100],
+        precision[..., _SMALL, _MAX_100],
+        precision[..., _MEDIUM, _MAX_100],
+        precision[..., _LARGE, _MAX_100],
+        recall[..., _ALL, _MAX_1],
+        recall[..., _ALL, _MAX_10],
+        recall[..., _ALL, _MAX_100],
+        recall[..., _SMALL, _MAX_100],
+        recall[..., _MEDIUM, _MAX_100],
+        recall[..., _LARGE, _MAX_100],
     )
     return {
         name: float(np.mean(defined)) if (defined := array[array > -1]).size else None
@@ -112,8 +113,10 @@ def coco_metrics(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.floa
     }
 
 
-def _evaluate_hotcoco(iou_type, images, categories, groundtruth: Objects, detections: Objects) -> dict[str, Any]:
-    there = hotcoco.COCO.from_arrays(
+def _evaluate_hotcoco(
+    iou_type: str, images: Sequence[Any], categories: Sequence[Any], groundtruth: Objects, detections: Objects
+) -> dict[str, Any]:
+    coco_groundtruth = hotcoco.COCO.from_arrays(
         images,
         categories,
         groundtruth.image + 1,
@@ -124,16 +127,18 @@ def _evaluate_hotcoco(iou_type, images, categories, groundtruth: Objects, detect
         segmentation=groundtruth.masks,
     )
     rows = np.column_stack((detections.image + 1, detections.box, detections.score, detections.category + 1))
-    found = there.load_res(rows, segmentation=detections.masks)
+    coco_detections = coco_groundtruth.load_res(rows, segmentation=detections.masks)
     if not np.array_equal(detections.area, detections.box[:, 2] * detections.box[:, 3]):
-        found.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.area)
-    evaluation = hotcoco.COCOeval(there, found, iou_type)
+        coco_detections.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.area)
+    evaluation = hotcoco.COCOeval(coco_groundtruth, coco_detections, iou_type)
     evaluation.evaluate()
     evaluation.accumulate()
     return evaluation.eval
 
 
-def _evaluate_pycocotools(iou_type, images, categories, groundtruth: Objects, detections: Objects) -> dict[str, Any]:
+def _evaluate_pycocotools(
+    iou_type: str, images: Sequence[Any], categories: Sequence[Any], groundtruth: Objects, detections: Objects
+) -> dict[str, Any]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -150,11 +155,11 @@ def _evaluate_pycocotools(iou_type, images, categories, groundtruth: Objects, de
         columns["iscrowd"] = [0] * len(objects.image) if objects.crowd is None else objects.crowd.astype(int).tolist()
         if objects.masks is not None:
             columns["segmentation"] = objects.masks
-        one = COCO()
+        coco = COCO()
         annotations = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        one.dataset = {"images": images, "categories": categories, "annotations": annotations}
-        one.createIndex()
-        return one
+        coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
+        coco.createIndex()
+        return coco
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(dataset(groundtruth), dataset(detections), iou_type)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from od_eval import EvaluationResult, ODEvalError, Pipeline
-from od_eval.evaluation_plan import EarlyStopping, EvaluationPlan
+from od_eval.callbacks.early_stopping import EarlyStopping
+from od_eval.training.evaluation_plan import EvaluationPlan
 
 
 def test_each_dataset_is_read_once(tmp_path, shapes, ssd_config, config_overrides):
@@ -81,6 +82,6 @@ def test_an_evaluation_that_failed_decides_nothing_now_or_after_a_restart():
 def test_a_metric_that_is_never_there_is_an_error():
     callback = early_stopping(Evaluation(), step=0)
     with pytest.raises(
-        ODEvalError, match="--early_stopping_metric=val_AP is not among what was evaluated: val_train_AP"
+        ODEvalError, match="the metric to stop early by, 'val_AP', is not among what was evaluated: val_train_AP"
     ):
         callback.on_epoch_end(0, {"total_loss": 1.0, "val_train_AP": 0.8})

@@ -1,0 +1,164 @@
+"""One set of images that a model is evaluated on, and the run its evaluations are written to.
+
+    evaluation_set = EvaluationSet(pipeline.eval_dataset(), "runs/a")
+    result = evaluation_set.evaluate(detector, step=1000)
+
+`DetectionEvaluation` does this while a model trains, `od_eval.training` for the checkpoints of another process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from od_eval.errors import describe
+from od_eval.evaluation.better import best_of, main_value
+from od_eval.evaluation.loop import Detect, as_evaluable, coco_evaluator, default_evaluators, evaluate
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.section import all_sections
+from od_eval.figures.first_images import FirstImages
+from od_eval.runs import metrics_files
+from od_eval.tensorboard import tags
+
+
+class EvaluationSet:
+    """Evaluates models on a dataset, and writes what was found.
+
+    Args:
+      dataset: gone through once in each evaluation.
+      model_dir: the folder above the run.
+      run: the TensorBoard run, below `model_dir`.
+      prefix: of the keys in Keras's `logs`.
+      options, detect: as for `od_eval.evaluate`.
+      asked_by: who evaluates, for messages.
+
+    Attributes:
+      run, run_dir: the run, and its folder.
+      options: as given.
+      results: the evaluations made so far.
+    """
+
+    def __init__(
+        self,
+        dataset: Iterable[Any],
+        model_dir: str | os.PathLike[str],
+        *,
+        run: str = tags.EVAL,
+        prefix: str = "val_",
+        options: EvaluationOptions | None = None,
+        detect: Detect | None = None,
+        asked_by: str = "EvaluationSet",
+    ):
+        self._dataset = dataset
+        self.run = run
+        self.run_dir = os.path.join(os.fspath(model_dir), run)
+        self.options = options
+        self._detect = detect
+        self._prefix = prefix
+        self._asked_by = asked_by
+        self._num_images: int | None = None  # known after the first evaluation
+        self._best: EvaluationResult | None = None
+        self._has_layout = False
+        self._last_step_with_pictures: int | None = None
+        self.results: list[EvaluationResult] = []
+
+    def evaluate(self, model: Any, step: int, checkpoint: str | None = None) -> EvaluationResult:
+        """Evaluates a model as it is, writes losses, metrics and pictures, and prints a line.
+
+        A picture that cannot be drawn is reported and costs no number.
+
+        Args:
+          model: as for `od_eval.evaluate`.
+          step: the training step its weights are of.
+          checkpoint: the path of a checkpoint with these weights, where there is one.
+
+        Raises:
+          ODEvalError: a record cannot be read, memory does not suffice, a detection is not a number, a file cannot be
+            written, …
+        """
+        # Here for the reason given in `callbacks.base`: it imports TensorFlow.
+        from od_eval.runs.evaluation_run import write_evaluation
+
+        started = time.monotonic()
+        if self._best is None:
+            self._best = best_of(self.recorded())
+        evaluable = as_evaluable(model, self._detect, self.options, self._asked_by)
+        options = self.options or evaluable.evaluation_options
+        first_images = FirstImages(options.num_pictures if self._pictures_are_due(step, options) else 0)
+        evaluator = coco_evaluator(options)
+        result = evaluate(
+            evaluable,
+            self._dataset,
+            [*default_evaluators(evaluable, options, evaluator), first_images],
+            options=options,
+            step=step,
+            checkpoint=checkpoint,
+            name=self.run,
+            num_images=self._num_images,
+        )
+        self._num_images = result.num_images
+        write_evaluation(
+            self.run_dir,
+            result,
+            options,
+            evaluator=evaluator if result.bbox is not None else None,  # without ground truth it was given nothing
+            with_layout=not self._has_layout,
+        )
+        self._has_layout = True
+        self._draw(step, first_images, options)
+        self._report(result, time.monotonic() - started)
+        self.results.append(result)
+        return result
+
+    def recorded(self) -> list[EvaluationResult]:
+        """Every evaluation that is in the files of the run, in the order of steps."""
+        return metrics_files.read_all(self.run_dir)
+
+    def logs(self, result: EvaluationResult) -> dict[str, float]:
+        """The entries of Keras's `logs` for an evaluation."""
+        return {self._prefix + name: value for name, value in result.log_values().items()}
+
+    def go_back(self, step: int) -> None:
+        """Prepares the run for a training that goes on from `step`: evaluations of later steps are set aside."""
+        from od_eval.runs import evaluation_run
+
+        evaluation_run.go_back(self.run_dir, step)
+        self._best = best_of(self.recorded())
+
+    def _pictures_are_due(self, step: int, options: EvaluationOptions) -> bool:
+        last = self._last_step_with_pictures
+        has_some_like_these = last is not None and last < step < last * 17 / 16
+        return bool(options.pictures_dir) or not has_some_like_these
+
+    def _draw(self, step: int, first_images: FirstImages, options: EvaluationOptions) -> None:
+        from od_eval.runs.evaluation_run import write_pictures
+
+        try:
+            if write_pictures(self.run_dir, step, first_images, options):
+                self._last_step_with_pictures = step
+        except Exception as error:  # whatever it is, the numbers are written
+            print(
+                f"warning: {self.run}: the pictures of the evaluation at step {step} could not be drawn:"
+                f" {describe(error)}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _report(self, result: EvaluationResult, seconds: float) -> None:
+        values = result.log_values()
+        sections = sorted(all_sections().values(), key=lambda section: section.line_rank)
+        shown = [name for section in sections for name in section.in_line if name in values]
+        before, self._best = self._best, best_of([*([self._best] if self._best else []), result])
+        if before is None:
+            verdict = ""
+        elif self._best is result:
+            verdict = f"; the best so far, before it was {main_value(before):.4g} at step {before.step}"
+        else:
+            verdict = f"; the best was {main_value(before):.4g} at step {before.step}"
+        line = "  ".join(f"{name} {values[name]:.4g}" for name in shown)
+        speed = f"{result.num_images} images in {seconds:.1f} s"
+        print(f"{self.run} at step {result.step}: {line}  ({speed}){verdict}", flush=True)

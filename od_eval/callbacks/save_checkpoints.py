@@ -1,0 +1,49 @@
+"""SaveCheckpoints: a checkpoint every so many steps, and the last step always."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from od_eval.callbacks.base import Callback, steps_done
+
+
+class Checkpoints(Protocol):
+    """What saves a model; `tf.train.CheckpointManager` and `od_eval.odapi.checkpoints.Checkpoints` do."""
+
+    def save(self) -> Any:
+        """Writes a checkpoint of the model as it is."""
+
+
+class SaveCheckpoints(Callback):
+    """Saves before the first step, every n steps, at the last, and when asked.
+
+    Args:
+      checkpoints: what saves.
+      every_n: steps between checkpoints.
+      last_step: the step that the training ends at.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, every_n: int, last_step: int):
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._every_n = every_n
+        self._last_step = last_step
+        self.saved_step = -1
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self.saved_step = steps_done(self.model, self)
+        if self.saved_step == 0:
+            self._checkpoints.save()
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        step = steps_done(self.model, self)
+        if step // self._every_n > self.saved_step // self._every_n or step >= self._last_step:
+            self.save()
+
+    def save(self) -> None:
+        """Saves unless this step is saved already."""
+        step = steps_done(self.model, self)
+        if step != self.saved_step:
+            self._checkpoints.save()
+            self.saved_step = step

@@ -1,0 +1,96 @@
+"""The run of an evaluation in a model_dir: writes one evaluation wherever it goes, and takes back those of later steps.
+
+    write_evaluation("runs/a/eval", result, options)
+    write_pictures("runs/a/eval", step, first_images, options)
+
+Numbers are written first: drawing may fail, and then costs no number.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+from PIL import Image
+
+from od_eval import files
+from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.result import EvaluationResult
+from od_eval.figures.first_images import FirstImages
+from od_eval.figures.pictures import file_name
+from od_eval.runs import metrics_files
+from od_eval.tensorboard import layout, tags, writers
+
+
+def write_evaluation(
+    run_dir: str,
+    result: EvaluationResult,
+    options: EvaluationOptions,
+    *,
+    evaluator: Evaluator | None = None,
+    with_layout: bool = True,
+) -> None:
+    """Writes the numbers of an evaluation: the files of its run, and TensorBoard's scalars.
+
+    Args:
+      run_dir: the folder of its TensorBoard run, where the files go, too.
+      result: of a step.
+      options: of the evaluation.
+      evaluator: with `options.save_detections`, whose ground truth and detections are written.
+      with_layout: whether to write the layout of TensorBoard's Custom Scalars; once a run is enough.
+
+    Raises:
+      ODEvalError: a file cannot be written.
+    """
+    if evaluator is not None and options.save_detections:
+        metrics_files.write_coco(run_dir, result.step or 0, evaluator)
+    if with_layout:
+        layout.write(run_dir, options)
+    writers.write_scalars(run_dir, result.step or 0, result.scalars(options.per_category))
+    metrics_files.write(run_dir, result)  # last: a step that is there counts as evaluated
+
+
+def write_pictures(run_dir: str, step: int, first_images: FirstImages, options: EvaluationOptions) -> int:
+    """Draws the first images of an evaluation for TensorBoard and, with `options.pictures_dir`, as PNG files.
+
+    Args:
+      run_dir: the folder of the TensorBoard run.
+      step: of the evaluation.
+      first_images: of the evaluation.
+      options: how they are drawn.
+
+    Returns:
+      How many there are.
+
+    Raises:
+      ODEvalError: `groundtruth_color` is no colour, or a file cannot be written.
+    """
+    pictures = list(first_images.pictures(options))
+    if options.pictures_dir:
+        folder = os.path.join(options.pictures_dir, f"step-{step:08d}")
+        _write_files(folder, {file_name(image_id): picture for image_id, picture in pictures})
+    writers.write_pictures(run_dir, step, {tags.picture(index): picture for index, (_, picture) in enumerate(pictures)})
+    return len(pictures)
+
+
+def go_back(run_dir: str, step: int) -> None:
+    """Prepares a run for a training that goes on from `step`: its evaluations of later steps are set aside.
+
+    See `writers.resume` and `metrics_files.drop_after` for what becomes of them.
+
+    Raises:
+      ODEvalError: a file cannot be moved or written, or metrics.csv is damaged.
+    """
+    writers.resume(run_dir, step)
+    metrics_files.drop_after(run_dir, step)
+
+
+def _write_files(folder: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:
+    for name, picture in pictures.items():
+        encoded = io.BytesIO()
+        Image.fromarray(picture).save(encoded, "PNG")
+        files.write_whole(os.path.join(folder, name), encoded.getvalue())

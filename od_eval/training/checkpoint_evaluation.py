@@ -1,0 +1,185 @@
+"""Evaluation of checkpoints that another process writes: `model_main_tf2.py --checkpoint_dir`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from od_eval import checkpoint_names, files
+from od_eval.callbacks.evaluation_set import EvaluationSet
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.odapi.checkpoints import Checkpoints
+from od_eval.odapi.detector import Detector
+from od_eval.odapi.pipeline import Pipeline
+from od_eval.runs.model_dir import check_model_dir
+from od_eval.runs.summary import summary_table
+from od_eval.tensorboard.command import how_to_look
+from od_eval.training.checkpoint_queue import CheckpointQueue
+from od_eval.training.evaluation_plan import EvaluationPlan
+from od_eval.training.run_description import enter_hyperparameters
+
+
+def evaluate_checkpoints(
+    pipeline_config_path: str,
+    model_dir: str,
+    checkpoint_dir: str,
+    *,
+    overrides: Sequence[str] = (),
+    num_train_steps: int | None = None,
+    evaluation: EvaluationPlan | None = None,
+    timeout: float = 3600,
+) -> None:
+    """Evaluates checkpoints, of this package or of the Object Detection API's own driver, as they come.
+
+    Every one is evaluated, in order, however long an evaluation takes: those that wait are kept even if the training
+    deletes them. What an earlier call with the same `model_dir` has evaluated is not evaluated again. Runs, files and
+    the best checkpoint are written to `model_dir` as `train` writes them.
+
+    Args:
+      pipeline_config_path: the pipeline.config of the training.
+      model_dir: where the evaluations go; may be `checkpoint_dir`.
+      checkpoint_dir: a folder of checkpoints, which need not be there yet, or one checkpoint (`…/ckpt-12`), which is
+        evaluated even if it was before.
+      overrides: as for `Pipeline.load`.
+      num_train_steps: the step of the last checkpoint to wait for; by default `train_config.num_steps`, and none where
+        that is not set.
+      evaluation: what to evaluate.
+      timeout: seconds to wait for the next checkpoint, and for the first.
+
+    Raises:
+      ODEvalError: something the user can put right; an evaluation has failed; no checkpoint came at all.
+    """
+    plan = evaluation or EvaluationPlan()
+    pipeline = Pipeline.load(pipeline_config_path, overrides)
+    plan.apply(pipeline)
+    if plan.early_stopping_metric:
+        raise ODEvalError("early_stopping_metric is for a training; leave it out to evaluate checkpoints.")
+    last_step = num_train_steps or pipeline.config.train_config.num_steps or math.inf
+    say = functools.partial(print, flush=True)
+    options = plan.check(pipeline)
+    single = _single_checkpoint(checkpoint_dir)
+    check_model_dir(model_dir)
+
+    say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
+    detector = Detector(pipeline)
+    detector.compile()
+    evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir)
+    if single:
+        if not evaluator.restore(single, single):
+            raise ODEvalError(f"checkpoint '{single}' cannot be read; choose another one.")
+        evaluator.evaluate(single, evaluator.sets)
+    else:
+        queue = CheckpointQueue(checkpoint_dir, os.path.join(model_dir, ".checkpoints-to-evaluate"))
+        with queue:
+            while evaluator.newest_step < last_step:
+                if not queue.waiting():
+                    say(f"Waiting for checkpoints in {checkpoint_dir}, {timeout:g} seconds at most …")
+                checkpoint = queue.take(timeout)
+                if checkpoint is None:
+                    say(f"No new checkpoint came within {timeout:g} seconds.")
+                    break
+                original, kept = checkpoint
+                evaluator.evaluate_new(original, kept)
+                queue.done(kept)
+        if evaluator.newest_step < 0:
+            raise ODEvalError(
+                f"no checkpoint came to '{checkpoint_dir}' within {timeout:g} seconds; check checkpoint_dir, or wait"
+                " longer (eval_timeout)."
+            )
+    say(summary_table(model_dir, evaluator.sets[0].run))
+    say(how_to_look(model_dir))
+
+
+def _single_checkpoint(path: str) -> str | None:
+    """The checkpoint a path names, if it names one and not a folder."""
+    prefix = checkpoint_names.prefix_of(path)
+    if files.exists(prefix + ".index"):
+        return prefix
+    if re.fullmatch(r"ckpt-\d+", os.path.basename(prefix)):
+        raise ODEvalError(f"checkpoint '{prefix}' does not exist: {prefix}.index is missing; correct checkpoint_dir.")
+    return None
+
+
+class _CheckpointEvaluator:
+    """Restores a checkpoint into a detector and evaluates it.
+
+    Attributes:
+      sets: what is evaluated.
+      newest_step: the highest step of a checkpoint that was taken; -1 before the first.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        options: EvaluationOptions,
+        detector: Detector,
+        plan: EvaluationPlan,
+        model_dir: str,
+    ):
+        self._detector = detector
+        self._checkpoints = Checkpoints(detector, model_dir)
+        self.sets = plan.evaluation_sets(pipeline, options, model_dir)
+        self._best = plan.best_checkpoint(model_dir)
+        self._best.set_model(detector)
+        self._best.begin(starts_anew=False)
+        for evaluation_set in self.sets:
+            enter_hyperparameters(pipeline, evaluation_set)
+        self.newest_step = -1
+
+    def evaluate_new(self, original: str, kept: str) -> None:
+        """Evaluates a checkpoint into the runs that do not have it yet, unless it cannot be read.
+
+        Args:
+          original: what the checkpoint is called in files.
+          kept: where it can be read.
+        """
+        missing = [evaluation_set for evaluation_set in self.sets if not self._has(evaluation_set, original, kept)]
+        if missing and self.restore(original, kept):
+            self.evaluate(original, missing)
+
+    def restore(self, original: str, kept: str) -> bool:
+        """Restores a checkpoint; False, with a warning, where it cannot be read."""
+        try:
+            self._checkpoints.restore(kept)
+        except tf.errors.OpError as error:
+            print(
+                f"warning: checkpoint '{original}' is damaged and passed over: {files.reason(error)}", file=sys.stderr
+            )
+            return False
+        return True
+
+    def evaluate(self, checkpoint: str, sets: Sequence[EvaluationSet]) -> None:
+        """Evaluates what was restored on these sets; what the evaluations on the others found is in their files."""
+        step = self._detector.steps_done
+        print(f"Evaluating {checkpoint} of step {step} …", flush=True)
+        logs: dict[str, float] = {}
+        for evaluation_set in self.sets:
+            if evaluation_set in sets:
+                logs.update(evaluation_set.logs(evaluation_set.evaluate(self._detector, step, checkpoint)))
+            else:
+                for result in evaluation_set.recorded():
+                    logs.update(evaluation_set.logs(result) if result.step == step else {})
+        self._best.keep_if_better(logs)
+        self.newest_step = max(self.newest_step, step)
+
+    def _has(self, evaluation_set: EvaluationSet, original: str, kept: str) -> bool:
+        """Whether an evaluation of this very checkpoint is in the files of a set."""
+        try:
+            step = int(tf.train.load_variable(kept, "step/.ATTRIBUTES/VARIABLE_VALUE"))
+        except tf.errors.OpError:
+            return False  # restoring it says what is wrong
+        name = os.path.basename(original)
+        is_recorded = any(
+            result.step == step and os.path.basename(result.checkpoint or "") == name
+            for result in evaluation_set.recorded()
+        )
+        if is_recorded:
+            self.newest_step = max(self.newest_step, step)
+        return is_recorded

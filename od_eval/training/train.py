@@ -1,0 +1,357 @@
+"""Training and evaluation from a pipeline.config: what `model_main_tf2.py` does, on top of `Detector.fit` and the
+callbacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import tensorflow as tf
+
+from od_eval.callbacks.base import Callback
+from od_eval.callbacks.detection_evaluation import DetectionEvaluation
+from od_eval.callbacks.loss_logger import LossLogger
+from od_eval.callbacks.progress import Progress
+from od_eval.callbacks.save_checkpoints import SaveCheckpoints
+from od_eval.callbacks.stop_signals import Interrupted, StopSignals
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.odapi import datasets
+from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
+from od_eval.odapi.detector import Detector, NonFiniteLossError
+from od_eval.odapi.explained import explained_op_error
+from od_eval.odapi.pipeline import Pipeline
+from od_eval.runs.model_dir import check_model_dir
+from od_eval.runs.summary import summary_table
+from od_eval.tensorboard import hparams, writers
+from od_eval.tensorboard.command import how_to_look
+from od_eval.training import strategies
+from od_eval.training.evaluation_plan import EvaluationPlan
+from od_eval.training.run_description import describe_training, enter_hyperparameters
+
+
+def train(
+    pipeline_config_path: str,
+    model_dir: str,
+    *,
+    overrides: Sequence[str] = (),
+    num_train_steps: int | None = None,
+    checkpoint_every_n: int = 1000,
+    checkpoint_max_to_keep: int = 7,
+    eval_every_n: int | None = None,
+    evaluation: EvaluationPlan | None = None,
+    log_every_n: int = 10,
+    steps_per_execution: int | None = None,
+    record_summaries: bool = True,
+    seed: int | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+) -> None:
+    """Trains and evaluates a detector, or goes on where an earlier call with the same `model_dir` stopped.
+
+    Writes checkpoints, `pipeline.config` as run, the TensorBoard runs `train/` and `eval/` with the files of the
+    evaluations, and the best checkpoint to `model_dir`; progress to stdout.
+
+    Args:
+      pipeline_config_path: the pipeline.config.
+      model_dir: made where it is missing.
+      overrides: as for `Pipeline.load`.
+      num_train_steps: the step to stop after; by default `train_config.num_steps`.
+      checkpoint_every_n: steps between checkpoints. The last step is always saved.
+      checkpoint_max_to_keep: the newest checkpoints that stay.
+      eval_every_n: steps between evaluations, by default `checkpoint_every_n`; the last step is always evaluated. 0
+        trains without evaluating, and so do several workers.
+      evaluation: what to evaluate, and what to decide by it.
+      log_every_n: steps between points of the curves.
+      steps_per_execution: steps in one call of the training function; signals are answered, points written and
+        checkpoints saved in between. By default up to ten on GPUs and TPUs, one on CPUs.
+      record_summaries: whether to write images of training batches, at the first step and with every checkpoint.
+      seed: of initial weights, shuffling, augmentation and sampling. On a CPU a run with the same seed has the same
+        curves to the bit: TensorFlow's deterministic operations are asked for, and stay so in this process. On GPUs,
+        where some operations have no deterministic form, they are not.
+      strategy: to train under; by default all GPUs of the machine, or the CPU.
+
+    Raises:
+      ODEvalError: something the user can put right. An evaluation that fails does not end the training; but if the last
+        one did, this says so in the end.
+      Interrupted: SIGTERM or SIGINT arrived; a checkpoint is saved and the curves are flushed, unless it came before
+        the first execution had ended, when nothing is there to save, or for the second time.
+    """
+    started = time.monotonic()
+    strategy = strategy or strategies.default_strategy()
+    plan = evaluation or EvaluationPlan()
+    if seed is not None:
+        _make_reproducible(seed)
+    pipeline = Pipeline.load(pipeline_config_path, overrides)
+    plan.apply(pipeline)
+    last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
+    if last_step < 1:
+        raise ODEvalError("how long to train is not said: set num_train_steps or train_config.num_steps.")
+    say = functools.partial(print, flush=True) if strategy.extended.should_checkpoint else _silent
+    eval_every_n = _steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
+    schedule = _Schedule(
+        last_step,
+        checkpoint_every_n,
+        eval_every_n,
+        log_every_n,
+        steps_per_execution or default_steps_per_execution(log_every_n, checkpoint_every_n, eval_every_n),
+    )
+    options = None
+    if eval_every_n:
+        with _remedy(" To train without evaluating, set eval_every_n=0."):
+            options = plan.check(pipeline)
+
+    with strategy.scope(), StopSignals() as signals:
+        what = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
+        say(f"Building {what} on {strategies.devices(strategy)} …")
+        training = _Training(
+            pipeline, model_dir, plan, options, schedule, signals, say, checkpoint_max_to_keep, record_summaries
+        )
+        restored = training.restore()
+        first_step = training.detector.steps_done
+        training.evaluate_what_is_missing()
+        if first_step >= last_step:
+            say(f"Nothing to train: {restored} is of step {first_step} already, and num_train_steps is {last_step}.")
+        elif training.is_stopped_early():
+            say(f"Nothing to train: early stopping has ended this run, of which {restored} is the last checkpoint.")
+        else:
+            say(f"Tracing the training step, which takes a while; {last_step - first_step} steps follow.")
+            training.run()
+            steps = training.detector.steps_done - first_step
+            took = datetime.timedelta(seconds=round(time.monotonic() - started))
+            losses = training.progress.total_losses
+            say(f"Trained {steps} steps in {took}; total_loss went from {losses[0]:.4g} to {losses[-1]:.4g}.")
+            if training.detector.stop_training:
+                say(f"Early stopping has ended it: {plan.early_stopping_metric} got no better.")
+        for detection_evaluation in training.evaluations:
+            hparams.end(detection_evaluation.run_dir, succeeded=True, step=training.detector.steps_done)
+        if training.evaluations:
+            say(summary_table(model_dir, training.evaluations[0].run))
+    say(f"Checkpoint: {training.checkpoints.newest()}\n{how_to_look(model_dir)}")
+    _raise_if_last_evaluation_failed(training.evaluations)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Schedule:
+    """When what happens, in steps; `eval_every_n` 0: never."""
+
+    last_step: int
+    checkpoint_every_n: int
+    eval_every_n: int
+    log_every_n: int
+    steps_per_execution: int
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether an evaluation belongs to a step."""
+        if not self.eval_every_n or step == 0:
+            return False
+        return step % self.eval_every_n == 0 or step >= self.last_step
+
+
+class _Training:
+    """A detector with its data and everything that looks on, made in the order in which it can fail.
+
+    Attributes:
+      detector, checkpoints: what is trained, and where it is saved.
+      evaluations, progress: callbacks.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        model_dir: str,
+        plan: EvaluationPlan,
+        options: EvaluationOptions | None,
+        schedule: _Schedule,
+        signals: StopSignals,
+        say: Callable[..., None],
+        checkpoint_max_to_keep: int,
+        record_summaries: bool,
+    ):
+        self._pipeline = pipeline
+        self._model_dir = model_dir
+        self._schedule = schedule
+        self._say = say
+        self._dataset = pipeline.train_dataset()
+        self._is_chief = tf.distribute.get_strategy().extended.should_checkpoint
+        check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
+        if self._is_chief:
+            check_model_dir(model_dir)
+        self.detector = Detector(pipeline, summary_every_n=schedule.checkpoint_every_n if record_summaries else 0)
+        self.detector.compile(steps_per_execution=schedule.steps_per_execution)
+        self.checkpoints = Checkpoints(self.detector, model_dir, checkpoint_max_to_keep)
+        self._saver = SaveCheckpoints(self.checkpoints, schedule.checkpoint_every_n, schedule.last_step)
+        self._loss_logger = LossLogger(model_dir, log_every_n_steps=schedule.log_every_n)
+        self.progress = Progress(schedule.last_step, say)
+        self._stopper = signals.callback()
+        self.evaluations: list[DetectionEvaluation] = []
+        if options is not None:
+            self.evaluations = plan.evaluations(
+                pipeline, options, model_dir, self._checkpoint_of, signals.interruptible, on_error="report"
+            )
+        self._best_checkpoint = plan.best_checkpoint(model_dir) if self.evaluations else None
+        self._early_stopping = plan.early_stopping(self.evaluations)
+
+    def restore(self) -> str | None:
+        """Goes on from the newest checkpoint, if there is one, and returns its path; writes what is run."""
+        restored = self.checkpoints.restore_newest()
+        if restored:
+            self._say(f"Going on from {restored}, step {self.detector.steps_done}.")
+        else:
+            load_fine_tune_checkpoint(self.detector, self._pipeline.config.train_config)
+        if self._is_chief:
+            self._pipeline.save(self._model_dir)
+            describe_training(self._pipeline, self._model_dir, self.detector.steps_done)
+            for evaluation in self.evaluations:
+                writers.resume(evaluation.run_dir, self.detector.steps_done)
+                enter_hyperparameters(self._pipeline, evaluation)
+        return restored
+
+    def evaluate_what_is_missing(self) -> None:
+        """Evaluates the checkpoint that the run goes on from, if its evaluation was interrupted or has failed."""
+        step = self.detector.steps_done
+        if not self._schedule.is_evaluated(step) or self._best_checkpoint is None:
+            return
+        logs: dict[str, float] = {}
+        for evaluation in self.evaluations:
+            recorded = next((result for result in evaluation.recorded() if result.step == step), None)
+            if recorded is not None:
+                logs.update(evaluation.logs(recorded))
+            else:
+                evaluation.set_model(self.detector)
+                evaluation.begin()
+                evaluation.evaluate_into(logs, step)
+        # The best checkpoint is asked in any case: the run may have ended between an evaluation and that.
+        self._best_checkpoint.set_model(self.detector)
+        self._best_checkpoint.begin(starts_anew=False)
+        self._best_checkpoint.keep_if_better(logs)
+
+    def is_stopped_early(self) -> bool:
+        """Whether the evaluations so far have ended the run."""
+        if self._early_stopping:
+            self._early_stopping.set_model(self.detector)
+            self._early_stopping.on_train_begin()  # Keras's own looks at them when a `fit` begins
+        return self.detector.stop_training
+
+    def run(self) -> None:
+        """Trains up to the last step and saves it.
+
+        Raises:
+          ODEvalError, Interrupted: as `train`.
+        """
+        try:
+            self._fit()
+        except NonFiniteLossError as error:
+            self._loss_logger.on_train_end()  # the points so far
+            raise ODEvalError(f"{error} The last good checkpoint is {self.checkpoints.newest()}.") from error
+        except tf.errors.OpError as error:
+            config = self._pipeline.config
+            raise explained_op_error(
+                error, [config.train_input_reader], "train_config.batch_size", config.train_config.batch_size
+            ) from error
+        except Interrupted as interrupted:
+            if not interrupted.at_once:
+                self._saver.save()
+                self._loss_logger.on_train_end()
+                self._say(f"Stopped; saved {self.checkpoints.newest()}. The same command goes on from there.")
+            raise
+        self._saver.save()
+
+    def _fit(self) -> None:
+        """An epoch of Keras is what lies between two evaluations."""
+        callbacks: list[Callback] = [self._loss_logger, self.progress, self._saver, self._stopper, *self.evaluations]
+        callbacks += [callback for callback in (self._best_checkpoint, self._early_stopping) if callback]
+        step, schedule = self.detector.steps_done, self._schedule
+        for epochs, steps_per_epoch in _epochs(step, schedule.last_step, schedule.eval_every_n):
+            self.detector.fit(
+                self._dataset, epochs=epochs, steps_per_epoch=steps_per_epoch, verbose=0, callbacks=callbacks
+            )
+            if self.detector.stop_training:
+                break
+
+    def _checkpoint_of(self, step: int) -> str | None:
+        """The path of the checkpoint of this step, if the newest one is."""
+        return self.checkpoints.newest() if step == self._saver.saved_step else None
+
+
+def _make_reproducible(seed: int) -> None:
+    tf.keras.utils.set_random_seed(seed)
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
+
+
+def _steps_between_evaluations(
+    asked: int | None,
+    checkpoint_every_n: int,
+    plan: EvaluationPlan,
+    strategy: tf.distribute.Strategy,
+    say: Callable[..., None],
+) -> int:
+    """0 where nothing is evaluated."""
+    workers = datasets.num_workers(strategy)
+    if workers == 1:
+        every_n = checkpoint_every_n if asked is None else asked
+    elif asked:
+        raise ODEvalError(
+            f"of {workers} workers none evaluates: leave out eval_every_n, and let another process evaluate the"
+            " checkpoints, with checkpoint_dir=MODEL_DIR."
+        )
+    else:
+        every_n = 0
+        say(f"{workers} workers train without evaluating; another process does, with checkpoint_dir=MODEL_DIR.")
+    if not every_n and plan.early_stopping_metric:
+        raise ODEvalError("early_stopping_metric needs evaluations during training, and there are none.")
+    return every_n
+
+
+@contextlib.contextmanager
+def _remedy(words: str) -> Iterator[None]:
+    """Adds to the errors of what is inside what else can be done about them."""
+    try:
+        yield
+    except ODEvalError as error:
+        raise ODEvalError(f"{error}{words}") from error
+
+
+def default_steps_per_execution(*intervals: int) -> int:
+    """How many steps are made in one call of the training function, if nobody says it.
+
+    A call takes 10 ms beside its steps (on two CPU cores, see docs/performance.md), which is much where these are
+    short: on GPUs and TPUs it makes up to ten. On CPUs it makes one, after which signals are answered.
+
+    Args:
+      intervals: numbers of steps after which something is to be done, at the end of a call; 0: never.
+    """
+    if not strategies.has_accelerator():
+        return 1
+    common = math.gcd(*intervals)
+    return max(steps for steps in range(1, 11) if common % steps == 0)
+
+
+def _epochs(first_step: int, last_step: int, eval_every_n: int) -> list[tuple[int, int]]:
+    """Number of epochs and steps in each, so that an epoch ends at each multiple of `eval_every_n` and in the end."""
+    if not eval_every_n:
+        return [(1, last_step - first_step)]
+    to_first = min(-first_step % eval_every_n, last_step - first_step)
+    whole, rest = divmod(last_step - first_step - to_first, eval_every_n)
+    parts = [(1, to_first), (whole, eval_every_n), (1, rest)]
+    return [(epochs, steps) for epochs, steps in parts if epochs and steps]
+
+
+def _raise_if_last_evaluation_failed(evaluations: Sequence[DetectionEvaluation]) -> None:
+    for evaluation in evaluations:
+        if evaluation.failures and (not evaluation.results or evaluation.failures[-1][0] > evaluation.results[-1].step):
+            step, error = evaluation.failures[-1]
+            raise ODEvalError(
+                f"{evaluation.run}: the evaluation at step {step} failed: {error} The training is complete; the same"
+                " command evaluates its last checkpoint again."
+            )
+
+
+def _silent(*args: object, **kwargs: object) -> None:
+    """What workers other than the chief say."""
