@@ -14,9 +14,10 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Subcommand -> (its module in od_eval.programs, what it does).
 PROGRAMS = {
@@ -56,7 +57,7 @@ def run(program: str, argv: Sequence[str]) -> int:
 
     from od_eval.errors import ODEvalError
 
-    # Said before TensorFlow is imported, which else loads Keras 3 as well.
+    # Set before TensorFlow is imported, which would otherwise load Keras 3 as well.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         module = importlib.import_module(f"od_eval.programs.{PROGRAMS[program][0]}")
@@ -64,7 +65,7 @@ def run(program: str, argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if any(argument in ("--help", "-help", "-h", "--helpshort", "--helpfull") for argument in argv[1:]):
-        print(module.__doc__.strip(), flags.FLAGS.module_help(module), sep="\n\n")
+        print((module.__doc__ or "").strip(), flags.FLAGS.module_help(module), sep="\n\n")
         return 0
     try:
         unused = flags.FLAGS(argv)[1:]
@@ -86,8 +87,16 @@ def run(program: str, argv: Sequence[str]) -> int:
     except ODEvalError as error:
         if verbose:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_with_flags(str(error), flags.FLAGS)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _with_flags(message: str, known: Iterable[str]) -> str:
+    """An error of the library, which says `eval_every_n=0` of an argument, in the words of a program: `--eval_every_n=0`.
+
+    The flags of a program are called as the arguments that they are passed on as.
+    """
+    return re.sub(rf"(?<![\w.\-/'\"])({'|'.join(map(re.escape, known))})=", r"--\1=", message)

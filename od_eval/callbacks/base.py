@@ -6,7 +6,7 @@ Any Keras model will do. One that meets `TrainedModel`, as a `Detector` does, is
 from __future__ import annotations
 
 import functools
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 
 class TrainedModel(Protocol):
@@ -39,10 +39,21 @@ class Callback:
     """
 
     keras_base = "Callback"
-    model: Any  # set by Keras
+
+    if TYPE_CHECKING:  # what Keras's class has
+        model: Any
+        params: dict[str, Any]
+
+        def set_model(self, model: Any) -> None: ...
+        def on_train_begin(self, logs: Any = None) -> None: ...
+        def on_train_end(self, logs: Any = None) -> None: ...
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None: ...
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None: ...
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None: ...
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None: ...
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Callback:
-        return super().__new__(_with_keras_base(cls))
+        return super().__new__(_with_keras_base(cls))  # type: ignore[arg-type]
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

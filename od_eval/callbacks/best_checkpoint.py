@@ -113,10 +113,10 @@ class BestCheckpoint(Callback):
         if not math.isfinite(value) or not self._is_better(name, mode, value):
             return
         step = steps_done(self.model, self)
-        found = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": f"ckpt-{step}"}
-        self._save(found["checkpoint"])
-        best.write_best(self._directory, found)
-        self._best = found
+        checkpoint = f"ckpt-{step}"
+        self._save(checkpoint)
+        self._best = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": checkpoint}
+        best.write_best(self._directory, self._best)
 
     def _is_better(self, name: str, mode: Literal["min", "max"], value: float) -> bool:
         if self._best is None or self._best["metric"] != name:
@@ -134,7 +134,7 @@ class BestCheckpoint(Callback):
             files.make_folder(self._directory)
             checkpoint.write(path)
         except (tf.errors.OpError, OSError) as error:
-            best.remove_all_but(self._directory, self._best and self._best["step"])
+            best.remove_all_but(self._directory, self._best["step"] if self._best else None)
             raise ODEvalError(
                 f"the best checkpoint '{path}' could not be written: {files.reason(error)}; make room and start again."
             ) from error

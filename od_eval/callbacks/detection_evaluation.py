@@ -114,6 +114,10 @@ class DetectionEvaluation(Callback):
         self._on_error = on_error
         self._checkpoint = checkpoint or (lambda step: None)
         self._last_step: int | None = None
+        self._begun = False
+        self._counted = 0  # steps
+        self._due = 0  # the step of the next evaluation, with every_n_steps
+        self._last_batch = -1
         self._in_epoch: dict[str, float] = {}
         self.failures: list[tuple[int, Exception]] = []
 

@@ -34,7 +34,7 @@ class EarlyStopping(Callback):
         self._evaluations = list(evaluations)
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        super().on_train_begin(logs)  # type: ignore[misc]  (of Keras)
+        super().on_train_begin(logs)
         self._count = 0
         step = steps_done(self.model, self)
         logs_at: dict[int, dict[str, float]] = {}
@@ -61,4 +61,4 @@ class EarlyStopping(Callback):
     def _evaluated(self, logs: Mapping[str, Any]) -> None:
         # Not the epoch of `fit`, of which there are several: Keras never stops in the first.
         self._count += 1
-        super().on_epoch_end(self._count, logs)  # type: ignore[misc]  (of Keras)
+        super().on_epoch_end(self._count, logs)

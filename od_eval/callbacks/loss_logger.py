@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import numbers
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -58,6 +58,16 @@ class LossLogger(Callback):
     Then `tensorboard --logdir runs`.
     """
 
+    # Set anew by every `fit`.
+    _means: StepMeans | None
+    _clock: _Clock
+    _first_step: int
+    _step: int
+    _next_point: int
+    _executions: int
+    _first_batch: int
+    _batches_per_epoch: int
+
     def __init__(
         self,
         log_dir: str | os.PathLike[str],
@@ -79,6 +89,7 @@ class LossLogger(Callback):
         self._last_step: int | None = None
         self._default_writer: Any = None
         self._fitting = False
+        self._start(0)
 
     # ---- Keras calls these ------------------------------------------------------------------------------------------
 
@@ -108,6 +119,7 @@ class LossLogger(Callback):
         # Keras 3 does not say so when the last execution of an epoch is shorter than the others.
         steps = min(batch + 1, self._batches_per_epoch) - self._first_batch
         self._clock.count(steps)
+        logs = logs or {}
         if self._means is None:
             self._means = StepMeans(self.model, self._names_to_log(logs))
         self._means.add(logs, steps)
@@ -146,7 +158,8 @@ class LossLogger(Callback):
         validated, self._validated = self._validated, False
         if not validated:
             return
-        validation = {name: logs["val_" + name] for name in logs or {} if "val_" + name in logs}
+        logs = logs or {}
+        validation = {name: logs["val_" + name] for name in logs if "val_" + name in logs}
         losses = {name: number(value) for name, value in validation.items() if loss_names.is_loss(name, self._mapping)}
         if losses:
             self._write(tags.EVAL, steps_done(self.model, self), self._loss_scalars(losses))
@@ -165,25 +178,32 @@ class LossLogger(Callback):
         self._last_step = self._step
         self._summaries_go_to(None)
         self._fitting = False
+        self._start(0)
 
     # ---- How it does that -------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         """With the first epoch, not in on_train_begin: there, other callbacks restore the checkpoint to go on from."""
-        self._first_step = self._step = steps_done(self.model, self)
+        self._start(steps_done(self.model, self))
         if self._step != self._last_step:
             resumed = [_writers().resume(run_dir, self._step) for run_dir in self._runs.values()]
             if any(resumed):
                 # Summaries in the traced step would write to a writer that is closed now.
                 self.model.make_train_function(force=True)
-        self._means: StepMeans | None = None
+        self._batches_per_epoch = self.params.get("steps") or sys.maxsize
+        self._summaries_go_to(tags.TRAIN)
+        self._fitting = True
+
+    def _start(self, step: int) -> None:
+        """What is counted and collected from a step on."""
+        self._first_step = self._step = step
+        self._means = None
         self._clock = _Clock()
         self._executions = 0
-        self._batches_per_epoch = self.params.get("steps") or math.inf
-        self._set_next_point()
-        self._summaries_go_to(tags.TRAIN)
+        self._first_batch = 0
+        self._batches_per_epoch = sys.maxsize
         self._validated = False
-        self._fitting = True
+        self._set_next_point()
 
     def _names_to_log(self, logs: Mapping[str, Any]) -> list[str]:
         # An evaluation after the first execution may have put its own beside them.

@@ -44,7 +44,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self.can_finish = False
-        self._before: dict[int, signal.Handlers] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-# One entry an image. Arrays that are padded to a common number of rows are fine as they are, with `num` beside them.
-PerImage = npt.ArrayLike | Sequence[npt.ArrayLike]
+# One entry an image. Arrays that are padded to a common number of rows are fine as they are, with `num` beside them; so
+# is what NumPy can make arrays of, like tensors.
+PerImage = npt.NDArray[Any] | Sequence[Any]
 
 
 @dataclasses.dataclass
@@ -34,7 +35,7 @@ class Detections:
     classes: PerImage
     masks: Sequence[Any] | None = None
     area: PerImage | None = None
-    num: npt.ArrayLike | None = None
+    num: PerImage | None = None
 
 
 @dataclasses.dataclass
@@ -57,7 +58,7 @@ class GroundTruth:
     is_crowd: PerImage | None = None
     difficult: PerImage | None = None
     area: PerImage | None = None
-    num: npt.ArrayLike | None = None
+    num: PerImage | None = None
 
 
 @dataclasses.dataclass
@@ -81,7 +82,7 @@ class EvaluationBatch:
     groundtruth: GroundTruth | None
     losses: Mapping[str, float] = dataclasses.field(default_factory=dict)
     images: Sequence[npt.NDArray[Any]] = ()
-    keypoints: npt.ArrayLike | None = None
+    keypoints: PerImage | None = None
     outputs: Any = None
 
 
@@ -91,13 +92,15 @@ Objects = TypeVar("Objects", Detections, GroundTruth)
 def rows_of(objects: Objects, rows: Sequence[npt.NDArray[Any]]) -> Objects:
     """Some of the objects of a batch: for each image, those in these rows (indices below its `num`)."""
     columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects) if field.name != "num"}
-    return type(objects)(**{name: _rows(column, rows) for name, column in columns.items()})
+    kept: dict[str, Any] = {name: _rows(column, rows) for name, column in columns.items()}
+    return type(objects)(**kept)
 
 
 def of_image(objects: Objects, index: int) -> Objects:
     """The objects of one image of a batch, as a batch of one."""
     columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects)}
-    return type(objects)(**{name: None if column is None else [column[index]] for name, column in columns.items()})
+    of_one: dict[str, Any] = {name: None if column is None else [column[index]] for name, column in columns.items()}
+    return type(objects)(**of_one)
 
 
 def num_rows(objects: Detections | GroundTruth) -> list[int]:

@@ -47,7 +47,7 @@ class Objects:
     area: npt.NDArray[np.float64]
     score: npt.NDArray[np.float64] | None = None
     crowd: npt.NDArray[np.bool_] | None = None
-    masks: list[dict[str, Any]] | None = None
+    masks: list[Any] | None = None
 
 
 def precision_and_recall(
@@ -114,7 +114,11 @@ def coco_metrics(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.floa
 
 
 def _evaluate_hotcoco(
-    iou_type: str, images: Sequence[Any], categories: Sequence[Any], groundtruth: Objects, detections: Objects
+    iou_type: Literal["bbox", "segm"],
+    images: list[dict[str, Any]],
+    categories: list[dict[str, Any]],
+    groundtruth: Objects,
+    detections: Objects,
 ) -> dict[str, Any]:
     coco_groundtruth = hotcoco.COCO.from_arrays(
         images,
@@ -126,18 +130,24 @@ def _evaluate_hotcoco(
         iscrowd=groundtruth.crowd,
         segmentation=groundtruth.masks,
     )
-    rows = np.column_stack((detections.image + 1, detections.box, detections.score, detections.category + 1))
+    columns: list[Any] = [detections.image + 1, detections.box, detections.score, detections.category + 1]
+    rows = np.column_stack(columns)
     coco_detections = coco_groundtruth.load_res(rows, segmentation=detections.masks)
     if not np.array_equal(detections.area, detections.box[:, 2] * detections.box[:, 3]):
         coco_detections.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.area)
     evaluation = hotcoco.COCOeval(coco_groundtruth, coco_detections, iou_type)
     evaluation.evaluate()
     evaluation.accumulate()
+    assert evaluation.eval is not None
     return evaluation.eval
 
 
 def _evaluate_pycocotools(
-    iou_type: str, images: Sequence[Any], categories: Sequence[Any], groundtruth: Objects, detections: Objects
+    iou_type: Literal["bbox", "segm"],
+    images: list[dict[str, Any]],
+    categories: list[dict[str, Any]],
+    groundtruth: Objects,
+    detections: Objects,
 ) -> dict[str, Any]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -165,4 +175,5 @@ def _evaluate_pycocotools(
         evaluation = COCOeval(dataset(groundtruth), dataset(detections), iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
-    return evaluation.eval
+    arrays: dict[str, Any] = evaluation.eval
+    return arrays

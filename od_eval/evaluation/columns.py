@@ -111,11 +111,11 @@ class _Reader:
         boxes = self._per_image("boxes", objects.boxes)
         # In each image, those that do not count included. What has no length is no list of boxes, as `_rows` will say.
         self._given = [len(rows) if hasattr(rows, "__len__") else 0 for rows in boxes]
-        num = self._given if num is None else num.tolist()
-        for index, (rows, given) in enumerate(zip(num, self._given, strict=True)):
+        nums: list[int] = self._given if num is None else num.tolist()
+        for index, (rows, given) in enumerate(zip(nums, self._given, strict=True)):
             if not (0 <= rows <= given and rows == int(rows)):  # the Object Detection API counts in floats
                 self._fail(index, f"num says {rows} {what}s where there are {given} boxes")
-        self._num = [int(rows) for rows in num]
+        self._num = [int(rows) for rows in nums]
         self._first = np.cumsum([0, *self._num])
         self._boxes = _as_float(self._rows("boxes", boxes, (4,)))
         sizes = np.repeat(np.array(self._sizes), self._num, axis=0)

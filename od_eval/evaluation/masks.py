@@ -6,7 +6,7 @@ work, because it checks what it is given: `pycocotools.mask` reads past the end 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def as_rle(counts: bytes, size: Size) -> dict[str, Any]:
     return {"size": list(size), "counts": counts}
 
 
-def areas(counts: Sequence[bytes], sizes: Sequence[Size]) -> npt.NDArray[np.float64]:
+def areas(counts: Iterable[bytes], sizes: Sequence[Size]) -> npt.NDArray[np.float64]:
     """The number of pixels of each mask."""
     return np.asarray(_mask.area(list(map(as_rle, counts, sizes))), np.float64)
 

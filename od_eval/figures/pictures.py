@@ -356,7 +356,7 @@ def _one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont, room: float) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
     """The text, or as much of its beginning as there is room for, with an ellipsis; nothing if there is no room."""
     if font.getlength(text) <= room:
         return text
@@ -372,7 +372,7 @@ def _can_show(text: str) -> bool:
 
 
 @functools.lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     # Pillow's own font knows ASCII alone. Matplotlib, which the Object Detection API requires, has one with the
     # letters of most of Europe, the Caucasus and the Arab world.
     matplotlib = importlib.util.find_spec("matplotlib")

@@ -243,7 +243,7 @@ def _read_table(run_dir: str) -> tuple[list[str], dict[int, Mapping[str, str]]]:
         return [], {}
     reader = csv.DictReader(io.StringIO(_read(path), newline=""), restval="")
     try:
-        rows = {int(row["step"]): row for row in reader}
+        rows: dict[int, Mapping[str, str]] = {int(row["step"]): row for row in reader}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ODEvalError(
             f"'{path}' has no row a step as it was written ({error!r}); delete it or move it away, the files in"

@@ -156,7 +156,7 @@ def _runs(pipeline: Pipeline) -> list[tuple[str, str]]:
     readers = pipeline.config.eval_input_reader
     if not readers:
         raise ODEvalError(f"{pipeline.source} has no eval_input_reader; add one, or train with eval_every_n=0.")
-    runs = []
+    runs: list[tuple[str, str]] = []
     for index, reader in enumerate(readers):
         name = reader.name or (str(index) if index else "")
         run = os.path.normpath(os.path.join(tags.EVAL, name))

@@ -345,8 +345,10 @@ def _epochs(first_step: int, last_step: int, eval_every_n: int) -> list[tuple[in
 
 def _raise_if_last_evaluation_failed(evaluations: Sequence[DetectionEvaluation]) -> None:
     for evaluation in evaluations:
-        if evaluation.failures and (not evaluation.results or evaluation.failures[-1][0] > evaluation.results[-1].step):
-            step, error = evaluation.failures[-1]
+        if not evaluation.failures:
+            continue
+        step, error = evaluation.failures[-1]
+        if not any((result.step or 0) > step for result in evaluation.results[-1:]):
             raise ODEvalError(
                 f"{evaluation.run}: the evaluation at step {step} failed: {error} The training is complete; the same"
                 " command evaluates its last checkpoint again."
