@@ -95,8 +95,8 @@ def run(program: str, argv: Sequence[str]) -> int:
 
 
 def _with_flags(message: str, known: Iterable[str]) -> str:
-    """An error of the library, which says `eval_every_n=0` of an argument, in the words of a program: `--eval_every_n=0`.
+    """An error of the library in the words of a program: where it says `eval_every_n=0`, this is `--eval_every_n=0`.
 
-    The flags of a program are called as the arguments that they are passed on as.
+    Flags have the names of the arguments that they are passed on as.
     """
     return re.sub(rf"(?<![\w.\-/'\"])({'|'.join(map(re.escape, known))})=", r"--\1=", message)
