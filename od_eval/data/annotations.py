@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 from od_eval.odapi.label_map import Category
@@ -46,7 +45,7 @@ class AnnotatedImage:
     """One image file and the objects in it.
 
     Attributes:
-      path: the file.
+      path: the file, on any filesystem.
       filename: its path inside the folder of images, with forward slashes.
       annotated_as: how the annotation names the file.
       source_id: unique in the dataset: COCO's image id, or `filename`.
@@ -55,7 +54,7 @@ class AnnotatedImage:
       where: file and line or id, for a remark.
     """
 
-    path: Path
+    path: str
     filename: str
     annotated_as: str
     source_id: str
@@ -101,7 +100,7 @@ class Annotations:
 
 def categories_of(images: list[AnnotatedImage]) -> list[Category]:
     """The classes of the objects in `images`, by name, with ids from 1; for formats that have no ids of their own."""
-    names = sorted({one.class_name for image in images for one in image.objects} - {""})
+    names = sorted({object.class_name for image in images for object in image.objects} - {""})
     return [Category(id, name) for id, name in enumerate(names, start=1)]
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from od_eval.data.conversion import LABEL_MAP
-from od_eval.data.examples import Encoding, Features, Instance, make_features
+from od_eval import files
+from od_eval.data.encoding import Encoding
+from od_eval.data.examples import Features, Instance, make_features
 from od_eval.data.images import EncodedImage, encode_jpeg
-from od_eval.data.tfrecord import dataset_folder, default_num_shards, shard_pattern, write_shards
+from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
 from od_eval.errors import ODEvalError
 from od_eval.odapi.label_map import Category, label_map_text
 
@@ -80,7 +80,7 @@ def draw_image(random: np.random.Generator, size: int, max_shapes: int) -> Drawn
 
 
 def write_shapes(
-    output_dir: Path,
+    output_dir: files.Path,
     *,
     num_train: int = 200,
     num_validation: int = 50,
@@ -94,7 +94,8 @@ def write_shapes(
     The same arguments give the same files, byte for byte. An image is the same however many others there are.
 
     Args:
-      output_dir: gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and `label_map.pbtxt`.
+      output_dir: a folder on this machine; gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and
+        `label_map.pbtxt`.
       num_train, num_validation: how many images.
       image_size: their width and height in pixels, at least 32.
       max_shapes: the most shapes in an image, at least 1.
@@ -112,7 +113,7 @@ def write_shapes(
         raise ODEvalError(
             "no images are asked for: one of the numbers of images for train and validation must be over 0."
         )
-    encoding = Encoding({one.name: one.id for one in CATEGORIES}, with_masks=True)
+    encoding = Encoding({category.name: category.id for category in CATEGORIES}, with_masks=True)
     patterns = {}
     with (
         dataset_folder(output_dir, list(numbers), [LABEL_MAP], overwrite) as folder,
