@@ -40,7 +40,8 @@ def read_annotations(
     annotation_format = annotation_format or told_format(path)
     if annotation_format is None:
         raise ODEvalError(
-            f"what '{path}' is cannot be told from its name; set format to {', '.join(FORMATS[:-1])} or {FORMATS[-1]}."
+            f"the format of '{path}' cannot be told from its name; set format to {', '.join(FORMATS[:-1])} or"
+            f" {FORMATS[-1]}."
         )
     images = ImageFolder(images_dir or _default_images_dir(path))
     annotations = _READERS[annotation_format](path, images)
@@ -51,7 +52,7 @@ def read_annotations(
 
 
 def told_format(path: files.Path) -> str | None:
-    """The format of annotations, one of `FORMATS`, as far as their name tells it.
+    """The format of annotations, one of `FORMATS`; None where their name does not tell it.
 
     Raises:
       ODEvalError: there is nothing of that name, or it cannot be reached.
@@ -80,7 +81,7 @@ def _default_images_dir(path: str) -> str:
 
 
 def _join_same_files(images: Sequence[AnnotatedImage]) -> tuple[list[AnnotatedImage], list[Remark]]:
-    """Joins annotations of the same file; takes none of them where they mean different images."""
+    """Joins the annotations of the same image file; leaves all of them out where they mean different images."""
     by_file: dict[str, list[AnnotatedImage]] = collections.defaultdict(list)
     for image in images:
         by_file[image.filename].append(image)
@@ -110,6 +111,7 @@ def _join_same_files(images: Sequence[AnnotatedImage]) -> tuple[list[AnnotatedIm
 
 
 def _reject_relative_boxes(path: str, images: Sequence[AnnotatedImage]) -> None:
+    # Where the annotated size is 1×1, such boxes are in pixels of it, and are scaled with it.
     boxes = [annotated.box for image in images if image.size != (1, 1) for annotated in image.objects]
     if boxes and max(map(max, boxes)) <= 1:
         raise ODEvalError(

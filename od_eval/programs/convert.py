@@ -14,6 +14,8 @@ or of another shape than annotated, a box without area or outside the image, an 
 converted and listed too: a box that reaches over the edge of the image is cut there, CMYK becomes RGB, BMP, GIF and
 TIFF become PNG, WebP becomes JPEG, an image that EXIF turns is turned.
 
+What is read may be on any filesystem that TensorFlow knows (gs://…); --output_dir is a folder on this machine.
+
 Training and validation images with annotation files of their own take two commands: --validation_fraction=0 for the
 first, then --validation_fraction=1 and --label_map=OUTPUT_DIR/label_map.pbtxt for the second.
 
@@ -75,7 +77,7 @@ def main() -> int:
     print("Reading annotations and loading TensorFlow …", flush=True)
     if not FLAGS.format and told_format(FLAGS.annotations) is None:
         raise ODEvalError(
-            f"what '{FLAGS.annotations}' is cannot be told from its name; say --format={'|'.join(FORMATS)}."
+            f"the format of '{FLAGS.annotations}' cannot be told from its name; say --format={'|'.join(FORMATS)}."
         )
     conversion = convert_dataset(
         FLAGS.annotations,
