@@ -1,7 +1,7 @@
 """Annotations in memory: what the readers (`coco`, `voc`, `csv_boxes`) make and `examples` turns into records.
 
-A reader returns `Annotations`: images with their objects, in pixels; the classes; and a `Remark` for whatever it had to
-leave out. It ends with an `ODEvalError` only where nothing can be read at all.
+A reader returns `Annotations`: images with their objects, in pixels; the classes; and a `Remark` for everything that it
+had to leave out. It raises an `ODEvalError` only where nothing can be read at all.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class AnnotatedImage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remark:
-    """Something that is not in the records as it was in the annotations.
+    """Something that the records do not hold as the annotations do.
 
     Attributes:
-      reason: the kind, the same words for every remark of it: "image file missing".
+      reason: the kind, in the same words for each remark of that kind: "image file missing".
       where: the annotation file and the line, id or object in it.
       detail: what exactly.
       left_out: what is therefore not in the records: "image", "object", "mask" or "keypoints"; "" where it was
@@ -83,10 +83,10 @@ class Remark:
 
 @dataclasses.dataclass
 class Annotations:
-    """What a reader found.
+    """What a reader made of annotation files.
 
     Attributes:
-      images: in the order of the annotations.
+      images: in the order in which they are annotated.
       categories: every class, with the id to be written.
       keypoint_names: class name -> names of its keypoints, in the order of `AnnotatedObject.keypoints`.
       remarks: what could not be read.
@@ -105,7 +105,7 @@ def categories_of(images: list[AnnotatedImage]) -> list[Category]:
 
 
 def number(value: Any) -> float:
-    """`value` as a float; NaN, which no check of a box lets through, for what is not a number."""
+    """A value as a float; NaN, with which a box passes no check, for what is not a number."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -113,7 +113,7 @@ def number(value: Any) -> float:
 
 
 def size_or_none(width: Any, height: Any) -> tuple[int, int] | None:
-    """(width, height) in pixels; None where they are not two positive numbers, as some tools write 0."""
+    """(width, height) in pixels; None where they are not two positive numbers; some tools write 0."""
     width, height = number(width), number(height)
     if math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1:
         return int(width), int(height)

@@ -30,9 +30,9 @@ class SplitSummary:
     """What was written of one split.
 
     Attributes:
-      pattern: of its files: "train-?????-of-00004".
-      num_images: how many records.
-      num_empty: how many of them have no object.
+      pattern: the name of its files: "train-?????-of-00004".
+      num_images: the number of records.
+      num_empty: the number of those without an object.
       objects: class name -> number of objects.
     """
 
@@ -53,8 +53,8 @@ class Conversion:
       with_masks: whether the records hold masks.
       keypoint_labels: the keypoints in the records.
       remarks: everything that was left out or changed.
-      num_unannotated: how many image files are in the folder that no annotation names.
-      report_path: the JSON file that holds all of this.
+      num_unannotated: the number of image files in the folder that no annotation names.
+      report_path: the JSON file with all of this.
     """
 
     splits: Mapping[str, SplitSummary]

@@ -29,7 +29,7 @@ def read_csv(path: files.Path, images: ImageFolder) -> Annotations:
     Args:
       path: the file, on any filesystem, comma-separated, in UTF-8. Its first line names the columns, in any order:
         filename, class, xmin, ymin, xmax, ymax, and if known the size of the image as annotated, width and height.
-        Others are not looked at. A row without class and box stands for an image without objects.
+        Other columns are ignored. A row without class and box stands for an image without objects.
       images: where the image files are.
 
     Returns:

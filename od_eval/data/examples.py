@@ -1,6 +1,6 @@
 """From an annotated image to the features of the Object Detection API's `tf.train.Example`.
 
-This is what worker processes do; nothing here imports TensorFlow, which each of them would have to load.
+This is what worker processes do; for local images, it needs no TensorFlow, which each of them would have to load.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 class ImageNotFound(Exception):
-    """No file, or more than one, goes by the name."""
+    """No file has the name, or several may be meant."""
 
 
 class ImageUnusable(Exception):
@@ -39,8 +39,8 @@ class ImageUnusable(Exception):
 class ImageFolder:
     """The image files below a folder, found by the names that annotations give them.
 
-    Names come from other people's computers: with backslashes, absolute, in another case, without the folder the file
-    is in. A file outside the folder is never looked at.
+    Names come from other people's computers: with backslashes, absolute, in another case, without the folder that the
+    file is in. No name leads to a file outside of the folder.
 
     Args:
       folder: where to look, subfolders included; on any filesystem.
@@ -90,10 +90,10 @@ class ImageFolder:
           The file's path inside the folder, with forward slashes.
 
         Raises:
-          ImageNotFound: there is none, or several go by the name.
+          ImageNotFound: there is none, or several may be meant.
         """
         parts = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".", "..")]
-        # The whole name first, then without the folders it begins with; by its letters first, then in any case.
+        # The whole name first, then without the folders at its beginning; exactly as written first, then in any case.
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             if tail in self._filenames:
@@ -127,19 +127,19 @@ class EncodedImage:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(x, y): what annotated coordinates are multiplied with to be pixels of this image."""
+        """(x, y): what turns annotated coordinates into pixels of this image, by multiplication."""
         return self.width / self.annotated_size[0], self.height / self.annotated_size[1]
 
 
 def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> EncodedImage:
-    """Reads an image file and makes of it what the Object Detection API decodes.
+    """Reads an image file and makes of it one that the Object Detection API decodes.
 
-    JPEG and PNG files are taken byte for byte; TensorFlow decodes every kind of them except CMYK reliably. Anything
-    else is encoded anew: JPEG of quality 95 where the file was compressed with loss, PNG where it was not.
+    JPEG and PNG files are taken byte for byte; TensorFlow decodes all kinds of them reliably, except CMYK. Anything
+    else is encoded anew: as a JPEG of quality 95 where the file was compressed with loss, as a PNG where it was not.
 
     TensorFlow decodes pixels as they are stored, annotation tools show them turned as EXIF says. Where EXIF turns an
     image, the annotated size tells which of the two was annotated; where it does not tell, it was the turned one, as
-    with all of today's tools. Then the pixels are turned.
+    all of today's tools show. If it was the turned one, the pixels are turned.
 
     Args:
       path: the file, on any filesystem.
@@ -201,12 +201,12 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 def _encode(image: Image.Image, file_format: str) -> bytes:
     output = io.BytesIO()
-    image.save(output, file_format, quality=95)  # PNG has no quality, and does not mind
+    image.save(output, file_format, quality=95)  # for a PNG, the quality is ignored
     return output.getvalue()
 
 
 def _same_shape(size: tuple[int, int], annotated: tuple[int, int] | None) -> bool:
-    """Whether the sides have the same ratio, but for a pixel by which the smaller of the two sizes was rounded."""
+    """Whether the sides have the same ratio, except for the pixel by which the smaller size may have been rounded."""
     if annotated is None:
         return True
     return abs(annotated[0] * size[1] - annotated[1] * size[0]) <= max(*annotated, *size)

@@ -28,7 +28,7 @@ def pipeline_lines(
       num_keypoints: how many keypoints each object in them has.
 
     Returns:
-      Lines of text proto; in place of the model's own name stands "...".
+      Lines of text proto; "..." stands for the name of the model.
     """
     readers = {"train": "train_input_reader", "validation": "eval_input_reader"}
     lines = [f"model {{ ... {{ num_classes: {num_classes} }} }}"]

@@ -17,7 +17,7 @@ from od_eval.text import some
 
 LABEL_MAP = "label_map.pbtxt"
 
-# A shard of the default number of shards has about this many images; more than so many shards help no reader.
+# By default a file has about this many images, and there are not more files than help a reader.
 _IMAGES_PER_SHARD = 500
 _MOST_SHARDS = 100
 # Type of a feature's values -> the field of `tf.train.Feature` that holds them.
@@ -25,7 +25,7 @@ _KINDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
 
 
 def default_num_shards(num_images: int) -> int:
-    """How many files this many images are written to, unless somebody says otherwise."""
+    """How many files this many images are written to by default."""
     return min(-(-num_images // _IMAGES_PER_SHARD), _MOST_SHARDS)
 
 
@@ -40,7 +40,7 @@ def shards_in(folder: files.Path, split: str) -> list[Path]:
 
 
 def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[Features]) -> None:
-    """Writes records into the files of a split, in turn; the same records give the same files.
+    """Writes records to the files of a split, to each file in turn; the same records give the same files.
 
     Args:
       folder: where to.
@@ -51,7 +51,7 @@ def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[F
     Raises:
       OSError: the disk does not take them.
     """
-    import tensorflow as tf  # not above: worker processes import this module, and what is wrong before is said sooner
+    import tensorflow as tf  # here: worker processes need none of it, and what is wrong before is said sooner
 
     try:
         with contextlib.ExitStack() as stack:
@@ -72,14 +72,14 @@ def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[F
 def dataset_folder(
     folder: files.Path, splits: Sequence[str], other_files: Sequence[str], overwrite: bool
 ) -> Iterator[Path]:
-    """A place to write a dataset to, which appears in `folder` when it is whole, and not at all if anything goes wrong.
+    """A folder for a new dataset, whose files appear in `folder` once they are whole, or not at all if anything fails.
 
     Args:
       folder: the folder of the dataset, on this machine; made where it is missing.
       splits: the splits that are going to be written.
       other_files: the names of other files that are going to be written.
       overwrite: whether files of these splits and names that are there already are replaced, by another number of
-        shards too. Another split that is there already stays.
+        shards too. Another split that is there already is kept.
 
     Yields:
       A folder to write to.

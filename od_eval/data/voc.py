@@ -22,10 +22,10 @@ from od_eval.errors import ODEvalError
 def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
     """Reads the XML files below a folder.
 
-    The image of an XML file is the one with its name ("7.xml", "7.jpg"); where there is none, the one that its
-    `<filename>` names. `<path>` and `<folder>` are of the computer it was annotated on and not looked at.
+    The image of an XML file is the one with the same name ("7.xml", "7.jpg"); where there is none, the one that its
+    `<filename>` names. `<path>` and `<folder>` belong to the computer that it was annotated on and are ignored.
 
-    Coordinates are taken as they are, as the Object Detection API's own converter does: VOC counts pixels from 1, most
+    Coordinates are taken as they are, as by the Object Detection API's own converter: VOC counts pixels from 1, most
     tools that write VOC's XML count from 0.
 
     Args:
@@ -76,8 +76,8 @@ def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
 
 
 def _find_image(xml_name: str, filename: str, images: ImageFolder) -> str:
-    # The XML's own name first: annotation files are renamed together with their images, and what is written in them
-    # stays, the same file name in every one at worst.
+    # The XML's own name first: annotation files are renamed together with their images, but nobody changes what is
+    # written in them; at worst, it is the same file name in all of them.
     try:
         return images.find(os.path.splitext(xml_name)[0])
     except ImageNotFound:

@@ -18,11 +18,11 @@ from od_eval.errors import ODEvalError
 # Below this many images, starting worker processes takes longer than it saves.
 _FEWEST_IMAGES_FOR_WORKERS = 1000
 _IMAGES_PER_TASK = 16  # of a worker process
-_TASKS_AHEAD = 64  # so that finished ones do not fill the memory where the disk is slower
+_TASKS_AHEAD = 64  # of each worker; more would fill the memory where the disk is slower
 
 
 def default_num_workers(num_images: int) -> int:
-    """How many processes convert this many images, unless somebody says otherwise."""
+    """How many processes convert this many images by default."""
     if num_images < _FEWEST_IMAGES_FOR_WORKERS:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
