@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import uuid
@@ -92,6 +93,15 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         yield root, sorted(names)
 
 
+def files_below(folder: Path) -> Iterator[str]:
+    """The files at and below a folder as `walk` finds them: their paths inside it, with forward slashes."""
+    start = os.fspath(folder)
+    for root, names in walk(start):
+        inside = root[len(start) :].replace(os.sep, "/").strip("/")
+        for name in names:
+            yield f"{inside}/{name}" if inside else name
+
+
 def glob(pattern: str) -> list[str]:
     """The files that match a pattern, in order. TensorFlow matches local ones, too, as it is what reads records."""
     with _gfile(pattern) as gfile:
@@ -115,6 +125,27 @@ def read_text(path: Path) -> str:
       OSError: it cannot be read.
     """
     return read_bytes(path).decode("utf-8-sig")
+
+
+def read_json(path: Path, what: str = "") -> Any:
+    """What a JSON file holds.
+
+    Args:
+      path: the file.
+      what: what a message calls the file, before its path: "annotation file".
+
+    Raises:
+      ODEvalError: it cannot be read or is not JSON; the message names the line where that is known.
+    """
+    name = f"{what} '{os.fspath(path)}'".lstrip()
+    try:
+        return json.loads(read_text(path))
+    except OSError as error:
+        raise ODEvalError(f"{name} cannot be read: {reason(error)}.") from error
+    except json.JSONDecodeError as error:
+        raise ODEvalError(f"{name}, line {error.lineno}, is not JSON: {error.msg}.") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8; a number of thousands of digits; too deep
+        raise ODEvalError(f"{name} is not JSON: {error}.") from error
 
 
 def make_folder(path: Path) -> None:

@@ -24,6 +24,11 @@ def some(values: Iterable[Any], most: int = 10) -> str:
     return ", ".join(map(str, values[:most])) + (", …" if len(values) > most else "")
 
 
+def shortened(lines: Sequence[str], most: int = 20) -> list[str]:
+    """Lines of a list; one that says how many there are stands for those after the first ones."""
+    return list(lines) if len(lines) <= most else [*lines[:most], f"  … and {len(lines) - most} more"]
+
+
 def quoted(names: Iterable[str]) -> str:
     """Names in quotation marks with commas between them, or `none`."""
     return ", ".join(f"'{name}'" for name in names) or "none"

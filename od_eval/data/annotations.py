@@ -1,14 +1,13 @@
 """Annotations in memory: what the readers (`coco`, `voc`, `csv_boxes`) make and `examples` turns into records.
 
-A reader returns `Annotations`: images with their objects, in pixels; the classes; and a `Remark` for whatever it had to
-leave out. It ends with an `ODEvalError` only where nothing can be read at all.
+A reader returns `Annotations`: images with their objects, in pixels; the classes; and a `Remark` for everything that it
+had to leave out. It raises an `ODEvalError` only where nothing can be read at all.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 from od_eval.odapi.label_map import Category
@@ -46,7 +45,7 @@ class AnnotatedImage:
     """One image file and the objects in it.
 
     Attributes:
-      path: the file.
+      path: the file, on any filesystem.
       filename: its path inside the folder of images, with forward slashes.
       annotated_as: how the annotation names the file.
       source_id: unique in the dataset: COCO's image id, or `filename`.
@@ -55,7 +54,7 @@ class AnnotatedImage:
       where: file and line or id, for a remark.
     """
 
-    path: Path
+    path: str
     filename: str
     annotated_as: str
     source_id: str
@@ -66,10 +65,10 @@ class AnnotatedImage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remark:
-    """Something that is not in the records as it was in the annotations.
+    """Something that the records do not hold as the annotations do.
 
     Attributes:
-      reason: the kind, the same words for every remark of it: "image file missing".
+      reason: the kind, in the same words for each remark of that kind: "image file missing".
       where: the annotation file and the line, id or object in it.
       detail: what exactly.
       left_out: what is therefore not in the records: "image", "object", "mask" or "keypoints"; "" where it was
@@ -84,10 +83,10 @@ class Remark:
 
 @dataclasses.dataclass
 class Annotations:
-    """What a reader found.
+    """What a reader made of annotation files.
 
     Attributes:
-      images: in the order of the annotations.
+      images: in the order in which they are annotated.
       categories: every class, with the id to be written.
       keypoint_names: class name -> names of its keypoints, in the order of `AnnotatedObject.keypoints`.
       remarks: what could not be read.
@@ -101,12 +100,12 @@ class Annotations:
 
 def categories_of(images: list[AnnotatedImage]) -> list[Category]:
     """The classes of the objects in `images`, by name, with ids from 1; for formats that have no ids of their own."""
-    names = sorted({one.class_name for image in images for one in image.objects} - {""})
+    names = sorted({object.class_name for image in images for object in image.objects} - {""})
     return [Category(id, name) for id, name in enumerate(names, start=1)]
 
 
 def number(value: Any) -> float:
-    """`value` as a float; NaN, which no check of a box lets through, for what is not a number."""
+    """A value as a float; NaN, with which a box passes no check, for what is not a number."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -114,7 +113,7 @@ def number(value: Any) -> float:
 
 
 def size_or_none(width: Any, height: Any) -> tuple[int, int] | None:
-    """(width, height) in pixels; None where they are not two positive numbers, as some tools write 0."""
+    """(width, height) in pixels; None where they are not two positive numbers; some tools write 0."""
     width, height = number(width), number(height)
     if math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1:
         return int(width), int(height)

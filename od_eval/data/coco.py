@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
+from od_eval import files
 from od_eval.data.annotations import (
     AnnotatedImage,
     AnnotatedObject,
@@ -18,20 +19,21 @@ from od_eval.data.annotations import (
 )
 from od_eval.data.images import ImageFolder, ImageNotFound
 from od_eval.errors import ODEvalError
+from od_eval.text import short
 
 # COCO numbers its 80 classes from 1 to 90. Ids up to there are kept, as the Object Detection API's own converter does,
 # so that the classes of a part of COCO keep COCO's ids.
 HIGHEST_SPARSE_ID = 90
 
 
-def read_coco(path: Path, images: ImageFolder) -> Annotations:
+def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
     """Reads one COCO JSON file.
 
     The file's category ids are kept where they can be label map ids: from 1, and either not above 90 or with few gaps
     (not above twice the number of categories). Otherwise the categories get ids from 1, in the order of their old ids.
 
     Args:
-      path: the JSON file.
+      path: the JSON file, on any filesystem.
       images: where the image files are.
 
     Returns:
@@ -40,23 +42,24 @@ def read_coco(path: Path, images: ImageFolder) -> Annotations:
     Raises:
       ODEvalError: the file cannot be read, is not COCO's JSON, or two categories have the same name or id.
     """
-    content = _load(path)
+    path = os.fspath(path)
+    content = _read_lists(path)
     remarks: list[Remark] = []
     names, categories, keypoint_names = _read_categories(path, content["categories"])
     changed_ids = [
-        f"{name}: {one.id} instead of {old}"
-        for (old, name), one in zip(names.items(), categories, strict=True)
-        if old != one.id
+        f"{name}: {category.id} instead of {old_id}"
+        for (old_id, name), category in zip(names.items(), categories, strict=True)
+        if old_id != category.id
     ]
     if changed_ids:
-        remarks.append(Remark("category ids changed to count from 1", str(path), ", ".join(changed_ids)))
+        remarks.append(Remark("category ids changed to count from 1", path, ", ".join(changed_ids)))
 
     by_id: dict[Any, AnnotatedImage] = {}
     known_ids = set()
     for entry in content["images"]:
-        where = f"{path}: image {_short(entry.get('id') if isinstance(entry, dict) else entry)}"
+        where = f"{path}: image {short(entry.get('id') if isinstance(entry, dict) else entry)}"
         if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
-            remarks.append(Remark("image without id or file_name", where, _short(entry), "image"))
+            remarks.append(Remark("image without id or file_name", where, short(entry), "image"))
             continue
         if entry["id"] in known_ids:
             remarks.append(Remark("image id given twice", where, entry["file_name"], "image"))
@@ -78,9 +81,9 @@ def read_coco(path: Path, images: ImageFolder) -> Annotations:
         )
     for entry in content["annotations"]:
         if not isinstance(entry, dict):
-            remarks.append(Remark("annotation unreadable", str(path), _short(entry), "object"))
+            remarks.append(Remark("annotation unreadable", path, short(entry), "object"))
             continue
-        where = f"{path}: annotation {_short(entry.get('id'))}"
+        where = f"{path}: annotation {short(entry.get('id'))}"
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
         if not _is_id(image_id) or image_id not in known_ids:
             remarks.append(Remark("annotation of an image that is not listed", where, f"image {image_id}", "object"))
@@ -91,16 +94,8 @@ def read_coco(path: Path, images: ImageFolder) -> Annotations:
     return Annotations(list(by_id.values()), categories, keypoint_names, remarks)
 
 
-def _load(path: Path) -> dict[str, list[Any]]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            content = json.load(file)
-    except OSError as error:
-        raise ODEvalError(f"annotation file '{path}' cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise ODEvalError(f"annotation file '{path}', line {error.lineno}, is not JSON: {error.msg}.") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise ODEvalError(f"annotation file '{path}' is not JSON: {error}.") from error
+def _read_lists(path: str) -> dict[str, list[Any]]:
+    content = files.read_json(path, "annotation file")
     if not isinstance(content, dict):
         raise ODEvalError(f"annotation file '{path}' is not COCO's JSON: it holds a list instead of an object.")
     for key in ("images", "annotations", "categories"):
@@ -111,12 +106,17 @@ def _load(path: Path) -> dict[str, list[Any]]:
     return content
 
 
-def _read_categories(path: Path, entries: list[Any]) -> tuple[dict[Any, str], list[Category], dict[str, list[str]]]:
-    """(id in the file -> name, categories with the ids to be written, class name -> names of its keypoints)."""
+def _read_categories(path: str, entries: list[Any]) -> tuple[dict[Any, str], list[Category], dict[str, list[str]]]:
+    """Reads the list of categories.
+
+    Returns:
+      Id in the file -> name; the categories with the ids to be written, in the same order; class name -> names of its
+      keypoints.
+    """
     for entry in entries:
         named = isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry["name"].strip()
         if not named or not isinstance(entry.get("id"), int) or isinstance(entry["id"], bool):
-            raise ODEvalError(f"annotation file '{path}': category {_short(entry)} has no whole-number id or no name.")
+            raise ODEvalError(f"annotation file '{path}': category {short(entry)} has no whole-number id or no name.")
     for key in ("id", "name"):
         value, times = Counter(entry[key] for entry in entries).most_common(1)[0] if entries else (None, 0)
         if times > 1:
@@ -127,7 +127,9 @@ def _read_categories(path: Path, entries: list[Any]) -> tuple[dict[Any, str], li
         raise ODEvalError(f"annotation file '{path}': a category has a name that is no valid Unicode.") from error
     names = {entry["id"]: entry["name"] for entry in sorted(entries, key=lambda entry: entry["id"])}
     keep = names and min(names) >= 1 and max(names) <= max(HIGHEST_SPARSE_ID, 2 * len(names))
-    categories = [Category(old if keep else new, name) for new, (old, name) in enumerate(names.items(), start=1)]
+    categories = [
+        Category(old_id if keep else new_id, name) for new_id, (old_id, name) in enumerate(names.items(), start=1)
+    ]
     keypoint_names = {
         entry["name"]: [str(name) for name in entry["keypoints"]]
         for entry in entries
@@ -153,8 +155,3 @@ def _read_object(entry: dict[str, Any], class_name: str, where: str) -> Annotate
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int | str)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"

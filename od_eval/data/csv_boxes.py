@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
+import io
+import os
 
+from od_eval import files
 from od_eval.data.annotations import (
     AnnotatedImage,
     AnnotatedObject,
@@ -21,13 +23,13 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _REQUIRED = ("filename", "class", *_EDGES)
 
 
-def read_csv(path: Path, images: ImageFolder) -> Annotations:
-    """Reads one CSV file: a box a row, in pixels.
+def read_csv(path: files.Path, images: ImageFolder) -> Annotations:
+    """Reads one CSV file: one box in each row, in pixels.
 
     Args:
-      path: the file, comma-separated, in UTF-8. Its first line names the columns, in any order: filename, class, xmin,
-        ymin, xmax, ymax, and if known the size of the image as annotated, width and height. Others are not looked at.
-        A row without class and box stands for an image without objects.
+      path: the file, on any filesystem, comma-separated, in UTF-8. Its first line names the columns, in any order:
+        filename, class, xmin, ymin, xmax, ymax, and if known the size of the image as annotated, width and height.
+        Other columns are ignored. A row without class and box stands for an image without objects.
       images: where the image files are.
 
     Returns:
@@ -36,46 +38,60 @@ def read_csv(path: Path, images: ImageFolder) -> Annotations:
     Raises:
       ODEvalError: the file cannot be read, or a column is missing.
     """
-    by_name: dict[str, AnnotatedImage | None] = {}  # None: no such file
+    path = os.fspath(path)
+    try:
+        text = files.read_text(path)
+    except OSError as error:
+        raise ODEvalError(f"annotation file '{path}' cannot be read: {files.reason(error)}.") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start)
+        raise _not_csv(path, line, error) from error
+    annotated: dict[str, AnnotatedImage | None] = {}  # by the name in the file; None: there is no such image file
     remarks: list[Remark] = []
+    rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     line = 1
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, skipinitialspace=True)
-            columns = [column.strip().lower() for column in next(rows, [])]
-            missing = [column for column in _REQUIRED if column not in columns]
-            if missing:
-                raise ODEvalError(
-                    f"annotation file '{path}', line 1: no column {', '.join(missing)}; found {', '.join(columns)!r}."
-                )
-            for values in rows:
-                line, first_line = rows.line_num, line + 1
-                where = f"{path}: line {first_line}"
-                if not any(value.strip() for value in values):
-                    continue
-                row = dict(zip(columns, (value.strip() for value in values), strict=False))
-                if len(values) < len(columns) or not row["filename"]:
-                    remarks.append(Remark("row incomplete", where, ",".join(values), "object"))
-                    continue
-                name = row["filename"]
-                size = size_or_none(row.get("width"), row.get("height"))
-                if name not in by_name:
-                    by_name[name] = _new_image(name, size, where, images, remarks)
-                image = by_name[name]
-                if image is None or not any(row[column] for column in ("class", *_EDGES)):
-                    continue
-                if size != image.size:
-                    detail = f"{name}: {size}, but {image.size} in {image.where}"
-                    remarks.append(Remark("row with another width and height", where, detail, "object"))
-                    continue
-                left, top, right, bottom = (number(row[edge]) for edge in _EDGES)
-                image.objects.append(AnnotatedObject(row["class"], (left, top, right, bottom), where))
-    except OSError as error:
-        raise ODEvalError(f"annotation file '{path}' cannot be read: {error.strerror}.") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ODEvalError(f"annotation file '{path}', after line {line}, is not CSV in UTF-8: {error}.") from error
-    found = [image for image in by_name.values() if image is not None]
-    return Annotations(found, categories_of(found), remarks=remarks)
+        columns = _read_columns(path, next(rows, []))
+        for values in rows:
+            where = f"{path}: line {line + 1}"  # where the row begins; it may have several lines
+            line = rows.line_num
+            if not any(value.strip() for value in values):
+                continue
+            row = dict(zip(columns, (value.strip() for value in values), strict=False))
+            if len(values) < len(columns) or not row["filename"]:
+                remarks.append(Remark("row incomplete", where, ",".join(values), "object"))
+                continue
+            name = row["filename"]
+            size = size_or_none(row.get("width"), row.get("height"))
+            if name not in annotated:
+                annotated[name] = _new_image(name, size, where, images, remarks)
+            image = annotated[name]
+            if image is None or not any(row[column] for column in ("class", *_EDGES)):
+                continue
+            if size != image.size:
+                detail = f"{name}: {size}, but {image.size} in {image.where}"
+                remarks.append(Remark("row with another width and height", where, detail, "object"))
+                continue
+            left, top, right, bottom = (number(row[edge]) for edge in _EDGES)
+            image.objects.append(AnnotatedObject(row["class"], (left, top, right, bottom), where))
+    except csv.Error as error:
+        raise _not_csv(path, line, error) from error
+    with_file = [image for image in annotated.values() if image is not None]
+    return Annotations(with_file, categories_of(with_file), remarks=remarks)
+
+
+def _read_columns(path: str, header: list[str]) -> list[str]:
+    columns = [column.strip().lower() for column in header]
+    missing = [column for column in _REQUIRED if column not in columns]
+    if missing:
+        raise ODEvalError(
+            f"annotation file '{path}', line 1: no column {', '.join(missing)}; found {', '.join(columns)!r}."
+        )
+    return columns
+
+
+def _not_csv(path: str, line: int, error: Exception) -> ODEvalError:
+    return ODEvalError(f"annotation file '{path}', after line {line}, is not CSV in UTF-8: {error}.")
 
 
 def _new_image(

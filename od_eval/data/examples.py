@@ -1,13 +1,13 @@
 """From an annotated image to the features of the Object Detection API's `tf.train.Example`.
 
-This is what worker processes do; nothing here imports TensorFlow, which each of them would have to load.
+This is what worker processes do; for local images, it needs no TensorFlow, which each of them would have to load.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,28 +15,11 @@ from hotcoco import mask as coco_mask  # pycocotools.mask decodes an RLE that en
 from PIL import Image
 
 from od_eval.data.annotations import AnnotatedImage, AnnotatedObject, Remark
+from od_eval.data.encoding import Encoding
 from od_eval.data.images import EncodedImage, ImageUnusable, encode_mask, read_image
 
 # Key of a `tf.train.Example` -> bytes, floats or ints, all of one kind.
 Features = dict[str, list[bytes] | list[float] | list[int]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoding:
-    """How a whole dataset is encoded; every record of a dataset has the same features.
-
-    Attributes:
-      class_ids: name of a class -> its id in the label map.
-      with_masks: whether records hold masks.
-      keypoint_labels: the name of each keypoint of a record's objects; empty where records hold no keypoints.
-      keypoint_indices: class name -> index in `keypoint_labels` of each keypoint that its annotations have, or None for
-        one that the label map does not have.
-    """
-
-    class_ids: Mapping[str, int]
-    with_masks: bool = False
-    keypoint_labels: Sequence[str] = ()
-    keypoint_indices: Mapping[str, Sequence[int | None]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -160,71 +143,77 @@ def make_features(
 
 
 def _convert_object(
-    one: AnnotatedObject, image: EncodedImage, encoding: Encoding, remarks: list[Remark]
+    annotated: AnnotatedObject, image: EncodedImage, encoding: Encoding, remarks: list[Remark]
 ) -> Instance | None:
     """The object in pixels of the image, inside it; None where it is left out, and a remark says why."""
 
     def leave_out(reason: str, detail: str) -> None:
-        remarks.append(Remark(reason, one.where, detail, "object"))
+        remarks.append(Remark(reason, annotated.where, detail, "object"))
 
-    if one.class_name not in encoding.class_ids:
-        return leave_out("unknown class", repr(one.class_name))
+    if annotated.class_name not in encoding.class_ids:
+        return leave_out("unknown class", repr(annotated.class_name))
     scale = np.array([*image.scale, *image.scale])
     size = np.array([image.width, image.height, image.width, image.height])
-    box = np.array(one.box) * scale
+    box = np.array(annotated.box) * scale
     if not np.isfinite(box).all():
-        return leave_out("box is not four numbers", str(one.box))
+        return leave_out("box is not four numbers", str(annotated.box))
     # As float32, which a record holds: what has an area only in more digits has none.
     if not (np.float32(box[:2]) < np.float32(box[2:])).all():
-        return leave_out("box without area", str(one.box))
+        return leave_out("box without area", str(annotated.box))
     inside = np.clip(box, 0, size)
     if not (np.float32(inside[:2] / size[:2]) < np.float32(inside[2:] / size[2:])).all():
-        return leave_out("box outside the image", f"{one.box} in {image.width}×{image.height}")
+        return leave_out("box outside the image", f"{annotated.box} in {image.width}×{image.height}")
     if (inside != box).any():
         remarks.append(
-            Remark("box clipped to the image", one.where, f"{one.box} in {image.width}×{image.height} pixels")
+            Remark(
+                "box clipped to the image", annotated.where, f"{annotated.box} in {image.width}×{image.height} pixels"
+            )
         )
 
     mask = None
     if encoding.with_masks:
         try:
-            mask = _read_mask(one.segmentation, image)
+            mask = _read_mask(annotated.segmentation, image)
         except (ValueError, TypeError) as error:
-            detail = f"{one.class_name}: {error}"
-            remarks.append(Remark("mask unreadable, object kept without it", one.where, detail, "mask"))
+            detail = f"{annotated.class_name}: {error}"
+            remarks.append(Remark("mask unreadable, object kept without it", annotated.where, detail, "mask"))
         else:
             if mask is None:
-                remarks.append(Remark("object without a mask in a dataset with masks", one.where, one.class_name))
+                remarks.append(
+                    Remark("object without a mask in a dataset with masks", annotated.where, annotated.class_name)
+                )
 
     keypoints = None
-    if any(one.keypoints):
-        indices = encoding.keypoint_indices.get(one.class_name, ())
-        values = np.array(one.keypoints)
+    if any(annotated.keypoints):
+        indices = encoding.keypoint_indices.get(annotated.class_name, ())
+        values = np.array(annotated.keypoints)
         if len(values) != 3 * len(indices) or not np.isfinite(values).all():
-            detail = f"{one.class_name}: {len(values)} numbers for {len(indices)} names of keypoints"
-            remarks.append(Remark("keypoints unreadable, object kept without them", one.where, detail, "keypoints"))
+            detail = f"{annotated.class_name}: {len(values)} numbers for {len(indices)} names of keypoints"
+            remarks.append(
+                Remark("keypoints unreadable, object kept without them", annotated.where, detail, "keypoints")
+            )
         else:
             keypoints = np.zeros((len(encoding.keypoint_labels), 3))
             for index, value in zip(indices, values.reshape(-1, 3), strict=True):
                 if index is not None:
                     keypoints[index] = value * (*image.scale, 1)
 
-    if one.area is not None and np.isfinite(one.area) and one.area > 0:
-        area = one.area * image.scale[0] * image.scale[1]
+    if annotated.area is not None and np.isfinite(annotated.area) and annotated.area > 0:
+        area = annotated.area * image.scale[0] * image.scale[1]
     elif mask is not None:
         area = np.count_nonzero(mask)
     else:
         area = np.prod(inside[2:] - inside[:2])
     return Instance(
-        one.class_name,
+        annotated.class_name,
         tuple(inside),
         float(area),
-        one.crowd,
+        annotated.crowd,
         mask,
         keypoints,
-        one.difficult,
-        one.truncated,
-        one.pose,
+        annotated.difficult,
+        annotated.truncated,
+        annotated.pose,
     )
 
 

@@ -9,12 +9,14 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.text import some
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # What Pillow may take a file for, whatever its name says: no format that runs another program (EPS) or opens other
@@ -23,7 +25,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 class ImageNotFound(Exception):
-    """No file, or more than one, goes by the name."""
+    """No file has the name, or several may be meant."""
 
 
 class ImageUnusable(Exception):
@@ -37,46 +39,46 @@ class ImageUnusable(Exception):
 class ImageFolder:
     """The image files below a folder, found by the names that annotations give them.
 
-    Names come from other people's computers: with backslashes, absolute, in another case, without the folder the file
-    is in. A file outside the folder is never looked at.
+    Names come from other people's computers: with backslashes, absolute, in another case, without the folder that the
+    file is in. No name leads to a file outside of the folder.
 
     Args:
-      folder: where to look, subfolders included.
+      folder: where to look, subfolders included; on any filesystem.
 
     Raises:
-      ODEvalError: there is no such folder, or no image in it.
+      ODEvalError: there is no such folder, it cannot be read, or there is no image in it.
     """
 
-    def __init__(self, folder: Path):
-        if not folder.is_dir():
-            raise ODEvalError(f"image folder '{folder}' does not exist; --images names the folder of the image files.")
-        self._folder = folder
-        self._files: set[str] = set()
-        self._by_key: dict[str, list[str]] = defaultdict(list)
-        walked: set[str] = set()  # a link may lead back up
-        for root, folders, names in os.walk(folder, followlinks=True):
-            if os.path.realpath(root) in walked:
-                folders.clear()
-                continue
-            walked.add(os.path.realpath(root))
-            for name in names:
-                if name.lower().endswith(EXTENSIONS):
-                    path = (Path(root) / name).relative_to(folder)
-                    self._files.add(path.as_posix())
-                    keys = {path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem}
-                    for key in {key.casefold() for key in keys}:
-                        self._by_key[key].append(path.as_posix())
-        if not self._files:
+    def __init__(self, folder: files.Path):
+        self._folder = os.fspath(folder)
+        try:
+            # Of a remote folder that cannot be reached, is_folder says only that there is none; exists says why.
+            if not (files.exists(self._folder) and files.is_folder(self._folder)):
+                raise ODEvalError(
+                    f"image folder '{self._folder}' does not exist; set images to the folder of the image files."
+                )
+            filenames = [name for name in files.files_below(self._folder) if name.lower().endswith(EXTENSIONS)]
+        except OSError as error:
+            raise ODEvalError(f"image folder '{self._folder}' cannot be read: {files.reason(error)}.") from error
+        if not filenames:
             raise ODEvalError(
-                f"image folder '{folder}' has no image in it ({', '.join(EXTENSIONS)}); --images names another one."
+                f"image folder '{self._folder}' has no image in it ({', '.join(EXTENSIONS)}); set images to the folder"
+                " of the image files."
             )
+        self._filenames = frozenset(filenames)
+        self._by_key: dict[str, list[str]] = defaultdict(list)
+        for filename in filenames:
+            path = PurePosixPath(filename)
+            keys = {filename, path.with_suffix("").as_posix(), path.name, path.stem}
+            for key in {key.casefold() for key in keys}:
+                self._by_key[key].append(filename)
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._filenames)
 
-    def path(self, filename: str) -> Path:
-        """The file that `find` returned the name of."""
-        return self._folder / filename
+    def path(self, filename: str) -> str:
+        """Where the file is whose name `find` returned."""
+        return os.path.join(self._folder, filename)
 
     def find(self, name: str) -> str:
         """The file that an annotation calls `name`.
@@ -88,19 +90,19 @@ class ImageFolder:
           The file's path inside the folder, with forward slashes.
 
         Raises:
-          ImageNotFound: there is none, or several go by the name.
+          ImageNotFound: there is none, or several may be meant.
         """
         parts = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".", "..")]
-        # The whole name first, then without the folders it begins with; by its letters first, then in any case.
+        # The whole name first, then without the folders at its beginning; exactly as written first, then in any case.
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
-            if tail in self._files:
+            if tail in self._filenames:
                 return tail
-            files = self._by_key.get(tail.casefold(), [])
-            if len(files) > 1:
-                raise ImageNotFound(f"'{name}' may be any of {', '.join(sorted(files)[:3])}")
-            if files:
-                return files[0]
+            filenames = self._by_key.get(tail.casefold(), [])
+            if len(filenames) > 1:
+                raise ImageNotFound(f"'{name}' may be any of {some(sorted(filenames), 3)}")
+            if filenames:
+                return filenames[0]
         raise ImageNotFound(f"no '{name}' in {self._folder}")
 
 
@@ -125,22 +127,22 @@ class EncodedImage:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(x, y): what annotated coordinates are multiplied with to be pixels of this image."""
+        """(x, y): what turns annotated coordinates into pixels of this image, by multiplication."""
         return self.width / self.annotated_size[0], self.height / self.annotated_size[1]
 
 
-def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedImage:
-    """Reads an image file and makes of it what the Object Detection API decodes.
+def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> EncodedImage:
+    """Reads an image file and makes of it one that the Object Detection API decodes.
 
-    JPEG and PNG files are taken byte for byte; TensorFlow decodes every kind of them except CMYK reliably. Anything
-    else is encoded anew: JPEG of quality 95 where the file was compressed with loss, PNG where it was not.
+    JPEG and PNG files are taken byte for byte; TensorFlow decodes all kinds of them reliably, except CMYK. Anything
+    else is encoded anew: as a JPEG of quality 95 where the file was compressed with loss, as a PNG where it was not.
 
     TensorFlow decodes pixels as they are stored, annotation tools show them turned as EXIF says. Where EXIF turns an
     image, the annotated size tells which of the two was annotated; where it does not tell, it was the turned one, as
-    with all of today's tools. Then the pixels are turned.
+    all of today's tools show. If it was the turned one, the pixels are turned.
 
     Args:
-      path: the file.
+      path: the file, on any filesystem.
       annotated_size: (width, height) that the annotation gives; None where it gives none. An image of the same shape
         but another size was resized after it was annotated, or before.
 
@@ -150,8 +152,9 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedIma
     Raises:
       ImageUnusable: missing, not an image, broken, or of another shape than annotated.
     """
+    path = os.fspath(path)
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata and big images; errors are errors all the same
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
@@ -160,12 +163,12 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedIma
             orientation = image.getexif().get(ExifTags.Base.Orientation)
             upright = ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
     except FileNotFoundError as error:
-        raise ImageUnusable("image file missing", str(path)) from error
+        raise ImageUnusable("image file missing", path) from error
     except Exception as error:  # the decoders of broken files raise nearly anything; it is reported, not hidden
         raise ImageUnusable("image unreadable", f"{path}: {str(error) or type(error).__name__}") from error
 
     changes = []
-    annotated = next((one for one in (upright, image) if _same_shape(one.size, annotated_size)), None)
+    annotated = next((shown for shown in (upright, image) if _same_shape(shown.size, annotated_size)), None)
     if annotated is None:
         raise ImageUnusable(
             "image of another shape than annotated",
@@ -179,7 +182,7 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None) -> EncodedIma
         changes.append(("image of another size than annotated, boxes scaled", detail))
     file_format = "JPEG" if stored_as in ("JPEG", "WEBP") else "PNG"
     if stored_as != file_format or image.mode == "CMYK":
-        changes.append((f"{stored_as} ({image.mode}) encoded as {file_format}", str(path)))
+        changes.append((f"{stored_as} ({image.mode}) encoded as {file_format}", path))
         content = _encode(_as_rgb(annotated, path), file_format)
     elif annotated is not image:
         content = _encode(_as_rgb(annotated, path), file_format)
@@ -198,12 +201,12 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 def _encode(image: Image.Image, file_format: str) -> bytes:
     output = io.BytesIO()
-    image.save(output, file_format, quality=95)  # PNG has no quality, and does not mind
+    image.save(output, file_format, quality=95)  # for a PNG, the quality is ignored
     return output.getvalue()
 
 
 def _same_shape(size: tuple[int, int], annotated: tuple[int, int] | None) -> bool:
-    """Whether the sides have the same ratio, but for a pixel by which the smaller of the two sizes was rounded."""
+    """Whether the sides have the same ratio, except for the pixel by which the smaller size may have been rounded."""
     if annotated is None:
         return True
     return abs(annotated[0] * size[1] - annotated[1] * size[0]) <= max(*annotated, *size)
@@ -213,7 +216,7 @@ def _x(size: tuple[int, int]) -> str:
     return f"{size[0]}×{size[1]}"
 
 
-def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _as_rgb(image: Image.Image, path: str) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from pathlib import Path
+
+from od_eval import files
 
 
 def pipeline_lines(
-    folder: Path, patterns: Mapping[str, str], label_map: Path, num_classes: int, with_masks: bool, num_keypoints: int
+    folder: files.Path,
+    patterns: Mapping[str, str],
+    label_map: files.Path,
+    num_classes: int,
+    with_masks: bool,
+    num_keypoints: int,
 ) -> str:
     """The lines of a pipeline.config that name a dataset.
 
     Args:
-      folder: of the dataset.
+      folder: the folder of the dataset.
       patterns: "train" and "validation" -> the pattern of its files.
       label_map: the label map.
       num_classes: the highest id in it.
@@ -21,14 +28,14 @@ def pipeline_lines(
       num_keypoints: how many keypoints each object in them has.
 
     Returns:
-      Lines of text proto; in place of the model's own name stands "...".
+      Lines of text proto; "..." stands for the name of the model.
     """
     readers = {"train": "train_input_reader", "validation": "eval_input_reader"}
     lines = [f"model {{ ... {{ num_classes: {num_classes} }} }}"]
     for split, pattern in patterns.items():
         lines.append(f"{readers[split]} {{")
         lines.append(f"  label_map_path: {_quoted(label_map)}")
-        lines.append(f"  tf_record_input_reader {{ input_path: {_quoted(folder / pattern)} }}")
+        lines.append(f"  tf_record_input_reader {{ input_path: {_quoted(os.path.join(folder, pattern))} }}")
         if with_masks:
             lines.append("  load_instance_masks: true")
             lines.append("  mask_type: PNG_MASKS")
@@ -38,5 +45,5 @@ def pipeline_lines(
     return "\n".join(lines)
 
 
-def _quoted(path: Path) -> str:
-    return json.dumps(str(path), ensure_ascii=False)  # the escapes of JSON are escapes of text proto too
+def _quoted(path: files.Path) -> str:
+    return json.dumps(os.fspath(path), ensure_ascii=False)  # the escapes of JSON are escapes of text proto too

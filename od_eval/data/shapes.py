@@ -1,19 +1,19 @@
-"""A dataset of drawn shapes: something to train on, without a download, whose boxes and masks are exact."""
+"""A dataset of drawn shapes, whose boxes and masks are exact: something to train on without a download."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from od_eval.data.conversion import LABEL_MAP
-from od_eval.data.examples import Encoding, Features, Instance, make_features
+from od_eval import files
+from od_eval.data.encoding import Encoding
+from od_eval.data.examples import Features, Instance, make_features
 from od_eval.data.images import EncodedImage, encode_jpeg
-from od_eval.data.tfrecord import dataset_folder, default_num_shards, shard_pattern, write_shards
+from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
 from od_eval.errors import ODEvalError
 from od_eval.odapi.label_map import Category, label_map_text
 
@@ -33,7 +33,7 @@ class DrawnImage:
     Attributes:
       pixels: uint8 [size, size, 3].
       class_names: of each shape.
-      masks: bool [number of shapes, size, size]: the pixels where it is seen.
+      masks: bool [number of shapes, size, size]: the pixels in which each is visible.
     """
 
     pixels: np.ndarray
@@ -50,7 +50,7 @@ def draw_image(random: np.random.Generator, size: int, max_shapes: int) -> Drawn
       max_shapes: the most shapes there may be.
 
     Returns:
-      The image. Shapes may overlap; a mask is of what is seen of its shape.
+      The image. Shapes may overlap; a mask shows the visible part of its shape.
     """
     pixels = _background(random, size)
     class_names: list[str] = []
@@ -80,7 +80,7 @@ def draw_image(random: np.random.Generator, size: int, max_shapes: int) -> Drawn
 
 
 def write_shapes(
-    output_dir: Path,
+    output_dir: files.Path,
     *,
     num_train: int = 200,
     num_validation: int = 50,
@@ -91,10 +91,11 @@ def write_shapes(
 ) -> dict[str, str]:
     """Writes a dataset of drawn shapes: the same files as a conversion, with masks.
 
-    The same arguments give the same files, byte for byte. An image is the same however many others there are.
+    The same arguments give the same files, byte for byte. An image is the same, however many others there are.
 
     Args:
-      output_dir: gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and `label_map.pbtxt`.
+      output_dir: a folder on this machine; gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and
+        `label_map.pbtxt`.
       num_train, num_validation: how many images.
       image_size: their width and height in pixels, at least 32.
       max_shapes: the most shapes in an image, at least 1.
@@ -112,7 +113,7 @@ def write_shapes(
         raise ODEvalError(
             "no images are asked for: one of the numbers of images for train and validation must be over 0."
         )
-    encoding = Encoding({one.name: one.id for one in CATEGORIES}, with_masks=True)
+    encoding = Encoding({category.name: category.id for category in CATEGORIES}, with_masks=True)
     patterns = {}
     with (
         dataset_folder(output_dir, list(numbers), [LABEL_MAP], overwrite) as folder,
@@ -158,7 +159,7 @@ def _background(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _draw_shape(random: np.random.Generator, class_name: str, size: int) -> tuple[tuple[slice, slice], np.ndarray]:
-    """A shape at a random place: the window of pixels around it, and how much it covers of each (float32, 0 to 1)."""
+    """A shape at random: the window of pixels around it, and how much of each pixel it covers (float32, 0 to 1)."""
     radius = size * random.uniform(_SMALLEST_RADIUS, _LARGEST_RADIUS)
     x, y = random.uniform(radius, size - radius, 2)
     turn = random.uniform(0, 2 * math.pi)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from od_eval import files
 from od_eval.data.examples import Features
 from od_eval.errors import ODEvalError
+from od_eval.text import some
 
-# A shard of the default number of shards has about this many images; more than so many shards help no reader.
+LABEL_MAP = "label_map.pbtxt"
+
+# By default a file has about this many images, and there are not more files than help a reader.
 _IMAGES_PER_SHARD = 500
 _MOST_SHARDS = 100
 # Type of a feature's values -> the field of `tf.train.Feature` that holds them.
@@ -20,7 +25,7 @@ _KINDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
 
 
 def default_num_shards(num_images: int) -> int:
-    """How many files this many images are written to, unless somebody says otherwise."""
+    """How many files this many images are written to by default."""
     return min(-(-num_images // _IMAGES_PER_SHARD), _MOST_SHARDS)
 
 
@@ -29,8 +34,13 @@ def shard_pattern(split: str, num_shards: int) -> str:
     return f"{split}-?????-of-{num_shards:05d}"
 
 
+def shards_in(folder: files.Path, split: str) -> list[Path]:
+    """The files of a split that are in a local folder, whatever their number, in order."""
+    return sorted(Path(folder).glob(f"{split}-?????-of-?????"))
+
+
 def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[Features]) -> None:
-    """Writes records into the files of a split, in turn; the same records give the same files.
+    """Writes records to the files of a split, to each file in turn; the same records give the same files.
 
     Args:
       folder: where to.
@@ -41,7 +51,7 @@ def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[F
     Raises:
       OSError: the disk does not take them.
     """
-    import tensorflow as tf  # not above: worker processes import this module, and what is wrong before is said sooner
+    import tensorflow as tf  # here: worker processes need none of it, and what is wrong before is said sooner
 
     try:
         with contextlib.ExitStack() as stack:
@@ -59,31 +69,35 @@ def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[F
 
 
 @contextlib.contextmanager
-def dataset_folder(folder: Path, splits: Sequence[str], files: Sequence[str], overwrite: bool) -> Iterator[Path]:
-    """A place to write a dataset to, which appears in `folder` when it is whole, and not at all if anything goes wrong.
+def dataset_folder(
+    folder: files.Path, splits: Sequence[str], other_files: Sequence[str], overwrite: bool
+) -> Iterator[Path]:
+    """A folder for a new dataset, whose files appear in `folder` once they are whole, or not at all if anything fails.
 
     Args:
-      folder: the folder of the dataset; made where it is missing.
+      folder: the folder of the dataset, on this machine; made where it is missing.
       splits: the splits that are going to be written.
-      files: the names of other files that are going to be written.
+      other_files: the names of other files that are going to be written.
       overwrite: whether files of these splits and names that are there already are replaced, by another number of
-        shards too. Another split that is there already stays.
+        shards too. Another split that is there already is kept.
 
     Yields:
       A folder to write to.
 
     Raises:
-      ODEvalError: there are such files already and `overwrite` is false, or the disk does not take what is written.
+      ODEvalError: there are such files already and `overwrite` is false, the folder is not on this machine, or the disk
+        does not take what is written.
     """
-    if re.match(r"\w\w+:/", str(folder)):  # gs://…, which Path has made gs:/…
+    if files.is_remote(folder) or re.match(r"\w\w+:/", os.fspath(folder)):  # a Path has made gs://… gs:/…
         raise ODEvalError(f"'{folder}' is not a local folder; write to one and copy the files from there.")
+    folder = Path(folder)
     aside = folder / ".unfinished"  # the same name each time, so that what a killed run left is cleared away
     try:
-        existing = [path for split in splits for path in folder.glob(f"{split}-?????-of-?????")]
-        existing += [folder / name for name in files if (folder / name).exists()]
+        existing = [path for split in splits for path in shards_in(folder, split)]
+        existing += [folder / name for name in other_files if (folder / name).exists()]
         if existing and not overwrite:
-            names = ", ".join(sorted(path.name for path in existing)[:3]) + ("" if len(existing) <= 3 else ", …")
-            raise ODEvalError(f"'{folder}' already holds {names}; give another --output_dir, or --overwrite.")
+            names = some(sorted(path.name for path in existing), 3)
+            raise ODEvalError(f"'{folder}' already holds {names}; choose another output folder, or set overwrite.")
         is_new = not folder.exists()
         if aside.exists():
             shutil.rmtree(aside)
@@ -93,7 +107,7 @@ def dataset_folder(folder: Path, splits: Sequence[str], files: Sequence[str], ov
             for path in existing:
                 path.unlink()
             # Records first: what has a label map is a whole dataset.
-            for path in sorted(aside.iterdir(), key=lambda path: (path.suffix == ".pbtxt", path.name)):
+            for path in sorted(aside.iterdir(), key=lambda path: (path.name == LABEL_MAP, path.name)):
                 path.replace(folder / path.name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)

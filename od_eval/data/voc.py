@@ -1,10 +1,11 @@
-"""Reads Pascal VOC's XML: one file an image."""
+"""Reads Pascal VOC's XML: a file for each image."""
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
+from od_eval import files
 from od_eval.data.annotations import (
     AnnotatedImage,
     AnnotatedObject,
@@ -18,60 +19,67 @@ from od_eval.data.images import ImageFolder, ImageNotFound
 from od_eval.errors import ODEvalError
 
 
-def read_voc(folder: Path, images: ImageFolder) -> Annotations:
+def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
     """Reads the XML files below a folder.
 
-    The image of an XML file is the one with its name ("7.xml", "7.jpg"); where there is none, the one that its
-    `<filename>` names. `<path>` and `<folder>` are of the computer it was annotated on and not looked at.
+    The image of an XML file is the one with the same name ("7.xml", "7.jpg"); where there is none, the one that its
+    `<filename>` names. `<path>` and `<folder>` belong to the computer that it was annotated on and are ignored.
 
-    Coordinates are taken as they are, as the Object Detection API's own converter does: VOC counts pixels from 1, most
+    Coordinates are taken as they are, as by the Object Detection API's own converter: VOC counts pixels from 1, most
     tools that write VOC's XML count from 0.
 
     Args:
-      folder: the XML files, or the root of a dataset laid out like VOC, which has them in `Annotations`.
+      folder: the folder of the XML files, or the root of a dataset laid out like VOC, which has them in `Annotations`;
+        on any filesystem.
       images: where the image files are.
 
     Returns:
       The annotations, with ids from 1 for the class names in alphabetical order.
 
     Raises:
-      ODEvalError: there is no XML file.
+      ODEvalError: there is no XML file, or the folder cannot be read.
     """
-    if (folder / "Annotations").is_dir():
-        folder = folder / "Annotations"
-    files = sorted(folder.rglob("*.xml"))
-    if not files:
-        raise ODEvalError(f"there is no XML file in '{folder}'; --annotations names the folder of VOC's XML files.")
+    folder = os.fspath(folder)
+    try:
+        if files.is_folder(os.path.join(folder, "Annotations")):
+            folder = os.path.join(folder, "Annotations")
+        names = [name for name in files.files_below(folder) if name.endswith(".xml")]
+    except OSError as error:
+        raise ODEvalError(f"annotation folder '{folder}' cannot be read: {files.reason(error)}.") from error
+    if not names:
+        raise ODEvalError(f"there is no XML file in '{folder}'; set annotations to the folder of VOC's XML files.")
     annotated: list[AnnotatedImage] = []
     remarks: list[Remark] = []
-    for path in files:
+    for name in sorted(names, key=lambda name: name.split("/")):
+        path = os.path.join(folder, name)
         try:
-            root = ElementTree.parse(path).getroot()
+            root = ElementTree.fromstring(files.read_bytes(path))
         except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # the last two: encodings
-            remarks.append(Remark("XML unreadable", str(path), str(error), "image"))
+            remarks.append(Remark("XML unreadable", path, str(error), "image"))
             continue
         if root.tag != "annotation":
-            remarks.append(
-                Remark("XML unreadable", str(path), f"<{root.tag}> is not Pascal VOC's <annotation>", "image")
-            )
+            remarks.append(Remark("XML unreadable", path, f"<{root.tag}> is not Pascal VOC's <annotation>", "image"))
             continue
         try:
-            filename = _find_image(path.relative_to(folder), _text(root, "filename"), images)
+            filename = _find_image(name, _text(root, "filename"), images)
         except ImageNotFound as error:
-            remarks.append(Remark("image file missing", str(path), str(error), "image"))
+            remarks.append(Remark("image file missing", path, str(error), "image"))
             continue
         size = size_or_none(_text(root, "size/width"), _text(root, "size/height"))
-        objects = [_read_object(element, f"{path}: object {i}") for i, element in enumerate(root.findall("object"), 1)]
-        named = _text(root, "filename") or filename
-        annotated.append(AnnotatedImage(images.path(filename), filename, named, filename, size, objects, str(path)))
+        objects = [
+            _read_object(element, f"{path}: object {index}")
+            for index, element in enumerate(root.findall("object"), start=1)
+        ]
+        annotated_as = _text(root, "filename") or filename
+        annotated.append(AnnotatedImage(images.path(filename), filename, annotated_as, filename, size, objects, path))
     return Annotations(annotated, categories_of(annotated), remarks=remarks)
 
 
-def _find_image(xml: Path, filename: str, images: ImageFolder) -> str:
-    # The XML's own name first: annotation files are renamed together with their images, and what is written in them
-    # stays, the same file name in every one at worst.
+def _find_image(xml_name: str, filename: str, images: ImageFolder) -> str:
+    # The XML's own name first: annotation files are renamed together with their images, but nobody changes what is
+    # written in them; at worst, it is the same file name in all of them.
     try:
-        return images.find(str(xml.with_suffix("")))
+        return images.find(os.path.splitext(xml_name)[0])
     except ImageNotFound:
         if not filename:
             raise

@@ -11,16 +11,17 @@ The numbers are those that pycocotools gives for the same files.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.columns import ImageId
+from od_eval.text import short, some
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class CocoGroundTruth:
       file_names: id -> the name of the image file; the id where the file does not say.
     """
 
-    path: Path
+    path: str
     categories: dict[int, str]
     images: dict[ImageId, coco_masks.Size]
     objects: GroundTruth
@@ -45,22 +46,22 @@ class CocoGroundTruth:
     file_names: dict[ImageId, str]
 
 
-def read_groundtruth(path: str | Path, masks: bool = False) -> CocoGroundTruth:
+def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
     """Reads a COCO file of ground truth.
 
     Of an annotation, `image_id`, `category_id`, `bbox`, and where they are there `area` and `iscrowd` are read; with
     `masks` also `segmentation`: polygons, or an RLE, compressed or not. The ids of annotations are not.
 
     Args:
-      path: the JSON file.
+      path: the JSON file, on any filesystem.
       masks: whether to read masks.
 
     Raises:
       ODEvalError: the file cannot be read, is not COCO's ground truth, or something in it is wrong; the message names
         the entry.
     """
-    path = Path(path)
-    content = _load(path)
+    path = os.fspath(path)
+    content = files.read_json(path)
     if isinstance(content, list):
         raise ODEvalError(
             f"'{path}' holds a list, as files of detections do; as ground truth, give a file with 'images',"
@@ -83,7 +84,7 @@ def read_groundtruth(path: str | Path, masks: bool = False) -> CocoGroundTruth:
     return CocoGroundTruth(path, categories, images, GroundTruth(**rows.by_image()), masks, file_names)
 
 
-def read_detections(path: str | Path, groundtruth: CocoGroundTruth) -> EvaluationBatch:
+def read_detections(path: files.Path, groundtruth: CocoGroundTruth) -> EvaluationBatch:
     """Reads a file in COCO's format of results, a list of detections, and puts the ground truth beside it.
 
     Of a detection, `image_id`, `category_id`, `score`, and `bbox` or `segmentation` are read, and both if masks are
@@ -94,7 +95,7 @@ def read_detections(path: str | Path, groundtruth: CocoGroundTruth) -> Evaluatio
     the Object Detection API does; to do so here, leave `bbox` out of files of masks.)
 
     Args:
-      path: the JSON file.
+      path: the JSON file, on any filesystem.
       groundtruth: from `read_groundtruth`.
 
     Returns:
@@ -104,8 +105,8 @@ def read_detections(path: str | Path, groundtruth: CocoGroundTruth) -> Evaluatio
       ODEvalError: the file cannot be read, is no list of detections, or something in it is wrong; the message names
         the entry.
     """
-    path = Path(path)
-    content = _load(path)
+    path = os.fspath(path)
+    content = files.read_json(path)
     if not isinstance(content, list):
         raise ODEvalError(
             f"'{path}' does not hold a list of detections"
@@ -152,7 +153,7 @@ class _Rows:
             raise ODEvalError(f"{where}: area is {entry['area']}; it cannot be negative.")
         crowd = entry.get("iscrowd")
         if crowd not in (None, 0, 1):
-            raise ODEvalError(f"{where}: iscrowd is {_short(crowd)}; it must be 0 or 1.")
+            raise ODEvalError(f"{where}: iscrowd is {short(crowd)}; it must be 0 or 1.")
         row["is_crowd"] = bool(crowd)
         if self._masks:
             row["masks"] = self._mask(where, entry, image)
@@ -171,7 +172,7 @@ class _Rows:
             row["boxes"] = coco_masks.box(mask["counts"], self._images[image])
             row["area"] = float(coco_masks.areas([mask["counts"]], [self._images[image]])[0])
         else:
-            raise ODEvalError(f"{where}: there is neither 'bbox' nor 'segmentation' in {_short(entry)}.")
+            raise ODEvalError(f"{where}: there is neither 'bbox' nor 'segmentation' in {short(entry)}.")
         if self._masks:
             row["masks"] = self._mask(where, entry, image) if mask is None else mask
         self._append(image, row)
@@ -185,11 +186,11 @@ class _Rows:
         """The image an entry belongs to, and the beginning of its row."""
         image, category = _id(where, entry, "image_id"), _id(where, entry, "category_id")
         if image not in self._images:
-            raise ODEvalError(f"{where}: image_id {_short(image)} is none of the images of the ground truth.")
+            raise ODEvalError(f"{where}: image_id {short(image)} is none of the images of the ground truth.")
         if category not in self._categories:
-            ids = ", ".join(map(str, list(self._categories)[:10])) + (", …" if len(self._categories) > 10 else "")
             raise ODEvalError(
-                f"{where}: category_id {_short(category)} is none of the categories of the ground truth ({ids})."
+                f"{where}: category_id {short(category)} is none of the categories of the ground truth"
+                f" ({some(self._categories)})."
             )
         return image, {"classes": category}
 
@@ -216,28 +217,16 @@ class _Rows:
             raise ODEvalError(f"{where}: segmentation is neither polygons nor an RLE of its image: {error}.") from error
 
 
-def _load(path: Path) -> Any:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return json.load(file)
-    except OSError as error:
-        raise ODEvalError(f"'{path}' cannot be read: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise ODEvalError(f"'{path}', line {error.lineno}, is not JSON: {error.msg}.") from error
-    except (ValueError, RecursionError) as error:
-        raise ODEvalError(f"'{path}' is not JSON: {error}.") from error
-
-
-def _entries(path: Path, name: str, entries: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _entries(path: str, name: str, entries: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each entry of a list, with the words that say where it is: `'val.json', annotations[3] (id 7)`."""
-    for place, entry in enumerate(entries):
-        where = f"'{path}', {name}[{place}]" if name else f"'{path}', entry {place}"
+    for index, entry in enumerate(entries):
+        where = f"'{path}', {name}[{index}]" if name else f"'{path}', entry {index}"
         if not isinstance(entry, dict):
-            raise ODEvalError(f"{where}: {_short(entry)} is not an object.")
-        yield (f"{where} (id {_short(entry['id'])})" if "id" in entry else where), entry
+            raise ODEvalError(f"{where}: {short(entry)} is not an object.")
+        yield (f"{where} (id {short(entry['id'])})" if "id" in entry else where), entry
 
 
-def _read_categories(path: Path, entries: list[Any]) -> dict[int, str]:
+def _read_categories(path: str, entries: list[Any]) -> dict[int, str]:
     categories: dict[int, str] = {}
     for where, entry in _entries(path, "categories", entries):
         id, name = _id(where, entry, "id"), entry.get("name")
@@ -253,7 +242,7 @@ def _read_categories(path: Path, entries: list[Any]) -> dict[int, str]:
     return categories
 
 
-def _read_images(path: Path, entries: list[Any], masks: bool) -> dict[ImageId, coco_masks.Size]:
+def _read_images(path: str, entries: list[Any], masks: bool) -> dict[ImageId, coco_masks.Size]:
     images: dict[ImageId, coco_masks.Size] = {}
     for where, entry in _entries(path, "images", entries):
         id = _id(where, entry, "id")
@@ -276,7 +265,7 @@ def _id(where: str, entry: dict[str, Any], key: str) -> ImageId:
     if isinstance(id, float) and id.is_integer():
         return int(id)  # as programs write it that keep ids in a float array
     if not isinstance(id, int | str) or isinstance(id, bool):
-        found = f"it is {_short(id)}" if key in entry else f"there is none in {_short(entry)}"
+        found = f"it is {short(id)}" if key in entry else f"there is none in {short(entry)}"
         raise ODEvalError(f"{where}: '{key}' must be a whole number or a string; {found}.")
     return id
 
@@ -284,7 +273,7 @@ def _id(where: str, entry: dict[str, Any], key: str) -> ImageId:
 def _number(where: str, entry: dict[str, Any], key: str) -> float:
     value = entry.get(key)
     if not _is_number(value):
-        found = f"it is {_short(value)}" if key in entry else f"there is none in {_short(entry)}"
+        found = f"it is {short(value)}" if key in entry else f"there is none in {short(entry)}"
         raise ODEvalError(f"{where}: '{key}' must be a finite number; {found}.")
     return float(value)
 
@@ -292,7 +281,7 @@ def _number(where: str, entry: dict[str, Any], key: str) -> float:
 def _box(where: str, entry: dict[str, Any]) -> list[float]:
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        found = f"it is {_short(box)}" if "bbox" in entry else f"there is none in {_short(entry)}"
+        found = f"it is {short(box)}" if "bbox" in entry else f"there is none in {short(entry)}"
         raise ODEvalError(f"{where}: 'bbox' must be four finite numbers, x, y, width and height; {found}.")
     return [float(value) for value in box]
 
@@ -302,8 +291,3 @@ def _is_number(value: Any) -> bool:
         return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:  # an int of hundreds of digits
         return False
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"

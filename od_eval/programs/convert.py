@@ -14,6 +14,8 @@ or of another shape than annotated, a box without area or outside the image, an 
 converted and listed too: a box that reaches over the edge of the image is cut there, CMYK becomes RGB, BMP, GIF and
 TIFF become PNG, WebP becomes JPEG, an image that EXIF turns is turned.
 
+What is read may be on any filesystem that TensorFlow knows (gs://…); --output_dir is a folder on this machine.
+
 Training and validation images with annotation files of their own take two commands: --validation_fraction=0 for the
 first, then --validation_fraction=1 and --label_map=OUTPUT_DIR/label_map.pbtxt for the second.
 
@@ -22,14 +24,18 @@ Exit status: 0 converted; 1 nothing converted, or with --strict anything left ou
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
-from pathlib import Path
 
 from absl import flags
 
-from od_eval.data.conversion import FORMATS, Conversion, convert_dataset
+from od_eval.data.conversion import Conversion, convert_dataset
 from od_eval.data.pipeline_lines import pipeline_lines
+from od_eval.data.reading import FORMATS, told_format
+from od_eval.data.tfrecord import shards_in
+from od_eval.errors import ODEvalError
+from od_eval.text import printable, shortened
 
 FLAGS = flags.FLAGS
 
@@ -65,26 +71,28 @@ flags.DEFINE_integer(
 flags.DEFINE_bool("overwrite", False, "Replace the files of an earlier conversion in --output_dir.")
 flags.DEFINE_bool("strict", False, "Exit with status 1 when anything was left out.")
 
-_MOST_LINES = 20
-
 
 def main() -> int:
     """Converts as the flags say; returns the exit status."""
     print("Reading annotations and loading TensorFlow …", flush=True)
+    if not FLAGS.format and told_format(FLAGS.annotations) is None:
+        raise ODEvalError(
+            f"the format of '{FLAGS.annotations}' cannot be told from its name; say --format={'|'.join(FORMATS)}."
+        )
     conversion = convert_dataset(
-        Path(FLAGS.annotations),
-        Path(FLAGS.output_dir),
-        images_dir=Path(FLAGS.images) if FLAGS.images else None,
+        FLAGS.annotations,
+        FLAGS.output_dir,
+        images_dir=FLAGS.images,
         annotation_format=FLAGS.format,
-        label_map_path=Path(FLAGS.label_map) if FLAGS.label_map else None,
-        validation=Path(FLAGS.validation_list) if FLAGS.validation_list else FLAGS.validation_fraction,
+        label_map_path=FLAGS.label_map,
+        validation=FLAGS.validation_list or FLAGS.validation_fraction,
         seed=FLAGS.seed,
         num_shards=FLAGS.num_shards,
         include_masks=FLAGS.include_masks,
         num_workers=FLAGS.num_workers,
         overwrite=FLAGS.overwrite,
     )
-    print(_summary(conversion, Path(FLAGS.output_dir)))
+    print(_summary(conversion, FLAGS.output_dir))
     left_out = conversion.left_out
     if left_out and FLAGS.strict:
         print(f"error: {len(left_out)} things were left out, see {conversion.report_path}.", file=sys.stderr)
@@ -92,25 +100,27 @@ def main() -> int:
     return 0
 
 
-def _summary(conversion: Conversion, folder: Path) -> str:
+def _summary(conversion: Conversion, folder: str) -> str:
     lines = []
     for name, split in conversion.splits.items():
         empty = f", {split.num_empty} of them without objects" if split.num_empty else ""
         num_objects = sum(split.objects.values())
-        lines.append(f"{name}: {split.num_images} images{empty}, {num_objects} objects in {folder / split.pattern}")
+        lines.append(
+            f"{name}: {split.num_images} images{empty}, {num_objects} objects in {os.path.join(folder, split.pattern)}"
+        )
     for name in {"train", "validation"} - set(conversion.splits):
-        if any(folder.glob(f"{name}-?????-of-?????")):
+        if shards_in(folder, name):
             lines.append(f"{name}: the files of an earlier conversion are still in {folder}; this one made none.")
     lines += ["", f"classes ({conversion.label_map_path}) and their objects in " + " + ".join(conversion.splits) + ":"]
     rows = [
-        f"  {one.id:4} {_printable(one.name)}: "
+        f"  {category.id:4} {printable(category.name)}: "
         + " + ".join(
-            str(split.objects.get(one.name, 0) + split.objects.get(one.display_name, 0))
+            str(split.objects.get(category.name, 0) + split.objects.get(category.display_name, 0))
             for split in conversion.splits.values()
         )
-        for one in conversion.categories
+        for category in conversion.categories
     ]
-    lines += _shortened(rows)
+    lines += shortened(rows)
     if conversion.num_unannotated:
         lines += ["", f"{conversion.num_unannotated} image files have no annotation and are in no record."]
     for title, remarks in (
@@ -122,24 +132,15 @@ def _summary(conversion: Conversion, folder: Path) -> str:
             first = {remark.reason: remark for remark in reversed(remarks)}
             for reason, times in Counter(remark.reason for remark in remarks).most_common():
                 example = f"{first[reason].where}: {first[reason].detail}"
-                lines.append(f"  {times:5} × {reason}; first {_printable(example)}")
+                lines.append(f"  {times:5} × {reason}; first {printable(example)}")
     if conversion.remarks:
         lines.append(f"all of them: {conversion.report_path}")
     config = pipeline_lines(
         folder,
         {name: split.pattern for name, split in conversion.splits.items()},
         conversion.label_map_path,
-        max(one.id for one in conversion.categories),
+        max(category.id for category in conversion.categories),
         conversion.with_masks,
         len(conversion.keypoint_labels),
     )
     return "\n".join([*lines, "", "for the pipeline.config:", "", config])
-
-
-def _shortened(lines: list[str]) -> list[str]:
-    return lines if len(lines) <= _MOST_LINES else [*lines[:_MOST_LINES], f"  … and {len(lines) - _MOST_LINES} more"]
-
-
-def _printable(text: str) -> str:
-    """Text from a file, with nothing in it that a terminal would obey or cannot print."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -8,13 +8,13 @@ write into the pipeline.config. The same flags give the same files, byte for byt
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from absl import flags
 
-from od_eval.data.conversion import LABEL_MAP
 from od_eval.data.pipeline_lines import pipeline_lines
 from od_eval.data.shapes import CATEGORIES, write_shapes
+from od_eval.data.tfrecord import LABEL_MAP
 
 FLAGS = flags.FLAGS
 
@@ -30,9 +30,8 @@ flags.DEFINE_bool("overwrite", False, "Replace the files of an earlier dataset i
 def main() -> int:
     """Draws as the flags say; returns the exit status."""
     print("Loading TensorFlow …", flush=True)
-    folder = Path(FLAGS.output_dir)
     patterns = write_shapes(
-        folder,
+        FLAGS.output_dir,
         num_train=FLAGS.num_train,
         num_validation=FLAGS.num_validation,
         image_size=FLAGS.image_size,
@@ -42,8 +41,9 @@ def main() -> int:
     )
     for split, number in (("train", FLAGS.num_train), ("validation", FLAGS.num_validation)):
         if split in patterns:
-            print(f"{split}: {number} images in {folder / patterns[split]}")
-    print("classes: " + ", ".join(f"{one.id} {one.name}" for one in CATEGORIES))
+            print(f"{split}: {number} images in {os.path.join(FLAGS.output_dir, patterns[split])}")
+    print("classes: " + ", ".join(f"{category.id} {category.name}" for category in CATEGORIES))
     print("\nfor the pipeline.config:\n")
-    print(pipeline_lines(folder, patterns, folder / LABEL_MAP, len(CATEGORIES), True, 0))
+    label_map = os.path.join(FLAGS.output_dir, LABEL_MAP)
+    print(pipeline_lines(FLAGS.output_dir, patterns, label_map, len(CATEGORIES), with_masks=True, num_keypoints=0))
     return 0

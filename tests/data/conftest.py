@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from od_eval.data.conversion import convert_dataset
+from od_eval.data.images import ImageFolder
 
 
 @pytest.fixture
@@ -55,3 +59,44 @@ def decode() -> Callable[..., dict[str, np.ndarray]]:
         return {key: tensor.numpy() for key, tensor in TfExampleDecoder(**options).decode(record).items()}
 
     return decode_record
+
+
+@pytest.fixture
+def coco(tmp_path, write_image):
+    """coco(annotations, num_images=1, size, **category): converts a COCO file of these; returns the conversion."""
+
+    def convert(annotations, num_images=1, size=(64, 48), categories=({"id": 1, "name": "cat"},), **options):
+        for id in range(1, num_images + 1):
+            write_image(tmp_path / "images" / f"{id}.jpg", (64, 48))
+        images = [
+            {"id": id, "file_name": f"{id}.jpg", "width": size[0], "height": size[1]} for id in range(1, num_images + 1)
+        ]
+        content = {"images": images, "annotations": list(annotations), "categories": list(categories)}
+        path = tmp_path / "annotations.json"
+        path.write_text(json.dumps(content))
+        options = {"images_dir": tmp_path / "images", "validation": 0.0, **options}
+        return convert_dataset(path, tmp_path / "out", **options)
+
+    return convert
+
+
+@pytest.fixture
+def boxes_csv(tmp_path, write_image) -> Path:
+    """40 images with a box each, one of them without a file, and one CSV."""
+    lines = ["filename,class,xmin,ymin,xmax,ymax"]
+    for index in range(40):
+        write_image(tmp_path / "photos" / f"{index}.jpg", (32 + index, 32))
+        lines.append(f"{index}.jpg,{'cat' if index % 3 else 'dog'},1,2,{10 + index / 8},20")
+    (tmp_path / "photos" / "7.jpg").unlink()
+    (tmp_path / "boxes.csv").write_text("\n".join(lines))
+    return tmp_path / "boxes.csv"
+
+
+@pytest.fixture
+def images(tmp_path) -> ImageFolder:
+    """A folder with three image files that nobody opens."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        (folder / name).touch()
+    return ImageFolder(folder)

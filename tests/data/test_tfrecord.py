@@ -50,7 +50,7 @@ def test_earlier_files_are_kept_unless_they_may_be_replaced(tmp_path) -> None:
     for path in [*earlier, tmp_path / "validation-00000-of-00001", tmp_path / "notes.txt"]:
         path.write_text("earlier")
     with (
-        pytest.raises(ODEvalError, match=r"already holds train-00000-of-00002.*--overwrite"),
+        pytest.raises(ODEvalError, match=r"already holds train-00000-of-00002.*set overwrite"),
         dataset_folder(tmp_path, ["train"], [], overwrite=False),
     ):
         pass
@@ -71,6 +71,7 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path) -> None:
     for folder, message in (
         (tmp_path / "file", "cannot be written to .*file': Not a directory"),
         (Path("gs://bucket/data"), "not a local folder"),
+        ("gs://bucket/data", "'gs://bucket/data' is not a local folder"),
     ):
         with pytest.raises(ODEvalError, match=message), dataset_folder(folder, ["train"], [], overwrite=False):
             pass

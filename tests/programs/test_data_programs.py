@@ -43,6 +43,18 @@ def test_convert_says_what_it_did_and_what_to_write_into_the_config(dataset) -> 
     assert f'tf_record_input_reader {{ input_path: "{out}/validation-?????-of-00001" }}' in result.stdout
 
 
+def test_convert_reads_what_only_tensorflow_can_reach(dataset) -> None:
+    # TensorFlow's name for local files; to this package it is as remote as gs://, for the worker processes, too.
+    (dataset / "val.txt").write_text("3\n")
+    (dataset / "mine.pbtxt").write_text("item { id: 7 name: 'cat' }")
+    names = {"annotations": "boxes.csv", "images": "", "validation_list": "val.txt", "label_map": "mine.pbtxt"}
+    flags = [f"--{flag}=file://{dataset}/{name}" for flag, name in names.items()]
+    result = run("create_tf_record.py", *flags, f"--output_dir={dataset}/out", "--num_workers=2")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "7 cat: 9 + 1" in result.stdout
+    assert f'label_map_path: "file://{dataset}/mine.pbtxt"' in result.stdout
+
+
 def test_convert_is_strict_when_it_is_told_to(dataset) -> None:
     with (dataset / "boxes.csv").open("a") as file:
         file.write("\n1.jpg,cat,1,2,1,40\n10.jpg,\x1b[31mcat,1,2,1,40")
@@ -72,6 +84,7 @@ def test_convert_says_that_files_of_an_earlier_split_stay(dataset) -> None:
         (["--annotations={0}/nothing.json", "--output_dir={0}/out"], 1, "nothing.json' does not exist"),
         (["--annotations={0}/0.jpg", "--output_dir={0}/out"], 1, "--format=coco|voc|csv"),
         (["--annotations={0}/boxes.csv", "--output_dir={0}/boxes.csv"], 1, "cannot be written to"),
+        (["--annotations={0}/boxes.csv", "--output_dir=gs://a/b"], 1, "'gs://a/b' is not a local folder"),
         (["--output_dir={0}/out"], 2, "--annotations"),
         (["--annotations={0}/boxes.csv", "--output_dir={0}/out", "--validation_fraction=2"], 2, "validation_fraction"),
     ],

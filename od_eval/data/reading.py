@@ -1,0 +1,120 @@
+"""Reads an annotated dataset in any of the formats."""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Sequence
+
+from od_eval import files
+from od_eval.data.annotations import AnnotatedImage, Annotations, Remark
+from od_eval.data.coco import read_coco
+from od_eval.data.csv_boxes import read_csv
+from od_eval.data.images import ImageFolder
+from od_eval.data.voc import read_voc
+from od_eval.errors import ODEvalError
+from od_eval.text import some
+
+_READERS = {"coco": read_coco, "voc": read_voc, "csv": read_csv}
+FORMATS = tuple(_READERS)
+
+
+def read_annotations(
+    path: files.Path, images_dir: files.Path | None = None, annotation_format: str | None = None
+) -> tuple[Annotations, ImageFolder]:
+    """Reads annotations and finds their image files.
+
+    Args:
+      path: COCO's JSON file, the folder of VOC's XML files, or a CSV file, on any filesystem.
+      images_dir: where the image files are, on any filesystem; by default VOC's `JPEGImages` if there is one, else the
+        folder of the annotations.
+      annotation_format: one of `FORMATS`; by default told from `path`.
+
+    Returns:
+      The annotations, with one image for each file, and the folder of the image files.
+
+    Raises:
+      ODEvalError: they cannot be read, or boxes are not in pixels.
+    """
+    path = os.fspath(path)
+    annotation_format = annotation_format or told_format(path)
+    if annotation_format is None:
+        raise ODEvalError(
+            f"the format of '{path}' cannot be told from its name; set format to {', '.join(FORMATS[:-1])} or"
+            f" {FORMATS[-1]}."
+        )
+    images = ImageFolder(images_dir or _default_images_dir(path))
+    annotations = _READERS[annotation_format](path, images)
+    annotations.images, remarks = _join_same_files(annotations.images)
+    annotations.remarks += remarks
+    _reject_relative_boxes(path, annotations.images)
+    return annotations, images
+
+
+def told_format(path: files.Path) -> str | None:
+    """The format of annotations, one of `FORMATS`; None where their name does not tell it.
+
+    Raises:
+      ODEvalError: there is nothing of that name, or it cannot be reached.
+    """
+    path = os.fspath(path)
+    try:
+        if not files.exists(path):
+            raise ODEvalError(
+                f"'{path}' does not exist; set annotations to a JSON file, a folder of XML files or a CSV file."
+            )
+        if files.is_folder(path):
+            return "voc"
+    except OSError as error:
+        raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
+    return {".json": "coco", ".csv": "csv"}.get(os.path.splitext(path)[1].lower())
+
+
+def _default_images_dir(path: str) -> str:
+    parent = os.path.dirname(path.rstrip("/" + os.sep)) or "."
+    if not files.is_folder(path):
+        return parent
+    for root in (path, parent):
+        if files.is_folder(os.path.join(root, "JPEGImages")):
+            return os.path.join(root, "JPEGImages")
+    return path
+
+
+def _join_same_files(images: Sequence[AnnotatedImage]) -> tuple[list[AnnotatedImage], list[Remark]]:
+    """Joins the annotations of the same image file; leaves all of them out where they mean different images."""
+    by_file: dict[str, list[AnnotatedImage]] = collections.defaultdict(list)
+    for image in images:
+        by_file[image.filename].append(image)
+    kept, remarks = [], []
+    for filename, same in by_file.items():
+        first = same[0]
+        names = sorted({image.annotated_as for image in same})
+        if len(names) > 1 or len({image.size for image in same}) > 1:
+            detail = f"{filename} for {some(names, 3)}"
+            remarks += [
+                Remark("one image file for different annotated images", image.where, detail, "image") for image in same
+            ]
+            continue
+        for other in same[1:]:
+            known = {(annotated.class_name, annotated.box) for annotated in first.objects}
+            first.objects += [
+                annotated for annotated in other.objects if (annotated.class_name, annotated.box) not in known
+            ]
+            remarks.append(
+                Remark("image annotated twice, objects joined", other.where, f"{filename}, as {first.where}")
+            )
+        if first.annotated_as.replace("\\", "/") != filename:
+            detail = f"{filename} for '{first.annotated_as}'"
+            remarks.append(Remark("image file found under another name", first.where, detail))
+        kept.append(first)
+    return kept, remarks
+
+
+def _reject_relative_boxes(path: str, images: Sequence[AnnotatedImage]) -> None:
+    # Where the annotated size is 1×1, such boxes are in pixels of it, and are scaled with it.
+    boxes = [annotated.box for image in images if image.size != (1, 1) for annotated in image.objects]
+    if boxes and max(map(max, boxes)) <= 1:
+        raise ODEvalError(
+            f"all boxes in '{path}' lie between 0 and 1: these are parts of the image, and pixels are meant; multiply"
+            " them with the size of the image, or give every image the width and height 1."
+        )

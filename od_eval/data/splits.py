@@ -1,0 +1,76 @@
+"""Which images of a dataset are for training and which for validation."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+
+from od_eval import files
+from od_eval.data.annotations import AnnotatedImage, Remark
+from od_eval.data.images import ImageFolder, ImageNotFound
+from od_eval.errors import ODEvalError
+
+
+def split_images(
+    images: Sequence[AnnotatedImage], validation: float | files.Path, seed: int, folder: ImageFolder
+) -> tuple[list[AnnotatedImage], list[AnnotatedImage], list[Remark]]:
+    """Splits the images of a dataset; the same images and seed give the same split.
+
+    Args:
+      images: the dataset.
+      validation: the fraction of the images for validation, or the path of a text file that names them, one in each
+        line, with or without folder and extension. With a fraction that is neither 0 nor 1, each side has at least one
+        of several images.
+      seed: decides which images make up the fraction, and the order of the training images.
+      folder: where the images are; finds those that the file names.
+
+    Returns:
+      The training images in a random order; the validation images by their file names; a remark for each name that is
+      none of an annotated image.
+
+    Raises:
+      ODEvalError: the file cannot be read or names no image.
+    """
+    by_filename = sorted(images, key=lambda image: image.filename)
+    if isinstance(validation, str | os.PathLike):
+        named, remarks = _read_list(os.fspath(validation), {image.filename for image in images}, folder)
+    else:
+        named, remarks = _draw(by_filename, validation, seed), []
+    train = [image for image in by_filename if image.filename not in named]
+    random.Random(seed).shuffle(train)
+    return train, [image for image in by_filename if image.filename in named], remarks
+
+
+def _draw(images: Sequence[AnnotatedImage], fraction: float, seed: int) -> set[str]:
+    """The file names of a fraction of the images."""
+    filenames = [image.filename for image in images]
+    random.Random(seed).shuffle(filenames)
+    number = round(len(filenames) * fraction)
+    if 0 < fraction < 1 and len(filenames) > 1:
+        number = min(max(number, 1), len(filenames) - 1)
+    return set(filenames[:number])
+
+
+def _read_list(path: str, annotated: set[str], folder: ImageFolder) -> tuple[set[str], list[Remark]]:
+    """The file names of the annotated images that a text file names, and remarks about its other lines."""
+    try:
+        lines = files.read_text(path).splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ODEvalError(f"validation list '{path}' cannot be read: {files.reason(error)}.") from error
+    named, remarks = set(), []
+    for line, name in enumerate(lines, start=1):
+        if not name.strip():
+            continue
+        try:
+            filename = folder.find(name)
+        except ImageNotFound:
+            filename = ""
+        if filename in annotated:
+            named.add(filename)
+        else:
+            reason = "name in the validation list that is no annotated image"
+            remarks.append(Remark(reason, f"{path}: line {line}", name, "image"))
+    if not named:
+        raise ODEvalError(f"no image is named in the validation list '{path}'; write a file name into each line.")
+    return named, remarks

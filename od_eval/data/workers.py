@@ -1,0 +1,74 @@
+"""Worker processes that convert images, and end when this process does, however it ends."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+
+from od_eval.data.annotations import AnnotatedImage
+from od_eval.data.encoding import Encoding
+from od_eval.data.examples import Converted, convert_image
+from od_eval.errors import ODEvalError
+
+# Below this many images, starting worker processes takes longer than it saves.
+_FEWEST_IMAGES_FOR_WORKERS = 1000
+_IMAGES_PER_TASK = 16  # of a worker process
+_TASKS_AHEAD = 64  # of each worker; more would fill the memory where the disk is slower
+
+
+def default_num_workers(num_images: int) -> int:
+    """How many processes convert this many images by default."""
+    if num_images < _FEWEST_IMAGES_FOR_WORKERS:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def convert_images(images: Sequence[AnnotatedImage], encoding: Encoding, num_workers: int) -> Iterator[Converted]:
+    """Converts images in several processes.
+
+    Args:
+      images: of the dataset, or of a part of it.
+      encoding: of the dataset.
+      num_workers: how many processes; with 1, it is this one. Where the iterator is closed early, they end.
+
+    Yields:
+      What `convert_image` makes of each image, in order.
+
+    Raises:
+      ODEvalError: a process was ended from outside.
+    """
+    if num_workers <= 1:
+        for image in images:
+            yield convert_image(image, encoding)
+        return
+    # Not forked: the caller's process may have threads, TensorFlow's for example.
+    pool = concurrent.futures.ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+    try:
+        step = num_workers * _TASKS_AHEAD * _IMAGES_PER_TASK
+        for start in range(0, len(images), step):
+            convert = functools.partial(convert_image, encoding=encoding)
+            yield from pool.map(convert, images[start : start + step], chunksize=_IMAGES_PER_TASK)
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise ODEvalError(
+            "a worker process was ended from outside, as happens when the memory is full; set num_workers to a lower"
+            " number."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)  # the parent was killed; otherwise this process would wait for tasks forever
