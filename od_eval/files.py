@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ def absolute(path: Path) -> str:
 def reason(error: BaseException) -> str:
     """What an error of a filesystem or of TensorFlow says, without the path and the pages that may follow."""
     said = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-    return str(said).strip().splitlines()[0] if str(said).strip() else type(error).__name__
+    said = re.sub(r"\{\{function_node [^}]*\}\} ?| ?\[Op:\w+\]", "", str(said)).strip()  # where in TensorFlow it was
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def exists(path: Path) -> bool:
@@ -240,4 +242,5 @@ def _gfile(path: Path) -> Iterator[Any]:
     try:
         yield tf.io.gfile
     except tf.errors.OpError as error:
-        raise OSError(numbers.get(type(error), errno.EIO), reason(error), os.fspath(path)) from error
+        number = numbers.get(type(error), errno.EIO)
+        raise OSError(number, reason(error) if error.message else os.strerror(number), os.fspath(path)) from error

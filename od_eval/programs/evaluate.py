@@ -23,7 +23,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -80,7 +79,7 @@ def main() -> int:
     if masks is None:
         masks = _has_masks(FLAGS.groundtruth) and _has_masks(FLAGS.detections)
     print(f"Reading {FLAGS.groundtruth} and {FLAGS.detections} …", flush=True)
-    folder = ImageFolder(Path(FLAGS.images)) if FLAGS.images else None
+    folder = ImageFolder(FLAGS.images) if FLAGS.images else None
     groundtruth = read_groundtruth(FLAGS.groundtruth, masks)
     batch = read_detections(FLAGS.detections, groundtruth)
     evaluator = Evaluator(groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend)

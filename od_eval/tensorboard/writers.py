@@ -31,6 +31,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.util import tensor_util
 
 from od_eval import files
+from od_eval.errors import ODEvalError
 from od_eval.tensorboard import event_files
 from od_eval.text import utf8
 
@@ -58,7 +59,11 @@ _open_runs: dict[str, _OpenRun] = {}
 
 
 def writer(run_dir: str) -> tf.summary.SummaryWriter:
-    """The writer of the run in this folder, opened when it is first asked for."""
+    """The writer of the run in this folder, opened when it is first asked for.
+
+    Raises:
+      ODEvalError: nothing can be written there.
+    """
     return _open_run(run_dir).writer
 
 
@@ -157,7 +162,10 @@ def _open_run(run_dir: str) -> _OpenRun:
     if key not in _open_runs:
         _wait_for_a_later_name(run_dir)
         suffix = f".{uuid.uuid4().hex[:8]}"
-        _open_runs[key] = _OpenRun(tf.summary.create_file_writer(run_dir, filename_suffix=suffix), suffix)
+        try:
+            _open_runs[key] = _OpenRun(tf.summary.create_file_writer(run_dir, filename_suffix=suffix), suffix)
+        except tf.errors.OpError as error:
+            raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
     return _open_runs[key]
 
 

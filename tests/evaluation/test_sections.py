@@ -110,3 +110,79 @@ def test_a_category_may_be_called_anything():
     (tag,) = tags
     assert tag.startswith("DetectionBoxes_PerformanceByCategory/mAP/a/b\n猫 ")
     tag.encode()
+
+
+NEW_SECTION = """
+from od_eval.evaluation.section import Section
+
+
+class Sharpness(Section):
+    name = "sharpness"
+    rank = 40
+    line_rank = 5
+    in_line = in_summary = ("sharp",)
+
+    def scalars(self, value, per_category):
+        return {"Sharpness/mean": value["mean"]}
+
+    def log_values(self, value):
+        return {"sharp": value["mean"], "blur": value["blur"]}
+
+    def falls(self, name):
+        return name.endswith("blur")
+
+
+SECTIONS = (Sharpness(),)
+"""
+
+
+def test_a_new_section_is_one_module_and_is_shown_everywhere(tmp_path, monkeypatch, capsys):
+    from od_eval.callbacks.evaluation_set import EvaluationSet
+    from od_eval.evaluation import section, sections
+    from od_eval.evaluation.batch import Detections, EvaluationBatch
+    from od_eval.evaluation.better import direction
+    from od_eval.evaluation.options import EvaluationOptions
+    from od_eval.runs.metrics_files import load_metrics, read_all
+    from od_eval.runs.summary import summary_table
+
+    (tmp_path / "sections").mkdir()
+    (tmp_path / "sections" / "sharpness.py").write_text(NEW_SECTION)
+    monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path / "sections")])
+    section.all_sections.cache_clear()
+    try:
+
+        class OfImages:
+            def update(self, batch):
+                pass
+
+            def merge(self, other):
+                pass
+
+            def evaluate(self):
+                return {"sharpness": {"mean": 0.75, "blur": None}}
+
+        monkeypatch.setattr("od_eval.callbacks.evaluation_set.default_evaluators", lambda *_: [OfImages()])
+        nothing = EvaluationBatch(["a"], [[8, 8]], Detections([[]], [[]], [[]]), None)
+        evaluation_set = EvaluationSet(
+            [0], tmp_path / "run", detect=lambda *_: nothing, options=EvaluationOptions({1: "cat"})
+        )
+        result = evaluation_set.evaluate(None, step=10)
+        assert result.sharpness == {"mean": 0.75, "blur": None}
+        assert evaluation_set.logs(result) == {"val_sharp": 0.75}
+        assert capsys.readouterr().out.startswith("eval at step 10: sharp 0.75  (1 images")
+        assert load_metrics(tmp_path / "run")["sharpness"] == {"mean": 0.75, "blur": None}
+        assert read_all(str(tmp_path / "run" / "eval")) == [result]
+        header, row = (tmp_path / "run" / "eval" / "metrics.csv").read_text().splitlines()
+        assert (header, row) == ("step,num_images,sharp,blur", "10,1,0.75,")
+        assert result.scalars() == {"Sharpness/mean": 0.75}
+        assert "eval sharp" in summary_table(str(tmp_path / "run"), "eval")
+        assert (direction("val_sharp"), direction("val_blur")) == ("max", "min")
+    finally:
+        section.all_sections.cache_clear()
+
+
+def test_a_section_that_there_is_not_is_refused():
+    with pytest.raises(TypeError, match="there is no section 'sharpness'; there are losses, bbox"):
+        EvaluationResult(num_images=1, sharpness={})
+    with pytest.raises(AttributeError, match="no section 'sharpness'"):
+        _ = EvaluationResult(num_images=1).sharpness

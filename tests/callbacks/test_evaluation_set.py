@@ -1,0 +1,66 @@
+"""One set of images that a model is evaluated on: numbers first, pictures if they can be drawn."""
+
+import numpy as np
+import pytest
+
+import od_eval
+from od_eval.callbacks.evaluation_set import EvaluationSet
+from od_eval.errors import ODEvalError
+
+
+def evaluation_set(folder, **options):
+    boxes = [[[2.0, 2, 30, 30]]]
+
+    def detect(model, image):
+        return od_eval.EvaluationBatch(
+            image_ids=[image],
+            image_sizes=[[40, 40]],
+            detections=od_eval.Detections(boxes, [[model]], [[1]]),
+            groundtruth=od_eval.GroundTruth(boxes, [[1]]),
+            losses={"total_loss": 0.5},
+            images=[np.zeros((40, 40, 3), np.uint8)],
+        )
+
+    return EvaluationSet([1, 2], folder, detect=detect, options=od_eval.EvaluationOptions({1: "cat"}, **options))
+
+
+@pytest.mark.parametrize("broken", ["drawing", "writing"])
+def test_a_picture_that_fails_is_reported_and_costs_no_number(tmp_path, capsys, broken):
+    (tmp_path / "file").write_text("")
+    options = {
+        "drawing": {"show_groundtruth_boxes": True, "groundtruth_color": "no such colour"},
+        "writing": {"pictures_dir": str(tmp_path / "file" / "pictures")},
+    }[broken]
+    evaluations = evaluation_set(tmp_path, **options)
+    result = evaluations.evaluate(0.9, step=5, checkpoint="ckpt-5")
+    assert od_eval.load_metrics(tmp_path) == result.to_json_dict()
+    assert od_eval.load_metrics(tmp_path)["bbox"]["AP"] == 1.0
+    curves = od_eval.load_history(tmp_path)
+    assert set(curves[curves.tag == "DetectionBoxes_Precision/mAP"].step) == {5}
+    printed = capsys.readouterr()
+    assert printed.out.startswith("eval at step 5: AP 1")
+    assert "warning: eval: the pictures of the evaluation at step 5 could not be drawn: " in printed.err
+    assert ("no such colour" if broken == "drawing" else "cannot be written") in printed.err
+    assert evaluations.results == [result]
+
+
+def test_numbers_that_cannot_be_written_are_an_error_and_nothing_is_drawn(tmp_path):
+    (tmp_path / "eval").write_text("a file in the place of the run")
+    with pytest.raises(ODEvalError, match=r"/eval' cannot be written: Not a directory\.$"):
+        evaluation_set(tmp_path, pictures_dir=str(tmp_path / "pictures")).evaluate(0.9, step=5)
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_a_model_is_no_part_of_it(tmp_path, capsys):
+    evaluations = evaluation_set(tmp_path, num_pictures=0)
+    evaluations.evaluate(0.9, step=5)
+    evaluations.evaluate(0.8, step=6)
+    assert [result.step for result in evaluations.recorded()] == [5, 6]
+    assert capsys.readouterr().out.splitlines()[1].endswith("; the best was 1 at step 5")
+    evaluations.go_back(5)
+    assert [result.step for result in evaluations.recorded()] == [5]
+
+
+def test_who_asks_is_named_where_a_model_cannot_be_evaluated(tmp_path):
+    with pytest.raises(ODEvalError, match="EvaluationSet does not know how float detects"):
+        EvaluationSet([1], tmp_path).evaluate(0.5, step=1)

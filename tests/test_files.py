@@ -1,0 +1,146 @@
+"""Files and folders, local and remote: `ram://` is TensorFlow's filesystem in memory, as remote as any."""
+
+import os
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from od_eval import checkpoint_names, files
+from od_eval.errors import ODEvalError
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request, tmp_path):
+    return str(tmp_path / "folder") if request.param == "local" else f"ram://{uuid.uuid4().hex}/folder"
+
+
+def test_what_is_written_is_read(folder):
+    path = f"{folder}/a/b.txt"
+    files.write_whole(path, "first")
+    files.write_whole(path, "Käse\r\n")
+    assert files.read_text(path) == "Käse\r\n"
+    assert files.read_bytes(path) == "Käse\r\n".encode()
+    assert files.size(path) == 7
+    assert files.names_in(f"{folder}/a") == ["b.txt"], "and nothing beside it"
+
+
+def test_a_byte_order_mark_is_no_text(folder):
+    files.write_whole(f"{folder}/a.json", b"\xef\xbb\xbf[1]")
+    assert files.read_text(f"{folder}/a.json") == "[1]"
+    assert files.read_json(f"{folder}/a.json") == [1]
+
+
+def test_folders_are_listed_in_order(folder):
+    for name in ("b.txt", "a.txt", "c/d.txt"):
+        files.write_whole(f"{folder}/{name}", "")
+    assert files.names_in(folder) == ["a.txt", "b.txt", "c"]
+    assert files.names_in(f"{folder}/none") == []
+    assert list(files.files_below(folder)) == ["a.txt", "b.txt", "c/d.txt"]
+    assert files.glob(f"{folder}/*.txt") == [f"{folder}/a.txt", f"{folder}/b.txt"]
+    assert files.is_folder(f"{folder}/c")
+    assert not files.is_folder(f"{folder}/a.txt")
+    assert files.exists(f"{folder}/a.txt")
+    assert not files.exists(f"{folder}/d.txt")
+
+
+def test_files_are_moved_copied_linked_and_removed(folder):
+    files.write_whole(f"{folder}/a", "a")
+    files.write_whole(f"{folder}/b", "b")
+    files.rename(f"{folder}/a", f"{folder}/b")
+    files.copy(f"{folder}/b", f"{folder}/c")
+    files.link_or_copy(f"{folder}/c", f"{folder}/d")
+    assert [files.read_text(f"{folder}/{name}") for name in files.names_in(folder)] == ["a", "a", "a"]
+    files.remove(f"{folder}/b")
+    assert files.names_in(folder) == ["c", "d"]
+    files.make_folder(f"{folder}/more/folders")
+    files.write_whole(f"{folder}/more/folders/e", "")
+    files.remove(f"{folder}/more")
+    assert files.names_in(folder) == ["c", "d"]
+
+
+def test_what_is_missing_is_an_os_error(folder):
+    for action in (files.read_text, files.size, files.remove):
+        with pytest.raises(FileNotFoundError) as raised:
+            action(f"{folder}/none")
+        assert files.reason(raised.value) == "No such file or directory"
+    with pytest.raises(FileNotFoundError):
+        files.link_or_copy(f"{folder}/none", f"{folder}/other")
+
+
+def test_what_cannot_be_written_is_said_and_leaves_the_older_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ODEvalError, match=r"file/a' cannot be written: (Not a directory|File exists)"):
+        files.write_whole(tmp_path / "file" / "a", "")
+    with pytest.raises(ODEvalError, match="cannot be written"):
+        files.write_whole("nosuchscheme://a/b", "")
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write_whole(tmp_path / "a", "\ud800")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "file": ""}
+
+
+def test_between_a_disk_and_a_remote_filesystem_files_are_copied(tmp_path):
+    remote = f"ram://{uuid.uuid4().hex}/a"
+    (tmp_path / "a").write_text("a")
+    files.link_or_copy(tmp_path / "a", remote)
+    files.copy(remote, tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "a"
+
+
+def test_a_walk_follows_links_and_does_not_go_round(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c.txt").write_text("")
+    (tmp_path / "linked").symlink_to(tmp_path / "a" / "b")
+    (tmp_path / "a" / "b" / "round").symlink_to(tmp_path)
+    assert [name for name in files.files_below(tmp_path)] == ["a/b/c.txt"]
+
+
+def test_json_that_is_none_is_named_with_its_line(folder):
+    files.write_whole(f"{folder}/a.json", '{\n"a": }')
+    with pytest.raises(ODEvalError, match=r"^ground truth '.*a\.json', line 2, is not JSON"):
+        files.read_json(f"{folder}/a.json", "ground truth")
+    files.write_whole(f"{folder}/a.json", b"\xff")
+    with pytest.raises(ODEvalError, match=r"a\.json' is not JSON"):
+        files.read_json(f"{folder}/a.json")
+    with pytest.raises(ODEvalError, match=r"none' cannot be read: No such file"):
+        files.read_json(f"{folder}/none")
+
+
+def test_a_remote_path_stays_what_it_is():
+    assert files.absolute("gs://bucket/../a") == "gs://bucket/../a"
+    assert files.absolute("a") == os.path.join(os.getcwd(), "a")
+
+
+def test_local_files_need_no_tensorflow(tmp_path):
+    code = f"""
+import sys
+from od_eval import files, load_metrics
+from od_eval.runs import best, metrics_files, model_dir, summary
+files.write_whole({str(tmp_path / "a")!r}, "a")
+assert files.read_text({str(tmp_path / "a")!r}) == "a"
+model_dir.check_model_dir({str(tmp_path)!r})
+assert best.read_best({str(tmp_path)!r}) is None
+sys.exit("tensorflow" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_checkpoints_are_found_by_their_names(folder):
+    for name in (
+        "ckpt-2.index",
+        "ckpt-10.index",
+        "ckpt-10.data-00000-of-00001",
+        "ckpt-3.data-00000-of-00001",
+        "ckpt-x",
+    ):
+        files.write_whole(f"{folder}/{name}", name)
+    assert checkpoint_names.numbers_in(folder) == [2, 10], "3 has no index"
+    ten = checkpoint_names.path_of(folder, 10)
+    assert checkpoint_names.files_of(ten) == [f"{ten}.data-00000-of-00001", f"{ten}.index"]
+    assert checkpoint_names.prefix_of(f"{ten}.index") == checkpoint_names.prefix_of(f"{ten}.data-00000-of-00001") == ten
+    checkpoint_names.remove(ten)
+    checkpoint_names.remove_leftovers(folder, 3)
+    assert files.names_in(folder) == ["ckpt-2.index", "ckpt-x"]
+    assert checkpoint_names.numbers_in(f"{folder}/none") == []

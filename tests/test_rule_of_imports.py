@@ -1,0 +1,85 @@
+"""The rule of imports: which room of the house sees which. It reads the imports, wherever in a file they stand."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "od_eval"
+
+GROUND = {"checkpoint_names", "discovery", "errors", "files", "losses", "text"}
+SHOWN = {"evaluation", "figures", "tensorboard", "runs"}
+# Room -> the rooms it may import from; every room sees the ground floor and itself.
+SEES: dict[str, set[str]] = {
+    **{room: set() for room in GROUND},
+    "evaluation": set(),
+    "findings": set(),
+    "figures": {"evaluation"},
+    "tensorboard": {"evaluation"},
+    "runs": {"evaluation", "figures", "tensorboard"},
+    "odapi": {"evaluation", "findings"},
+    "data": {"odapi"},
+    "callbacks": SHOWN,
+    "training": {*SHOWN, "callbacks", "odapi"},
+    "programs": {*SHOWN, "callbacks", "data", "odapi", "training"},
+    "cli": {"programs"},
+}
+# Package -> the only rooms that import it.
+ONLY_IN = {
+    "object_detection": {"odapi"},
+    "official": {"garden"},
+    "tf_keras": {"odapi"},
+    "tensorflow": {"callbacks", "data", "files", "odapi", "programs", "tensorboard", "training"},
+    "tensorboard": {"runs", "odapi", "plugin", "tensorboard"},
+}
+# Rooms whose modules can be imported without TensorFlow: it is imported in functions, when it is needed.
+WITHOUT_TENSORFLOW = {*GROUND, "evaluation", "findings", "figures", "runs", "callbacks", "data", "programs", "cli"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """(imported module, whether that happens when this one is imported) for each import statement."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_once = {id(node) for statement in tree.body for node in ast.walk(statement) if not inside_function(statement)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield name, id(node) in at_once
+
+
+def inside_function(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_one_way(path):
+    room = room_of(path)
+    assert room in SEES, f"{room} is a new room: say here what it may see"
+    for name, at_once in imports(path):
+        package, _, rest = name.partition(".")
+        if package == "od_eval" and rest:
+            seen = rest.partition(".")[0]
+            assert seen in {room, *GROUND, *SEES[room]}, f"{room} must not import {name}"
+        assert room in ONLY_IN.get(package, {room}), f"{room} must not import {package}"
+        if package == "tensorflow" and room in WITHOUT_TENSORFLOW:
+            assert not at_once, "TensorFlow is imported as soon as this module is"
+
+
+def test_the_room_of_findings_shows_odapi_the_type_alone():
+    for path in (PACKAGE / "odapi").rglob("*.py"):
+        seen = {name for name, _ in imports(path) if name.startswith("od_eval.findings")}
+        assert {".".join(name.split(".")[:3]) for name in seen} <= {"od_eval.findings.finding"}
