@@ -163,9 +163,14 @@ def rename(source: Path, target: Path) -> None:
     """Moves a file, which replaces another one, or a folder."""
     if not is_remote(source):
         os.replace(source, target)
-        return
-    with _gfile(source) as gfile:
-        gfile.rename(source, target, overwrite=True)
+    elif is_folder(source):  # not every remote filesystem moves folders
+        for name in files_below(source):
+            make_folder(os.path.dirname(f"{os.fspath(target)}/{name}"))
+            copy(f"{os.fspath(source)}/{name}", f"{os.fspath(target)}/{name}")
+        remove(source)
+    else:
+        with _gfile(source) as gfile:
+            gfile.rename(source, target, overwrite=True)
 
 
 def copy(source: Path, target: Path) -> None:

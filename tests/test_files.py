@@ -56,7 +56,10 @@ def test_files_are_moved_copied_linked_and_removed(folder):
     assert files.names_in(folder) == ["c", "d"]
     files.make_folder(f"{folder}/more/folders")
     files.write_whole(f"{folder}/more/folders/e", "")
-    files.remove(f"{folder}/more")
+    files.rename(f"{folder}/more", f"{folder}/moved")
+    assert list(files.files_below(f"{folder}/moved")) == ["folders/e"]
+    assert not files.exists(f"{folder}/more/folders/e")
+    files.remove(f"{folder}/moved")
     assert files.names_in(folder) == ["c", "d"]
 
 

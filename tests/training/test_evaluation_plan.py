@@ -1,12 +1,8 @@
-"""What a driver evaluates, and its early stopping: over several calls of `fit`, over restarts, after failures."""
+"""What a training evaluates."""
 
 import shutil
-from types import SimpleNamespace
 
-import pytest
-
-from od_eval import EvaluationResult, ODEvalError, Pipeline
-from od_eval.callbacks.early_stopping import EarlyStopping
+from od_eval import Pipeline
 from od_eval.training.evaluation_plan import EvaluationPlan
 
 
@@ -27,61 +23,12 @@ def test_each_dataset_is_read_once(tmp_path, shapes, ssd_config, config_override
     assert [sum(1 for _ in batches) for batches in inputs] == numbers
 
 
-class Evaluation:
-    """What early stopping sees of a `DetectionEvaluation`: AP by step in its files."""
-
-    def __init__(self, prefix="val_", **ap_of_steps):
-        self._prefix = prefix
-        self._results = [
-            EvaluationResult(num_images=1, bbox={"AP": ap}, step=int(step.lstrip("s")))
-            for step, ap in ap_of_steps.items()
-        ]
-        self.failures = []
-
-    def recorded(self):
-        return self._results
-
-    def logs(self, result):
-        return {self._prefix + "AP": result.bbox["AP"]}
-
-
-def early_stopping(*evaluations, step, patience=2):
-    callback = EarlyStopping(evaluations, monitor="val_AP", mode="max", patience=patience)
-    callback.set_model(SimpleNamespace(steps_done=step, stop_training=False))
-    callback.on_train_begin()
-    return callback
-
-
-def test_it_stops_in_the_first_epoch_of_a_fit_too():
-    callback = early_stopping(Evaluation(s100=0.5, s200=0.4), step=200)
-    assert not callback.model.stop_training
-    callback.on_epoch_end(0, {"val_AP": 0.3})
-    assert callback.model.stop_training
-
-
-def test_a_restart_remembers_the_evaluations_up_to_its_step_and_no_later_ones():
-    evaluation = Evaluation(s100=0.5, s200=0.4, s300=0.3)
-    assert early_stopping(evaluation, step=300).model.stop_training
-    assert not early_stopping(evaluation, step=200).model.stop_training
-    assert not early_stopping(evaluation, step=0).model.stop_training  # which begins anew
-
-
-def test_an_evaluation_that_failed_decides_nothing_now_or_after_a_restart():
-    evaluation, other = Evaluation(s100=0.5), Evaluation("val_train_", s100=0.6, s200=0.7)
-    callback = early_stopping(evaluation, other, step=200, patience=1)
-    assert not callback.model.stop_training
-    callback.model.steps_done = 300
-    evaluation.failures.append((300, ODEvalError("a record")))
-    callback.on_epoch_end(0, {"val_train_AP": 0.8})
-    assert not callback.model.stop_training
-    callback.model.steps_done = 400
-    callback.on_epoch_end(0, {"val_AP": 0.4})
-    assert callback.model.stop_training
-
-
-def test_a_metric_that_is_never_there_is_an_error():
-    callback = early_stopping(Evaluation(), step=0)
-    with pytest.raises(
-        ODEvalError, match="the metric to stop early by, 'val_AP', is not among what was evaluated: val_train_AP"
-    ):
-        callback.on_epoch_end(0, {"total_loss": 1.0, "val_train_AP": 0.8})
+def test_sets_without_a_training_are_those_of_the_training(tmp_path, ssd_config, config_overrides):
+    pipeline = Pipeline.load(ssd_config, [*config_overrides, "eval_input_reader[0].name=day"])
+    plan = EvaluationPlan(on_train_data=True, save_detections=True)
+    options = plan.check(pipeline)
+    callbacks = plan.evaluations(pipeline, options, str(tmp_path), lambda step: None, lambda batches: batches, "raise")
+    sets = plan.evaluation_sets(pipeline, options, str(tmp_path))
+    assert [one.run for one in sets] == [one.run for one in callbacks] == ["eval/day", "eval_train"]
+    assert [one.options for one in sets] == [one.options for one in callbacks]
+    assert all(one.options.save_detections for one in sets)
