@@ -19,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+sys.path.append(str(Path(__file__).parents[1]))  # for read_events, where pytest has not seen to it
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import od_eval
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.coco_files import read_detections, read_groundtruth
 from od_eval.evaluation.options import BOX_FORMATS
+from read_events import curves, shown_images, shown_tensors
 
 KERASES = pytest.mark.parametrize("keras", ["tf_keras", "keras"], indirect=True)
 AP_TAG = "DetectionBoxes_Precision/mAP"
@@ -112,18 +113,6 @@ def aps(*found: int) -> list[Any]:
 def in_files(log_dir: Path, run: str = "eval") -> dict[int, float]:
     """step -> AP"""
     return {one["step"]: one["bbox"]["AP"] for one in od_eval.load_metrics(str(log_dir), run=run, every=True)}
-
-
-def curves(run_dir: Path) -> dict[str, dict[int, float]]:
-    """Tag -> step -> value of every scalar, as TensorBoard reads them; a step that is there twice fails the test."""
-    events = EventAccumulator(str(run_dir), size_guidance={"tensors": 0}).Reload()
-    scalars = {}
-    for tag in events.Tags()["tensors"]:
-        if events.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
-            points = [(event.step, float(tf.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
-            assert len(dict(points)) == len(points), f"{tag} doubles"
-            scalars[tag] = dict(points)
-    return scalars
 
 
 # ---- Logs of Keras --------------------------------------------------------------------------------------------------
@@ -266,8 +255,7 @@ def test_an_evaluation_is_in_the_files_and_in_tensorboard_at_its_step(tmp_path, 
     assert written["Loss/total_loss"] == {2: 3.0, 4: 5.0}
     assert written["DetectionBoxes_PerformanceByCategory/mAP/dog"] == {2: 0.0, 4: pytest.approx(51 / 101)}
     assert callback.recorded() == callback.results
-    tags = EventAccumulator(str(tmp_path / "eval")).Reload().Tags()["tensors"]
-    assert "custom_scalars__config__" in tags
+    assert "custom_scalars__config__" in shown_tensors(tmp_path / "eval")
 
 
 def test_two_evaluations_beside_each_other_have_runs_and_keys_of_their_own(tmp_path, keras):
@@ -285,9 +273,8 @@ def test_two_evaluations_beside_each_other_have_runs_and_keys_of_their_own(tmp_p
 
 def pictures(run_dir: Path) -> dict[str, list[int]]:
     """Tag -> steps."""
-    events = EventAccumulator(str(run_dir), size_guidance={"tensors": 0}).Reload()
-    tags = [tag for tag in events.Tags()["tensors"] if tag.startswith("eval_side_by_side")]
-    return {tag: [event.step for event in events.Tensors(tag)] for tag in tags}
+    shown = shown_images(run_dir)
+    return {tag: [step for step, _ in shown[tag]] for tag in shown if tag.startswith("eval_side_by_side")}
 
 
 @pytest.mark.parametrize("number", [0, 3, 9])

@@ -17,12 +17,11 @@ from hotcoco import mask as coco_mask
 from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.util import tensor_util
 
 import od_eval
 from od_eval.evaluation.sections.coco import COCO_METRICS
 from od_eval.tensorboard import writers
+from read_events import curves, shown_images, shown_tensors
 
 REPOSITORY = Path(__file__).parents[2]
 HEIGHT, WIDTH = 96, 128
@@ -98,15 +97,6 @@ def assert_same(metrics: dict[str, Any], reference: dict[str, float]) -> None:
     assert found == pytest.approx(reference, abs=1e-9, rel=0)
 
 
-def events(run_dir: Path) -> dict[str, list[tuple[int, Any]]]:
-    """Tag -> steps and values, as TensorBoard reads them."""
-    accumulator = EventAccumulator(str(run_dir), size_guidance={"tensors": 0}).Reload()
-    return {
-        tag: [(event.step, tensor_util.make_ndarray(event.tensor_proto)) for event in accumulator.Tensors(tag)]
-        for tag in accumulator.Tags()["tensors"]
-    }
-
-
 def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_training(tmp_path) -> None:
     folder = write_files(tmp_path / "data", masks=True)
     result = evaluate(folder, "--step=300", f"--images={write_images(tmp_path)}", "--num_pictures=3")
@@ -125,16 +115,15 @@ def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_t
     assert json.loads((run_dir / "metrics" / "step-00000300.json").read_text()) == found
     assert len((run_dir / "metrics.csv").read_text().splitlines()) == 2
 
-    tags = events(run_dir)
-    [(step, value)] = tags["DetectionMasks_Precision/mAP"]
-    assert (step, value) == (300, pytest.approx(found["segm"]["AP"]))
-    assert tags["DetectionBoxes_PerformanceByCategory/mAP/cat"][0][1] == pytest.approx(
-        found["per_category"]["cat"]["AP"]
-    )
+    written = curves(run_dir)
+    assert written["DetectionMasks_Precision/mAP"] == {300: pytest.approx(found["segm"]["AP"])}
+    of_cats = {300: pytest.approx(found["per_category"]["cat"]["AP"])}
+    assert written["DetectionBoxes_PerformanceByCategory/mAP/cat"] == of_cats
+    tags = set(shown_tensors(run_dir))
     assert "DetectionBoxes_PerformanceByCategory/mAP/bird" not in tags, "there is no bird to be found"
     assert sorted(tag for tag in tags if tag.startswith("eval_side")) == [f"eval_side_by_side_{i}_0" for i in range(3)]
-    picture = Image.open(io.BytesIO(tags["eval_side_by_side_1_0"][0][1].tolist()[2])).convert("RGB")
-    colors = np.asarray(picture).reshape(-1, 3)
+    ((_, (picture,)),) = shown_images(run_dir)["eval_side_by_side_1_0"]
+    colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert (np.abs(colors - np.array([30, 100, 100])).max(axis=1) < 8).mean() > 0.1, "the second photograph"
 
     lines = result.stdout.splitlines()
@@ -160,10 +149,9 @@ def test_detections_of_several_checkpoints_make_a_curve_and_one_evaluated_again_
         write_files(folder, masks=False, seed=seed)
         assert evaluate(folder, f"--step={step}", "--run=eval/night").returncode == 0
         values[step] = pycocotools_metrics(folder, "bbox")["AP"]
-    written = events(run_dir)
-    curve = sorted(written["DetectionBoxes_Precision/mAP"])
-    assert curve == [(step, pytest.approx(values[step])) for step in (100, 200)]
-    assert written["Loss/total_loss"] == [(100, 0.5)], "of which nobody evaluated another"
+    written = curves(run_dir)
+    assert written["DetectionBoxes_Precision/mAP"] == {step: pytest.approx(values[step]) for step in (100, 200)}
+    assert written["Loss/total_loss"] == {100: 0.5}, "of which nobody evaluated another"
     every = od_eval.load_metrics(str(folder / "runs" / "a"), run="eval/night", every=True)
     assert [(one["step"], one["bbox"]["AP"]) for one in every] == list(values.items())
     assert "segm" not in every[0]
@@ -189,7 +177,7 @@ def test_images_that_are_missing_are_told_and_the_next_are_drawn(tmp_path) -> No
     assert result.returncode == 0
     assert result.stderr.startswith("warning: 2 images are not in the pictures, as they cannot be read; the first:")
     assert "photo-0.png" in result.stderr
-    assert "eval_side_by_side_1_0" in events(folder / "runs" / "a" / "eval")
+    assert "eval_side_by_side_1_0" in shown_images(folder / "runs" / "a" / "eval")
 
 
 def spoiled(folder: Path, name: str, **changes: Any) -> None:

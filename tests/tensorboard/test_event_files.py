@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from od_eval.tensorboard import event_files, writers
+from read_events import events, shown_scalars
 
 
 def write(run: Path, steps: range) -> Path:
@@ -24,13 +23,12 @@ def write(run: Path, steps: range) -> Path:
 
 
 def steps_in(event_file: Path) -> list[int]:
-    return [event.step for event in EventFileLoader(str(event_file)).Load() if event.HasField("summary")]
+    return [event.step for event in events(event_file) if event.HasField("summary")]
 
 
 def shown_steps(run: Path) -> list[int]:
     """What TensorBoard reads from the folder."""
-    events = EventAccumulator(str(run), size_guidance={"tensors": 0}).Reload()
-    return [event.step for event in events.Tensors("value")] if "value" in events.Tags()["tensors"] else []
+    return [step for step, _ in shown_scalars(run).get("value", [])]
 
 
 def test_later_events_are_dropped_and_the_original_is_kept_where_tensorboard_does_not_read_it(tmp_path):
@@ -38,7 +36,7 @@ def test_later_events_are_dropped_and_the_original_is_kept_where_tensorboard_doe
     content = event_file.read_bytes()
     assert event_files.drop_events_after(str(event_file), 6)
     assert steps_in(event_file) == shown_steps(tmp_path) == [1, 2, 3, 4, 5, 6]
-    assert next(EventFileLoader(str(event_file)).Load()).file_version == "brain.Event:2"
+    assert events(event_file)[0].file_version == "brain.Event:2"
     (kept,) = [path for path in tmp_path.iterdir() if path != event_file]
     assert "tfevents" not in kept.name
     assert kept.read_bytes() == content
@@ -77,7 +75,7 @@ def test_events_are_dropped_on_other_filesystems_too():
     writer.close()
     (event_file,) = event_files.event_files(run)
     assert event_files.drop_events_after(event_file, 4)
-    assert max(event.step for event in EventFileLoader(event_file).Load()) == 4
+    assert max(event.step for event in events(event_file)) == 4
 
 
 def test_a_resumed_run_has_the_events_of_all_earlier_files_up_to_its_step(tmp_path):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
-from tensorboard.util import tensor_util
 
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.sections.coco import COCO_METRICS
 from od_eval.tensorboard import layout
+from read_events import shown_tensors
 
 CATEGORIES = {1: "cat", 2: "dog.*", 3: "raccoon (tame)"}
 COCO = dict.fromkeys(COCO_METRICS, 0.5)
@@ -33,8 +32,8 @@ def matched(patterns: list[str], tags: list[str]) -> list[str]:
 def test_the_layout_written_to_a_run_is_what_tensorboard_reads(tmp_path):
     options = EvaluationOptions(CATEGORIES)
     layout.write(str(tmp_path), options)
-    (event,) = EventAccumulator(str(tmp_path)).Reload().Tensors(CONFIG_SUMMARY_TAG)
-    read = layout_pb2.Layout.FromString(tensor_util.make_ndarray(event.tensor_proto).item())
+    ((_, serialized),) = shown_tensors(tmp_path)[CONFIG_SUMMARY_TAG]
+    read = layout_pb2.Layout.FromString(serialized.item())
     assert [category.title for category in read.category] == [
         "Losses: train and eval",
         "AP",

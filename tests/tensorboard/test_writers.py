@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import html
-import io
 import re
 
 import numpy as np
 import pytest
-from PIL import Image
 from tensorboard import plugin_util
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
-from tensorboard.util import tensor_util
 
 from od_eval.tensorboard import writers
-
-
-def events(run_dir, tag: str) -> list:
-    accumulator = EventAccumulator(str(run_dir), size_guidance={"tensors": 0}).Reload()
-    return accumulator.Tensors(tag) if tag in accumulator.Tags()["tensors"] else []
-
-
-def values(run_dir, tag: str) -> list[tuple[int, float]]:
-    return [(event.step, tensor_util.make_ndarray(event.tensor_proto).item()) for event in events(run_dir, tag)]
+from read_events import shown_images, shown_scalars, shown_tensors
 
 
 def test_of_two_values_of_a_tag_at_one_step_the_first_is_kept(tmp_path):
@@ -32,22 +19,22 @@ def test_of_two_values_of_a_tag_at_one_step_the_first_is_kept(tmp_path):
     writers.write_scalars(run_dir, 100, {"Loss/total_loss": 0.5})
     writers.write_scalars(run_dir, 100, {"Loss/total_loss": 0.25, "AP": 0.75})
     writers.write_scalars(run_dir, 200, {"Loss/total_loss": 0.125})
-    assert values(run_dir, "Loss/total_loss") == [(100, 0.5), (200, 0.125)]
-    assert values(run_dir, "AP") == [(100, 0.75)]
+    assert shown_scalars(run_dir)["Loss/total_loss"] == [(100, 0.5), (200, 0.125)]
+    assert shown_scalars(run_dir)["AP"] == [(100, 0.75)]
 
 
 def test_another_run_may_have_the_same_tag_at_the_same_step(tmp_path):
     for run in ("train", "eval", "eval/night"):
         writers.write_scalars(str(tmp_path / run), 100, {"loss": 0.5})
     for run in ("train", "eval", "eval/night"):
-        assert values(tmp_path / run, "loss") == [(100, 0.5)]
+        assert shown_scalars(tmp_path / run)["loss"] == [(100, 0.5)]
 
 
 def test_a_run_has_one_memory_however_its_folder_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     writers.write_scalars("run", 1, {"loss": 0.5})
     writers.write_scalars(str(tmp_path / "run"), 1, {"loss": 0.5})
-    assert len(values("run", "loss")) == 1
+    assert len(shown_scalars("run")["loss"]) == 1
 
 
 @pytest.mark.parametrize("run", ["eval/night", "eval_train"])
@@ -57,19 +44,18 @@ def test_a_run_that_goes_back_writes_again_what_it_took_back(tmp_path, run):
         writers.write_scalars(run_dir, step, {"loss": float(step)})
     writers.resume(run_dir, 2)
     writers.write_scalars(run_dir, 3, {"loss": 0.5})
-    assert values(run_dir, "loss") == [(1, 1.0), (2, 2.0), (3, 0.5)]
+    assert shown_scalars(run_dir)["loss"] == [(1, 1.0), (2, 2.0), (3, 0.5)]
 
 
 def test_pictures_are_what_tensorboard_takes_for_images(tmp_path):
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:20] = (200, 100, 50)
     writers.write_pictures(str(tmp_path), 5, {"a": picture, "b": picture})
-    accumulator = EventAccumulator(str(tmp_path)).Reload()
-    assert accumulator.SummaryMetadata("b").plugin_data.plugin_name == image_metadata.PLUGIN_NAME
-    (event,) = accumulator.Tensors("a")
-    width, height, encoded = tensor_util.make_ndarray(event.tensor_proto)
-    assert (event.step, width, height) == (5, b"60", b"40")
-    read = np.asarray(Image.open(io.BytesIO(encoded)), int)
+    shown = shown_images(tmp_path)
+    assert set(shown) == {"a", "b"}
+    ((step, (image,)),) = shown["a"]
+    assert (step, image.size) == (5, (60, 40))
+    read = np.asarray(image, int)
     assert np.abs(read - picture)[[5, 30]].max() < 10
 
 
@@ -85,14 +71,12 @@ def test_pictures_are_what_tensorboard_takes_for_images(tmp_path):
 )
 def test_a_text_is_shown_as_it_is(tmp_path, text):
     writers.write_text(str(tmp_path), "pipeline_config", text)
-    accumulator = EventAccumulator(str(tmp_path)).Reload()
-    assert accumulator.SummaryMetadata("pipeline_config").plugin_data.plugin_name == text_metadata.PLUGIN_NAME
-    written = tensor_util.make_ndarray(accumulator.Tensors("pipeline_config")[0].tensor_proto).item()
-    shown = re.fullmatch(r"<pre><code>(.*)</code></pre>", plugin_util.markdown_to_safe_html(written), re.DOTALL)
+    ((_, written),) = shown_tensors(tmp_path, text_metadata.PLUGIN_NAME)["pipeline_config"]
+    shown = re.fullmatch(r"<pre><code>(.*)</code></pre>", plugin_util.markdown_to_safe_html(written.item()), re.DOTALL)
     assert html.unescape(shown[1]).strip("\n") == text.replace("\r\n", "\n").replace("\r", "\n").strip("\n")
 
 
 @pytest.mark.parametrize("text", ["", "\ud800", "\x00\x02"])
 def test_no_text_is_too_strange_to_be_written(tmp_path, text):
     writers.write_text(str(tmp_path), "text", text)
-    assert len(events(tmp_path, "text")) == 1
+    assert len(shown_tensors(tmp_path)["text"]) == 1

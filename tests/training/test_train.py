@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import od_eval
 from od_eval import Detector, ODEvalError, Pipeline
@@ -24,6 +23,7 @@ from od_eval.training import train as training
 from od_eval.training.checkpoint_evaluation import evaluate_checkpoints
 from od_eval.training.checkpoint_queue import CheckpointQueue
 from od_eval.training.evaluation_plan import EvaluationPlan
+from read_events import shown_images, written_scalars
 
 REPOSITORY = Path(__file__).parents[2]
 LOSSES = ["Loss/classification_loss", "Loss/localization_loss", "Loss/regularization_loss", "Loss/total_loss"]
@@ -43,19 +43,8 @@ def run(*args, **variables):
     return subprocess.run(command(*args), env=environment(**variables), capture_output=True, text=True, check=False)
 
 
-def scalars(run_dir):
-    """Tag -> list of (step, value) in the order they were written, from all event files of a run."""
-    found = {}
-    for event_file in sorted(Path(run_dir).glob("*tfevents*")):
-        for event in EventFileLoader(str(event_file)).Load():
-            for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "scalars":
-                    found.setdefault(value.tag, []).append((event.step, float(tf.make_ndarray(value.tensor))))
-    return found
-
-
 def steps(run_dir):
-    return [step for step, _ in scalars(run_dir)["Loss/total_loss"]]
+    return [step for step, _ in written_scalars(run_dir)["Loss/total_loss"]]
 
 
 def checkpointed_step(path):
@@ -86,7 +75,7 @@ def test_a_run_trains_exactly_the_steps_it_was_asked_for_and_saves_the_last(fini
 
 
 def test_every_loss_is_in_tensorboard_at_the_steps_asked_for(finished):
-    curves = scalars(finished[0] / "train")
+    curves = written_scalars(finished[0] / "train")
     for tag in [*LOSSES, "learning_rate", "gradient_norm"]:
         assert [step for step, _ in curves[tag]] == [2, 4, 6, 7], tag
     assert {"steps_per_sec", "images_per_sec"} < set(curves)
@@ -99,7 +88,7 @@ def test_a_run_with_the_same_seed_has_the_same_curves_to_the_bit(finished, ssd_c
     process = run(ssd_config, config_overrides, tmp_path, *flags)
     assert process.returncode == 0, process.stderr
     for run_name, tags in (("train", [*LOSSES, "gradient_norm"]), ("eval", [*LOSSES, "DetectionBoxes_Recall/AR@100"])):
-        again, before = scalars(tmp_path / run_name), scalars(finished[0] / run_name)
+        again, before = written_scalars(tmp_path / run_name), written_scalars(finished[0] / run_name)
         for tag in tags:
             assert len(again[tag]) >= 3
             assert again[tag] == before[tag]
@@ -124,22 +113,15 @@ def test_the_config_as_run_is_in_the_model_dir(finished):
 
 
 def test_images_of_the_first_batch_are_in_tensorboard(finished):
-    images = {
-        value.tag: tf.make_ndarray(value.tensor)
-        for event_file in (finished[0] / "train").glob("*tfevents*")
-        for event in EventFileLoader(str(event_file)).Load()
-        for value in event.summary.value
-        if value.metadata.plugin_data.plugin_name == "images"
-    }
-    assert set(images) == {"train_input_images"}
-    width, height, *encoded = images["train_input_images"].tolist()
-    assert (width, height) == (b"96", b"96")
-    assert [tf.io.decode_jpeg(image).shape for image in encoded] == [(96, 96, 3)] * 2
+    shown = shown_images(finished[0] / "train")
+    assert set(shown) == {"train_input_images"}
+    for step, images in shown["train_input_images"]:
+        assert [np.asarray(image).shape for image in images] == [(96, 96, 3)] * 2, step
 
 
 def test_losses_of_training_and_evaluation_are_in_the_same_charts(finished):
-    curves = scalars(finished[0] / "eval")
-    assert set(LOSSES) <= set(curves) & set(scalars(finished[0] / "train"))
+    curves = written_scalars(finished[0] / "eval")
+    assert set(LOSSES) <= set(curves) & set(written_scalars(finished[0] / "train"))
     assert {"DetectionBoxes_Precision/mAP", "DetectionBoxes_Recall/AR@100"} < set(curves)
     assert any(tag.startswith("DetectionBoxes_PerformanceByCategory/mAP/") for tag in curves)
     for tag, points in curves.items():
@@ -151,7 +133,7 @@ def test_every_evaluation_is_in_files_with_the_checkpoint_it_is_of(finished):
     assert [one["step"] for one in found] == [3, 6, 7]
     assert [one["checkpoint"] for one in found] == [str(finished[0] / f"ckpt-{number}") for number in (2, 3, 4)]
     assert od_eval.load_metrics(finished[0]) == found[-1]
-    curves = scalars(finished[0] / "eval")
+    curves = written_scalars(finished[0] / "eval")
     for one, (_, ap), (_, loss) in zip(
         found, curves["DetectionBoxes_Precision/mAP"], curves["Loss/total_loss"], strict=True
     ):
@@ -197,7 +179,7 @@ def test_the_table_at_the_end_has_the_first_the_best_and_the_last_evaluation(fin
     assert ["first", "best", "last"] in table
     rows = {" ".join(cells[:-3]): cells[-3:] for cells in table if len(cells) > 3}
     assert (rows["step"][0], rows["step"][2]) == ("3", "7")
-    training = dict(scalars(finished[0] / "train")["Loss/total_loss"])
+    training = dict(written_scalars(finished[0] / "train")["Loss/total_loss"])
     assert rows["train total_loss"][2] == f"{training[7]:.4f}"
     last = od_eval.load_metrics(finished[0])
     assert rows["eval total_loss"][2] == f"{last['losses']['total_loss']:.4f}"
