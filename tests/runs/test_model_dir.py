@@ -63,9 +63,18 @@ def test_the_best_checkpoint_is_the_one_that_is_meant(folder):
     assert best.read_best(directory) == about
     assert model_dir.best_or_newest(folder) == f"{directory}/ckpt-200"
     assert files.names_in(directory) == ["best.json", "checkpoint", "ckpt-200.data-00000-of-00001", "ckpt-200.index"]
-    assert best.move_away(directory) == f"{directory}-replaced-1"
-    assert best.read_best(directory) is None
-    assert best.read_best(f"{directory}-replaced-1") == about
+
+
+def test_the_best_checkpoint_of_an_earlier_training_is_moved_away(tmp_path):
+    # Not on `ram://`, which takes best-replaced-1 for a part of the folder best.
+    directory = best.directory_in(str(tmp_path))
+    about = {"metric": "val_AP", "mode": "max", "value": 0.5, "step": 200, "checkpoint": "ckpt-200"}
+    for number in (1, 2):
+        files.write_whole(f"{directory}/ckpt-200.index", "")
+        best.write_best(directory, about)
+        assert best.move_away(directory) == f"{directory}-replaced-{number}"
+        assert best.read_best(directory) is None
+        assert best.read_best(f"{directory}-replaced-{number}") == about
 
 
 def test_a_run_without_evaluations_has_no_table(folder):
