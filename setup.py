@@ -11,6 +11,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["od_eval", "od_eval.*"]),
+    package_data={"od_eval": ["py.typed"]},
     entry_points={"console_scripts": ["od-eval = od_eval.cli:main"]},
     # Ranges that were installed together and tested. The Object Detection API itself is pinned to the release whose
     # incompatibilities od_eval/odapi/compat.py mends.
@@ -20,7 +21,7 @@ setup(
         "tf-models-official>=2.19,<2.21",
         "tf-models-research-object-detection>=2.8.0,<2.9",
         "tensorboard>=2.19,<2.21",
-        "setuptools>=65,<81",  # tensorboard 2.20 imports pkg_resources, which later ones have not got
+        "setuptools>=65,<81",  # tensorboard 2.20 imports pkg_resources, which later ones do not have
         "protobuf>=5.28,<8",
         "numpy>=1.26,<3",
         "pandas>=2,<4",
@@ -31,5 +32,13 @@ setup(
         "absl-py>=1.4,<3",
         "tqdm>=4.60,<5",
     ],
-    extras_require={"dev": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "pytest-xdist>=3.5,<4", "ruff>=0.14,<1"]},
+    extras_require={
+        "dev": [
+            "mypy>=1.18,<3",
+            "pytest>=8,<10",
+            "pytest-timeout>=2.3,<3",
+            "pytest-xdist>=3.5,<4",
+            "ruff>=0.14,<1",
+        ]
+    },
 )

@@ -9,6 +9,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
 .venv/bin/python -m pip check
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
+.venv/bin/mypy
 case " $* " in
   *" -m "*) ;; # one process: some of the slow tests need 12 GB
   # Two, as building a graph keeps one core busy; the tests of a file stay together and share what they made.
