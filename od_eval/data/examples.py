@@ -151,18 +151,22 @@ def _convert_object(
         remarks.append(Remark(reason, annotated.where, detail, "object"))
 
     if annotated.class_name not in encoding.class_ids:
-        return leave_out("unknown class", repr(annotated.class_name))
+        leave_out("unknown class", repr(annotated.class_name))
+        return None
     scale = np.array([*image.scale, *image.scale])
     size = np.array([image.width, image.height, image.width, image.height])
     box = np.array(annotated.box) * scale
     if not np.isfinite(box).all():
-        return leave_out("box is not four numbers", str(annotated.box))
+        leave_out("box is not four numbers", str(annotated.box))
+        return None
     # As float32, which a record holds: what has an area only in more digits has none.
     if not (np.float32(box[:2]) < np.float32(box[2:])).all():
-        return leave_out("box without area", str(annotated.box))
+        leave_out("box without area", str(annotated.box))
+        return None
     inside = np.clip(box, 0, size)
     if not (np.float32(inside[:2] / size[:2]) < np.float32(inside[2:] / size[2:])).all():
-        return leave_out("box outside the image", f"{annotated.box} in {image.width}×{image.height}")
+        leave_out("box outside the image", f"{annotated.box} in {image.width}×{image.height}")
+        return None
     if (inside != box).any():
         remarks.append(
             Remark(
@@ -201,13 +205,13 @@ def _convert_object(
     if annotated.area is not None and np.isfinite(annotated.area) and annotated.area > 0:
         area = annotated.area * image.scale[0] * image.scale[1]
     elif mask is not None:
-        area = np.count_nonzero(mask)
+        area = float(np.count_nonzero(mask))
     else:
-        area = np.prod(inside[2:] - inside[:2])
+        area = float(np.prod(inside[2:] - inside[:2]))
     return Instance(
         annotated.class_name,
         tuple(inside),
-        float(area),
+        area,
         annotated.crowd,
         mask,
         keypoints,
@@ -226,8 +230,8 @@ def _read_mask(segmentation: Any, image: EncodedImage) -> np.ndarray | None:
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
-        mask = _decode_rle(segmentation, *image.annotated_size)
-        mask = Image.fromarray(mask).resize((image.width, image.height), Image.Resampling.NEAREST)
+        annotated = Image.fromarray(_decode_rle(segmentation, *image.annotated_size))
+        mask = np.asarray(annotated.resize((image.width, image.height), Image.Resampling.NEAREST))
     else:
         polygons = [(np.reshape(polygon, (-1, 2)) * image.scale).ravel().tolist() for polygon in segmentation]
         polygons = [polygon for polygon in polygons if len(polygon) >= 6]

@@ -170,6 +170,7 @@ def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> Enco
     changes = []
     annotated = next((shown for shown in (upright, image) if _same_shape(shown.size, annotated_size)), None)
     if annotated is None:
+        assert annotated_size is not None  # any shape is that of an image whose size nobody has annotated
         raise ImageUnusable(
             "image of another shape than annotated",
             f"{path}: {_x(image.size)} pixels, annotated {_x(annotated_size)}",

@@ -74,7 +74,7 @@ def draw_image(random: np.random.Generator, size: int, max_shapes: int) -> Drawn
         mask[window] = coverage > 0.5
         masks = [*(earlier & ~mask for earlier in masks), mask]
         class_names.append(class_name)
-        full_areas.append(np.count_nonzero(mask))
+        full_areas.append(int(np.count_nonzero(mask)))
     pixels += random.integers(-6, 7, pixels.shape, np.int8)  # grain
     return DrawnImage(np.clip(pixels, 0, 255, out=pixels).astype(np.uint8), class_names, np.array(masks))
 
@@ -140,7 +140,7 @@ def _example(
     for class_name, mask in zip(drawn.class_names, drawn.masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        instances.append(Instance(class_name, box, np.count_nonzero(mask), mask=mask))
+        instances.append(Instance(class_name, box, float(np.count_nonzero(mask)), mask=mask))
     filename = f"{split}-{index:06d}.jpg"
     progress.update()
     return make_features(image, filename, filename, instances, encoding)

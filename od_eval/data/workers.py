@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from od_eval.data.annotations import AnnotatedImage
 from od_eval.data.encoding import Encoding
@@ -28,7 +28,9 @@ def default_num_workers(num_images: int) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def convert_images(images: Sequence[AnnotatedImage], encoding: Encoding, num_workers: int) -> Iterator[Converted]:
+def convert_images(
+    images: Sequence[AnnotatedImage], encoding: Encoding, num_workers: int
+) -> Generator[Converted, None, None]:
     """Converts images in several processes.
 
     Args:
@@ -70,5 +72,7 @@ def _start_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)  # the parent was killed; otherwise this process would wait for tasks forever

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from od_eval import files
 from od_eval.errors import ODEvalError
@@ -273,8 +273,8 @@ def _id(where: str, entry: dict[str, Any], key: str) -> ImageId:
 def _number(where: str, entry: dict[str, Any], key: str) -> float:
     value = entry.get(key)
     if not _is_number(value):
-        found = f"it is {short(value)}" if key in entry else f"there is none in {short(entry)}"
-        raise ODEvalError(f"{where}: '{key}' must be a finite number; {found}.")
+        what = f"it is {short(value)}" if key in entry else f"there is none in {short(entry)}"
+        raise ODEvalError(f"{where}: '{key}' must be a finite number; {what}.")
     return float(value)
 
 
@@ -286,7 +286,7 @@ def _box(where: str, entry: dict[str, Any]) -> list[float]:
     return [float(value) for value in box]
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     try:
         return type(value) in (int, float) and math.isfinite(value)
     except OverflowError:  # an int of hundreds of digits
