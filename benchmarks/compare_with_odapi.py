@@ -476,7 +476,7 @@ def evaluate_with_odapi(args: argparse.Namespace) -> None:
 def evaluate_with_od_eval(args: argparse.Namespace) -> None:
     import tensorflow as tf
 
-    from od_eval.odapi.datasets import KeptInMemory
+    from od_eval.odapi.kept_in_memory import KeptInMemory
 
     detector = od_eval.Detector(od_eval.Pipeline.load(args.few))
     detector.compile()

@@ -17,11 +17,11 @@ from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation_plan import EvaluationPlan
+from od_eval.files import reason as first_line
 from od_eval.odapi.checkpoints import Checkpoints
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.hyperparameters import hyperparameters
 from od_eval.odapi.pipeline import Pipeline
-from od_eval.odapi.text_proto import first_line
 from od_eval.run_summary import summary_table
 from od_eval.tensorboard import hparams
 from od_eval.tensorboard.command import how_to_look

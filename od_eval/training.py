@@ -25,8 +25,9 @@ from od_eval.evaluation_plan import EarlyStopping, EvaluationPlan
 from od_eval.files import write_whole
 from od_eval.odapi import datasets
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
-from od_eval.odapi.detector import Detector, NonFiniteLossError
-from od_eval.odapi.evaluation import label_map_of_evaluation
+from od_eval.odapi.detector import Detector
+from od_eval.odapi.eval_config import label_map_of_evaluation
+from od_eval.odapi.execution import NonFiniteLossError
 from od_eval.odapi.explained import explained_op_error
 from od_eval.odapi.hyperparameters import hyperparameters
 from od_eval.odapi.label_map import label_map_text

@@ -9,8 +9,8 @@ import tensorflow as tf
 from tensorflow.python.framework.config import disable_op_determinism
 
 from od_eval import Pipeline
-from od_eval.odapi import datasets
-from od_eval.odapi.datasets import find_broken_record
+from od_eval.odapi import kept_in_memory
+from od_eval.odapi.records import find_broken_record
 
 
 def first_images(pipeline, seed):
@@ -46,7 +46,7 @@ def images_of(batches):
 
 def test_batches_are_read_once_and_kept(ssd_config, config_overrides):
     dataset = Counted(Pipeline.load(ssd_config, config_overrides).eval_dataset())
-    kept = datasets.KeptInMemory(dataset)
+    kept = kept_in_memory.KeptInMemory(dataset)
     next(iter(kept))  # an evaluation that was interrupted leaves nothing behind that stands for all
     passes = [images_of(kept) for _ in range(3)]
     assert dataset.passes == 2
@@ -57,8 +57,8 @@ def test_batches_are_read_once_and_kept(ssd_config, config_overrides):
 def test_batches_that_take_too_much_memory_are_read_each_time(ssd_config, config_overrides, monkeypatch):
     dataset = Counted(Pipeline.load(ssd_config, config_overrides).eval_dataset())
     images = images_of(dataset)
-    monkeypatch.setattr(datasets, "KEPT_BYTES", sum(image.nbytes for image in images))  # there are labels, too
-    kept = datasets.KeptInMemory(dataset)
+    monkeypatch.setattr(kept_in_memory, "KEPT_BYTES", sum(image.nbytes for image in images))  # there are labels, too
+    kept = kept_in_memory.KeptInMemory(dataset)
     np.testing.assert_equal([images_of(kept) for _ in range(2)], [images] * 2)
     assert dataset.passes == 3
 
@@ -73,7 +73,7 @@ def test_an_error_that_is_kept_keeps_no_batches(ssd_config, config_overrides):
 
     yielded = []
     with pytest.raises(ValueError, match="a broken record") as kept:
-        for _ in datasets.KeptInMemory(broken()):
+        for _ in kept_in_memory.KeptInMemory(broken()):
             pass
     assert kept.traceback
     assert [reference() for reference in yielded[:-1]] == [None] * (len(yielded) - 1)

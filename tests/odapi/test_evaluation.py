@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from od_eval import DetectionEvaluation, Detector, ODEvalError, Pipeline
-from od_eval.odapi.evaluation import evaluation_batch, evaluation_options
+from od_eval.odapi.eval_batches import evaluation_batch
+from od_eval.odapi.eval_config import evaluation_options
 from od_eval.tensorboard import metrics
 
 CONFIGS = Path(__file__).parents[2] / "pipeline_configs"

@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from od_eval import ODEvalError
 from od_eval.evaluation.evaluator import Evaluator
-from od_eval.odapi.evaluation import FurtherEvaluator, evaluation_batch, evaluation_options
+from od_eval.odapi.eval_batches import evaluation_batch
+from od_eval.odapi.eval_config import evaluation_options, label_map_of_evaluation
+from od_eval.odapi.further_metrics import FurtherEvaluator
 from od_eval.odapi.text_proto import parse_text_proto
 from od_eval.tensorboard import metrics
 
@@ -198,7 +200,8 @@ def config_of(tmp_path):
 def ours(config, batches):
     """Tag -> number in TensorBoard."""
     options = evaluation_options(config)
-    evaluator, further = Evaluator(options.categories, masks=options.masks), FurtherEvaluator(config)
+    evaluator = Evaluator(options.categories, masks=options.masks)
+    further = FurtherEvaluator(config.eval_config, label_map_of_evaluation(config))
     for features, eval_dict in batches:
         batch = evaluation_batch(features, eval_dict, {}, config.eval_config, options)
         evaluator.update(batch)
