@@ -162,7 +162,7 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
     if not train_config.fine_tune_checkpoint:
         return
     raise_first_error(config_checks.findings("fine_tuning", train_config))
-    path = find_checkpoint(train_config.fine_tune_checkpoint)
+    path = find_checkpoint(train_config.fine_tune_checkpoint) or train_config.fine_tune_checkpoint
     kind = train_config.fine_tune_checkpoint_type
     try:
         objects = detector.model.restore_from_objects("detection" if kind == "fine_tune" else kind)

@@ -79,8 +79,8 @@ def _eval_examples(
         image_classes_field_map_empty_to_ones=eval_config.image_classes_field_map_empty_to_ones,
     )
 
-    def transform(tensors: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        tensors = to_model_input(tensors)
+    def transform(tensors: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        tensors = dict(to_model_input(tensors))
         num_boxes = tensors.pop(InputDataFields.num_groundtruth_boxes)
         tensors = inputs.pad_input_data_to_static_shapes(
             tensors,

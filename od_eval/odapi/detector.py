@@ -76,6 +76,9 @@ class Detector(tf.keras.Model):
         detector.fit(pipeline.train_dataset(), steps_per_epoch=1000, callbacks=[od_eval.LossLogger("runs/a")])
     """
 
+    train_function: Callable[[Iterator[Any]], dict[str, float]] | None  # Keras's, made when first needed
+    test_function: Callable[[Iterator[Any]], dict[str, float]] | None
+
     def __init__(self, pipeline: Pipeline, summary_every_n: int = 0):
         super().__init__(name="detector", dtype="float32")
         pipeline.check_model()
@@ -321,7 +324,7 @@ class Detector(tf.keras.Model):
                     logs = logs_of({name: float(loss) for name, loss in losses.items()})
                     with_masks = dataclasses.replace(options, masks=has_masks(eval_dict))
                     evaluated = evaluation_batch(features, eval_dict, logs, eval_config, with_masks)
-                    evaluated.image_ids = [names.unique(image_id) for image_id in evaluated.image_ids]
+                    evaluated.image_ids = [names.unique(str(image_id)) for image_id in evaluated.image_ids]
                     yield evaluated
         except tf.errors.OpError as error:
             readers = [*self._config.eval_input_reader, self._config.train_input_reader]

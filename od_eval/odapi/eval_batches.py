@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,13 +106,15 @@ def evaluation_batch(
     sizes = arrays[InputDataFields.original_image_spatial_shape]
     detections = detections_of(arrays)
     keypoints = _relative(arrays.get(DetectionResultFields.detection_keypoints), sizes)
-    counted = np.isin(detections.classes, list(options.categories))  # a label map may have gaps
+    classes = arrays[DetectionResultFields.detection_classes]
+    counted = np.isin(classes, list(options.categories))  # a label map may have gaps
     labeled_classes = arrays.get(InputDataFields.groundtruth_labeled_classes)
     if eval_config.skip_predictions_for_unlabeled_class and labeled_classes is not None:
         # With their masks, which the Object Detection API counts. None of its decoders gives labeled classes, though.
-        counted &= np.take_along_axis(labeled_classes, np.asarray(detections.classes), axis=1) == 1
+        counted &= np.take_along_axis(labeled_classes, classes, axis=1) == 1
     if not counted.all():
-        kept = [np.flatnonzero(rows[:num]) for rows, num in zip(counted, detections.num, strict=True)]
+        num_detections = arrays[DetectionResultFields.num_detections]
+        kept = [np.flatnonzero(rows[:num]) for rows, num in zip(counted, num_detections, strict=True)]
         keypoints = _rows(keypoints, kept)
         detections = Detections(
             boxes=_rows(detections.boxes, kept),
@@ -132,7 +134,7 @@ def evaluation_batch(
     )
 
 
-def detections_of(arrays: Mapping[str, np.ndarray]) -> Detections:
+def detections_of(arrays: Mapping[str, Any]) -> Detections:
     """The detections among what `object_detection.eval_util.result_dict_for_batched_example` makes of a batch."""
     return Detections(
         boxes=arrays[DetectionResultFields.detection_boxes],
@@ -143,7 +145,7 @@ def detections_of(arrays: Mapping[str, np.ndarray]) -> Detections:
     )
 
 
-def _groundtruth_of(arrays: Mapping[str, np.ndarray]) -> GroundTruth:
+def _groundtruth_of(arrays: Mapping[str, Any]) -> GroundTruth:
     return GroundTruth(
         boxes=arrays[InputDataFields.groundtruth_boxes],
         classes=arrays[InputDataFields.groundtruth_classes],
@@ -154,7 +156,8 @@ def _groundtruth_of(arrays: Mapping[str, np.ndarray]) -> GroundTruth:
     )
 
 
-def _rows(values: Iterable[np.ndarray] | None, kept: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+def _rows(values: Any, kept: Sequence[np.ndarray]) -> Any:
+    """The rows of each image that are kept."""
     return None if values is None else [value[rows] for value, rows in zip(values, kept, strict=True)]
 
 

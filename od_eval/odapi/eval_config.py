@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Literal
 
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
@@ -117,7 +118,7 @@ class RequestedEvaluation:
         """Whether masks can be evaluated."""
         return self.predicts_masks and self.reads_masks
 
-    def _per_category(self) -> str:
+    def _per_category(self) -> Literal["AP", "all", "none"]:
         eval_config = self.config.eval_config
         if not eval_config.HasField("include_metrics_per_category"):
             return "AP" if len(self.categories) <= MAX_CATEGORIES_IN_CHARTS else "none"

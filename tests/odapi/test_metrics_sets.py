@@ -300,6 +300,24 @@ def test_predictions_of_unlabeled_classes_are_skipped_for_boxes_as_the_object_de
     assert_equal(ours(configs[1], images), counting, tags)
 
 
+def test_what_is_named_twice_is_evaluated_once(config_of, single_images):
+    once = f"metrics_set: 'pascal_voc_detection_metrics' {KEYPOINTS % SIGMAS}"
+    twice = ours(config_of(f"{once} {once}"), single_images)
+    assert twice == ours(config_of(once), single_images)
+    assert "PascalBoxes_Precision/mAP@0.5IOU" in twice
+    assert "Keypoints_Precision/mAP ByCategory/person" in twice
+
+
+def test_a_tag_with_two_meanings_is_an_error_that_names_it(config_of, single_images):
+    config = config_of(f"{KEYPOINTS % SIGMAS} {KEYPOINTS % ''}")
+    further = FurtherEvaluator(config.eval_config, label_map_of_evaluation(config))
+    for _, eval_dict in single_images:
+        further.update(eval_dict)
+    with pytest.raises(ODEvalError, match="have the tag 'Keypoints_Precision/mAP ByCategory/person'"):
+        further.evaluate()
+    assert "'person' is there twice" in refused(config)
+
+
 # ---- What cannot be evaluated is refused when the config is checked -------------------------------------------------
 
 
