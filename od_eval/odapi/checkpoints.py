@@ -21,6 +21,7 @@ from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks
+from od_eval.text import some
 
 if TYPE_CHECKING:
     from od_eval.odapi.detector import Detector
@@ -194,17 +195,21 @@ def existing_checkpoint(path: str, name: str, remedy: str) -> str:
 
 
 def find_checkpoint(path: str) -> str | None:
-    """As `existing_checkpoint`; None where there is no checkpoint."""
-    if files.is_folder(path):
-        newest = tf.train.latest_checkpoint(path)
-        if newest:
-            return newest
+    """As `existing_checkpoint`; None where there is no checkpoint.
+
+    Raises:
+      ODEvalError: the filesystem does not answer.
+    """
     prefix = _prefix(path)
-    return prefix if files.exists(prefix + ".index") else None
+    try:
+        newest = tf.train.latest_checkpoint(path) if files.is_folder(path) else None
+        return newest or (prefix if files.exists(prefix + ".index") else None)
+    except OSError as error:
+        raise ODEvalError(f"checkpoint '{path}' cannot be looked up: {files.reason(error)}") from error
 
 
 def how_it_is_missing(path: str) -> str:
-    """The rest of a sentence about a checkpoint that there is not, with one that lies near it."""
+    """The rest of a sentence about a checkpoint that does not exist: which file is missing, and what lies near it."""
     prefix = _prefix(path)
     folder = path if files.is_folder(path) else os.path.dirname(prefix)
     nearby = [name for name in files.names_in(folder or os.curdir) if name.endswith(".index")]
@@ -262,7 +267,7 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
                 queue.append((child, node_ids[name]))
     missing = [variable.name for variable in variables if id(variable) not in matched]
     differences = [
-        f"{len(names)} of {len(variables)} variables {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+        f"{len(names)} of {len(variables)} variables {what}: {some(names, 5)}"
         for what, names in (("are not in it", missing), ("have another shape", other_shape))
         if names
     ]

@@ -51,7 +51,7 @@ class Detector(tf.keras.Model):
 
     `logs` of a training batch hold the losses, each the mean over the steps since the last such logs (over the steps
     of one execution, with `steps_per_execution`): `total_loss`, `classification_loss`, `localization_loss`,
-    `regularization_loss` and, where there is something, `other_loss`; each native component under its own name
+    `regularization_loss` and, where the model has others, `other_loss`; each native component under its own name
     (`Loss/BoxClassifierLoss/mask_loss`); and `gradient_norm`, before clipping (with several replicas, the mean of the
     norms of their own gradients). `logs` of an epoch, and of `evaluate`, hold the means over the epoch.
 
@@ -254,7 +254,7 @@ class Detector(tf.keras.Model):
           ids of the label map and, where the model predicts them, masks of the image's size, 0 or 1.
 
         Raises:
-          ODEvalError: images have another shape or dtype, a side input is missing, or the model knows none such.
+          ODEvalError: images have another shape or dtype, or a side input is missing or unknown to the model.
         """
         inputs, specs = model_inputs.detection_inputs(images, side_inputs, self.side_input_specs)
         outputs = self._graphs.run(self._detections, (specs,), inputs)
@@ -291,7 +291,7 @@ class Detector(tf.keras.Model):
 
     @property
     def evaluation_options(self) -> EvaluationOptions:
-        """What `eval_config` asks to be evaluated and shown; found out once in the life of the detector.
+        """What `eval_config` asks to be evaluated and shown; computed once in the life of the detector.
 
         Raises:
           ODEvalError: it asks for what the model or the data cannot give.

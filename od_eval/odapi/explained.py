@@ -24,7 +24,7 @@ def explained(where: str) -> Iterator[None]:
 
     Raises:
       ODEvalError: with the reason the Object Detection API gave; its own error is the cause.
-      tf.errors.OperatorNotAllowedInGraphError: as it was; it asks for AutoGraph and not for the user.
+      tf.errors.OperatorNotAllowedInGraphError: as it was: it is meant for AutoGraph, not for the user.
     """
     try:
         yield

@@ -36,7 +36,7 @@ def export(
     Args:
       pipeline_config_path: the pipeline.config of the training.
       checkpoint: a checkpoint (`runs/a/ckpt-12`), or a folder, whose newest is taken.
-      output_directory: made, whole or not at all; it must not be there yet.
+      output_directory: made, whole or not at all; it must not exist yet.
       overrides: as for `Pipeline.load`.
       input_type: what the SavedModel takes, a key of `object_detection.exporter_lib_v2.DETECTION_MODULE_MAP`.
 

@@ -66,7 +66,7 @@ def detection_inputs(
       The tensors, and their specs with images of any height and width.
 
     Raises:
-      ODEvalError: images have another shape or dtype, a side input is missing, or the model knows none such.
+      ODEvalError: images have another shape or dtype, or a side input is missing or unknown to the model.
     """
     try:
         images = np.asarray(images)

@@ -315,7 +315,7 @@ def test_a_tag_with_two_meanings_is_an_error_that_names_it(config_of, single_ima
         further.update(eval_dict)
     with pytest.raises(ODEvalError, match="have the tag 'Keypoints_Precision/mAP ByCategory/person'"):
         further.evaluate()
-    assert "'person' is there twice" in refused(config)
+    assert "class_label 'person' is given twice" in refused(config)
 
 
 # ---- What cannot be evaluated is refused when the config is checked -------------------------------------------------

@@ -1,13 +1,14 @@
 """Files that are not on this machine, wherever a path can stand: TensorFlow's filesystem in memory is one such."""
 
 import uuid
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 from small_config import CONFIG, LABEL_MAP, error_of
 
 from od_eval import Pipeline, files
-from od_eval.odapi.checkpoints import check_fine_tune_checkpoint, existing_checkpoint
+from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, existing_checkpoint
 from od_eval.odapi.config_checks import check_pipeline
 from od_eval.odapi.label_map import Category, read_label_map
 from od_eval.odapi.records import find_broken_record, glob, input_files
@@ -83,6 +84,26 @@ def test_a_checkpoint_is_found_and_kept_apart_from_those_of_the_run(remote):
         assert "lies in model_dir" in error_of(check_fine_tune_checkpoint, pipeline.config.train_config, model_dir)
 
 
+def test_checkpoints_of_a_run_are_saved_and_the_newest_is_found(remote):
+    model = tf.Module()
+    model.weight = tf.Variable([1.0, 2.0])
+    optimizer = tf.keras.optimizers.legacy.SGD()
+    detector = SimpleNamespace(
+        model=model,
+        optimizer=optimizer,
+        steps_done=0,
+        distribute_strategy=tf.distribute.get_strategy(),
+        checkpoint=lambda: tf.train.Checkpoint(step=tf.Variable(0), model=model, optimizer=optimizer),
+    )
+    checkpoints = Checkpoints(detector, f"{remote}/runs/a")
+    assert checkpoints.newest() is None
+    assert [checkpoints.save() for _ in range(2)] == [f"{remote}/runs/a/ckpt-{number}" for number in (1, 2)]
+    # Restoring is not tried: the filesystem in memory takes the beginning of a name for a folder, and then TensorFlow
+    # looks for ckpt-2 in there. A bucket does not.
+    assert checkpoints.newest() == f"{remote}/runs/a/ckpt-2"
+
+
 def test_a_filesystem_that_there_is_not_is_an_error_of_the_user():
     assert "'nosuch://a/b' cannot be looked up: " in error_of(glob, "nosuch://a/b")
+    assert "checkpoint 'nosuch://a/b' cannot be looked up: " in error_of(existing_checkpoint, "nosuch://a/b", "it", "x")
     assert "label map 'nosuch://a/b' cannot be read: " in error_of(read_label_map, "nosuch://a/b")

@@ -18,7 +18,7 @@ The stage says when a check runs, and what it is given:
 | `fine_tuning` | before `fine_tune_checkpoint` is loaded                | `train_config`              |
 | `model_dir`   | before a training, against the folder it will write to | `train_config`, `model_dir` |
 
-Whoever cannot go on with an error raises the first of a stage, and what would come after it is not looked for:
+A caller that cannot go on with an error raises the first of its stage; what would come after it is not looked for:
 
     raise_first_error(findings("load", config, source))
 
@@ -86,7 +86,7 @@ def checks_of(stage: Stage) -> tuple[Check, ...]:
 
 
 def findings(stage: Stage, *arguments: Any) -> Iterator[Finding]:
-    """What the checks of a stage find, one after the other as it is asked for.
+    """What the checks of a stage find; a check runs when its findings are asked for.
 
     Args:
       stage: see the top of this module.
@@ -100,7 +100,7 @@ def findings(stage: Stage, *arguments: Any) -> Iterator[Finding]:
 
 
 def has_num_classes(model: model_pb2.DetectionModel) -> bool:
-    """Whether a model says how many classes it has: where none is named, that is found at `load`."""
+    """Whether a model says how many classes it has. A config without a model does not; `load` has a check for that."""
     kind = model.WhichOneof("model")
     return kind is not None and hasattr(getattr(model, kind), "num_classes")
 

@@ -1,4 +1,4 @@
-"""What the model of a config may be: what the Object Detection API can build in TF2, and does not leave out."""
+"""What the model of a config may be: what the Object Detection API builds in TF2, without leaving anything out."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _OPTIONAL_FIELDS: dict[str, dict[str, str]] = {
 
 @runs_at("load")
 def meta_architecture(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """There is a model, and if it is experimental, one that the Object Detection API knows."""
+    """The config names a model and, if that is experimental, one that the Object Detection API knows."""
     kind = config.model.WhichOneof("model")
     if kind is None:
         yield Finding(

@@ -1,4 +1,4 @@
-"""What `eval_config` may ask for: metrics that there are, of what the model predicts and the data has."""
+"""What `eval_config` may ask for: metrics that exist, of what the model predicts and the data has."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def keypoints(evaluation: RequestedEvaluation) -> Iterator[Finding]:
         if any(request.class_label == other.class_label for other in kept):
             yield _keypoint_error(
                 "keypoint_metrics_of_a_class_twice",
-                f"'{request.class_label}' is there twice, with different keypoint_label_to_sigmas",
+                f"class_label '{request.class_label}' is given twice, with different keypoint_label_to_sigmas",
                 "take one of them out, as both have the same tags",
             )
         kept.append(request)
@@ -170,7 +170,7 @@ def moving_averages(evaluation: RequestedEvaluation) -> Iterator[Finding]:
 
 @runs_at("evaluation")
 def further_evaluators(evaluation: RequestedEvaluation) -> Iterator[Finding]:
-    """The Object Detection API can make its evaluators; what the checks above found would show here once more."""
+    """The Object Detection API can make its evaluators. Where a check above has a finding, it could not."""
     if not any(True for check in (metrics_set, masks, keypoints, lvis) for _ in check(evaluation)):
         FurtherEvaluator(evaluation.config.eval_config, evaluation.label_map)
     yield from ()

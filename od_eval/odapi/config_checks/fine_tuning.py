@@ -1,4 +1,4 @@
-"""What a training may start from: checkpoints of TF2 that are there, and not in the folder it will write to."""
+"""What a training may start from: checkpoints of TF2 that exist, outside of the folder it will write to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from od_eval.odapi.config_checks import runs_at
 
 @runs_at("load")
 def load_all_detection_checkpoint_vars(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """TF1's way to say how much of a checkpoint is loaded is not used."""
+    """The config does not use TF1's way to say how much of a checkpoint is loaded."""
     if config.train_config.load_all_detection_checkpoint_vars:
         field = "train_config.load_all_detection_checkpoint_vars"
         yield Finding(
@@ -32,9 +32,9 @@ def load_all_detection_checkpoint_vars(config: pipeline_pb2.TrainEvalPipelineCon
 
 @runs_at("load")
 def checkpoint_version(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """The checkpoint is not said to be one of TF1."""
+    """The config does not say that the checkpoint is one of TF1."""
     train_config = config.train_config
-    # V1 is the default, and without a word about it the checkpoint itself is looked at.
+    # V1 is the default: where the field is not set, the checkpoint itself is looked at.
     says_v1 = (
         train_config.HasField("fine_tune_checkpoint_version")
         and train_config.fine_tune_checkpoint_version == train_pb2.CheckpointVersion.V1
@@ -54,7 +54,7 @@ def checkpoint_version(config: pipeline_pb2.TrainEvalPipelineConfig, source: str
 
 @runs_at("fine_tuning")
 def checkpoint_exists(train_config: train_pb2.TrainConfig) -> Iterator[Finding]:
-    """The checkpoint is there."""
+    """The checkpoint exists."""
     path = train_config.fine_tune_checkpoint
     if path and find_checkpoint(path) is None:
         yield Finding(
@@ -83,5 +83,5 @@ def checkpoint_outside_model_dir(train_config: train_pb2.TrainConfig, model_dir:
         )
 
 
-def _same_folder(one: str, other: str) -> bool:
-    return files.absolute(one).rstrip("/") == files.absolute(other).rstrip("/")
+def _same_folder(folder: str, other: str) -> bool:
+    return files.absolute(folder).rstrip("/") == files.absolute(other).rstrip("/")
