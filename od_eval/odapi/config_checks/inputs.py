@@ -105,9 +105,11 @@ def empty_record_files(reader: Reader) -> Iterator[Finding]:
 @runs_at("input")
 def files_for_all_workers(reader: Reader) -> Iterator[Finding]:
     """There is a file for each worker: the Object Detection API gives each its own, and one without waits for ever."""
+    if reader.field != "train_input_reader":
+        return
     workers = datasets.num_workers(tf.distribute.get_strategy())
-    num_files = len(input_files(reader.proto)) if reader.field == "train_input_reader" and workers > 1 else workers
-    if num_files < workers:
+    num_files = len(input_files(reader.proto))
+    if num_files < workers and workers > 1:
         yield Finding(
             "fewer_record_files_than_workers",
             "error",
