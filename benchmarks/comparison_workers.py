@@ -123,7 +123,7 @@ def evaluate_with_odapi(few: str, many: str, few_images: int, model_dir: str) ->
 def evaluate_with_od_eval(few: str, many: str, few_images: int, model_dir: str) -> None:
     import tensorflow as tf
 
-    from od_eval.odapi.datasets import KeptInMemory
+    from od_eval.odapi.kept_in_memory import KeptInMemory
 
     detector = od_eval.Detector(od_eval.Pipeline.load(few))
     detector.compile()

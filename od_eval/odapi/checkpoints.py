@@ -11,15 +11,20 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from object_detection.protos import train_pb2
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
+from od_eval import files
 from od_eval.errors import ODEvalError
-from od_eval.odapi.detector import Detector
-from od_eval.odapi.text_proto import first_line
+from od_eval.findings.finding import raise_first_error
+from od_eval.odapi import config_checks
+from od_eval.text import some
+
+if TYPE_CHECKING:
+    from od_eval.odapi.detector import Detector
 
 
 class Checkpoints:
@@ -70,14 +75,12 @@ class Checkpoints:
             return self._manager.save()
         except (tf.errors.OpError, OSError) as error:
             directory = self._manager.directory
-            for name in tf.io.gfile.listdir(directory):
-                if not re.match(rf"ckpt-{number}[._]", name):
-                    continue
-                leftover = os.path.join(directory, name)
-                (tf.io.gfile.rmtree if tf.io.gfile.isdir(leftover) else tf.io.gfile.remove)(leftover)
+            for name in files.names_in(directory):
+                if re.match(rf"ckpt-{number}[._]", name):
+                    files.remove(os.path.join(directory, name))
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
-                f" written: {first_line(error)}; make room or choose another model_dir, and start again to go on from"
+                f" written: {files.reason(error)}; make room or choose another model_dir, and start again to go on from"
                 f" {os.path.basename(self.newest() or 'the beginning')}."
             ) from error
 
@@ -111,7 +114,9 @@ class Checkpoints:
                 self.restore(path)
             except tf.errors.OpError as error:
                 unreadable.append(path)
-                print(f"warning: checkpoint '{path}' is damaged and passed over: {first_line(error)}", file=sys.stderr)
+                print(
+                    f"warning: checkpoint '{path}' is damaged and passed over: {files.reason(error)}", file=sys.stderr
+                )
                 continue
             return path
         if unreadable:
@@ -128,12 +133,9 @@ class Checkpoints:
             print(f"warning: train_config.optimizer is not the one of the run: {error}", file=sys.stderr)
 
     def _newest_first(self) -> list[str]:
-        found = {}
-        for name in tf.io.gfile.listdir(self._directory) if tf.io.gfile.isdir(self._directory) else []:
-            number = re.fullmatch(r"ckpt-(\d+)\.index", name)
-            if number:
-                found[int(number[1])] = os.path.join(self._directory, name.removesuffix(".index"))
-        return [found[number] for number in sorted(found, reverse=True)]
+        matches = (re.fullmatch(r"ckpt-(\d+)\.index", name) for name in files.names_in(self._directory))
+        numbers = sorted((int(match[1]) for match in matches if match), reverse=True)
+        return [os.path.join(self._directory, f"ckpt-{number}") for number in numbers]
 
 
 def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: str) -> None:
@@ -142,12 +144,7 @@ def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: s
     Raises:
       ODEvalError: it lies there.
     """
-    path = train_config.fine_tune_checkpoint
-    if path and os.path.abspath(os.path.dirname(path)) == os.path.abspath(model_dir):
-        raise ODEvalError(
-            f"train_config.fine_tune_checkpoint '{path}' lies in model_dir, where the checkpoints of this run go;"
-            " choose another model_dir."
-        )
+    raise_first_error(config_checks.findings("model_dir", train_config, model_dir))
 
 
 def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainConfig) -> None:
@@ -163,12 +160,10 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
     Raises:
       ODEvalError: there is no such checkpoint, it is TF1's, or it does not fit; differing variables are named.
     """
-    path = train_config.fine_tune_checkpoint
-    if not path:
+    if not train_config.fine_tune_checkpoint:
         return
-    path = existing_checkpoint(
-        path, "train_config.fine_tune_checkpoint", "correct the path, or set it to '' to train from scratch"
-    )
+    raise_first_error(config_checks.findings("fine_tuning", train_config))
+    path = find_checkpoint(train_config.fine_tune_checkpoint) or train_config.fine_tune_checkpoint
     kind = train_config.fine_tune_checkpoint_type
     try:
         objects = detector.model.restore_from_objects("detection" if kind == "fine_tune" else kind)
@@ -179,7 +174,7 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
         check_fits(objects, path, remedy)
         tf.train.Checkpoint(**objects).restore(path).expect_partial().assert_existing_objects_matched()
     except tf.errors.OpError as error:
-        raise ODEvalError(f"checkpoint '{path}' is damaged: {first_line(error)}. {remedy}") from error
+        raise ODEvalError(f"checkpoint '{path}' is damaged: {files.reason(error)}. {remedy}") from error
 
 
 def existing_checkpoint(path: str, name: str, remedy: str) -> str:
@@ -193,16 +188,37 @@ def existing_checkpoint(path: str, name: str, remedy: str) -> str:
     Raises:
       ODEvalError: there is no checkpoint.
     """
-    if tf.io.gfile.isdir(path):
-        newest = tf.train.latest_checkpoint(path)
-        if newest:
-            return newest
-    prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
-    if tf.io.gfile.exists(prefix + ".index"):
-        return prefix
-    nearby = tf.io.gfile.glob(os.path.join(path if tf.io.gfile.isdir(path) else os.path.dirname(prefix), "*.index"))
-    hint = f" (there is {nearby[0].removesuffix('.index')})" if nearby else ""
-    raise ODEvalError(f"{name} '{path}' does not exist: {prefix}.index is missing{hint}; {remedy}.")
+    found = find_checkpoint(path)
+    if found is None:
+        raise ODEvalError(f"{name} {how_it_is_missing(path)}; {remedy}.")
+    return found
+
+
+def find_checkpoint(path: str) -> str | None:
+    """As `existing_checkpoint`; None where there is no checkpoint.
+
+    Raises:
+      ODEvalError: the filesystem does not answer.
+    """
+    prefix = _prefix(path)
+    try:
+        newest = tf.train.latest_checkpoint(path) if files.is_folder(path) else None
+        return newest or (prefix if files.exists(prefix + ".index") else None)
+    except OSError as error:
+        raise ODEvalError(f"checkpoint '{path}' cannot be looked up: {files.reason(error)}") from error
+
+
+def how_it_is_missing(path: str) -> str:
+    """The rest of a sentence about a checkpoint that does not exist: which file is missing, and what lies near it."""
+    prefix = _prefix(path)
+    folder = path if files.is_folder(path) else os.path.dirname(prefix)
+    nearby = [name for name in files.names_in(folder or os.curdir) if name.endswith(".index")]
+    hint = f" (there is {os.path.join(folder, nearby[0].removesuffix('.index'))})" if nearby else ""
+    return f"'{path}' does not exist: {prefix}.index is missing{hint}"
+
+
+def _prefix(path: str) -> str:
+    return re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
 
 
 def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
@@ -228,7 +244,7 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
     )
     root = tf.train.Checkpoint(**objects)
     variables = [value for value in tf.train.TrackableView(root).descendants() if isinstance(value, tf.Variable)]
-    found, other_shape, only_outputs_differ = set(), [], True
+    matched, other_shape, only_outputs_differ = set(), [], True
     visited = set()
     queue = [(root, 0)]
     while queue:
@@ -240,8 +256,8 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
         if isinstance(trackable, tf.Variable):
             for attribute in node.attributes:
                 shape = shapes.get(attribute.checkpoint_key)
-                if shape is not None and id(trackable) not in found:
-                    found.add(id(trackable))
+                if shape is not None and id(trackable) not in matched:
+                    matched.add(id(trackable))
                     if shape != trackable.shape.as_list():
                         only_outputs_differ &= shape[:-1] == trackable.shape[:-1]
                         other_shape.append(f"{trackable.name} is {shape} there and {trackable.shape.as_list()} here")
@@ -249,9 +265,9 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
         for name, child in tf.train.TrackableView.children(trackable).items():
             if name in node_ids:
                 queue.append((child, node_ids[name]))
-    missing = [variable.name for variable in variables if id(variable) not in found]
+    missing = [variable.name for variable in variables if id(variable) not in matched]
     differences = [
-        f"{len(names)} of {len(variables)} variables {what}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+        f"{len(names)} of {len(variables)} variables {what}: {some(names, 5)}"
         for what, names in (("are not in it", missing), ("have another shape", other_shape))
         if names
     ]

@@ -1,10 +1,10 @@
-"""The Object Detection API's own input pipelines as `tf.data` datasets, and which record is to blame when one fails."""
+"""The Object Detection API's own input pipelines as `tf.data` datasets."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -14,9 +14,6 @@ from object_detection.core.standard_fields import InputDataFields
 from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
 from object_detection.utils import config_util
 
-from od_eval.errors import ODEvalError
-from od_eval.odapi.text_proto import first_line
-
 # Labels that an image has once; of the others it has one for each box.
 LABELS_OF_IMAGES = {
     InputDataFields.num_groundtruth_boxes,
@@ -25,10 +22,7 @@ LABELS_OF_IMAGES = {
     InputDataFields.groundtruth_not_exhaustive_classes,
     InputDataFields.groundtruth_verified_neg_classes,
 }
-
-
 PREFETCHED_BATCHES = 2  # as the Object Detection API has it in training
-KEPT_BYTES = 500_000_000  # of one dataset in memory; some 300 images of 320 pixels, with the originals
 
 
 def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Dataset:
@@ -85,8 +79,8 @@ def _eval_examples(
         image_classes_field_map_empty_to_ones=eval_config.image_classes_field_map_empty_to_ones,
     )
 
-    def transform(tensors: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-        tensors = to_model_input(tensors)
+    def transform(tensors: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        tensors = dict(to_model_input(tensors))
         num_boxes = tensors.pop(InputDataFields.num_groundtruth_boxes)
         tensors = inputs.pad_input_data_to_static_shapes(
             tensors,
@@ -142,53 +136,17 @@ def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Sees to it that a pass over a dataset ends when it ends.
+    """The dataset without autotuning, so that a pass over it ends when its last element is read.
 
     TensorFlow tunes a pipeline in a thread that sleeps for 10 ms, 20 ms, 40 ms, … up to a minute, and whoever is done
-    with the dataset waits for that thread. It is to be woken, but is woken just before it can see what for, and then
-    often sleeps on (`CancellationManager::StartCancel` in TensorFlow 2.20 calls back before it is cancelled). What
-    there is to tune, how many records are decoded at once, is set to the number of CPUs.
+    with the dataset waits for that thread. The thread is woken then, but just before it can see what for, and often
+    sleeps on (`CancellationManager::StartCancel` in TensorFlow 2.20 calls back before it is cancelled). What there is
+    to tune, how many records are decoded at once, is set to the number of CPUs.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
     options.autotune.initial_parallelism = os.cpu_count()
     return dataset.with_options(options)
-
-
-class KeptInMemory:
-    """Batches that are read once and then kept in memory, if they take no more than `KEPT_BYTES`; else read each time.
-
-    Reading and decoding is a quarter of the work of an evaluation of a small model.
-
-    Args:
-      dataset: gives the same batches in each pass, as `eval_dataset` does.
-    """
-
-    def __init__(self, dataset: tf.data.Dataset):
-        self._dataset = dataset
-        self._kept: list[Any] | None = None  # known after the first whole pass
-        self._fits = True
-
-    def __iter__(self) -> Iterator[Any]:
-        if self._kept is not None:
-            yield from self._kept
-            return
-        batches: list[Any] = []
-        num_bytes = 0
-        try:
-            for batch in self._dataset:
-                if self._fits:
-                    batches.append(batch)
-                    num_bytes += sum(one.shape.num_elements() * one.dtype.size for one in tf.nest.flatten(batch))
-                    if num_bytes > KEPT_BYTES:
-                        self._fits = False
-                        batches.clear()
-                yield batch
-            if self._fits:
-                self._kept = batches
-        finally:
-            if self._kept is None:
-                batches.clear()  # an error from the dataset that somebody keeps refers to this frame
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
@@ -206,61 +164,3 @@ def _input(build: Callable[..., tf.data.Dataset], **kwargs: Any) -> tf.data.Data
         return tf.autograph.experimental.do_not_convert(build)(**kwargs)
     except tf.errors.OperatorNotAllowedInGraphError:
         return build(**kwargs)
-
-
-def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
-    """The record files an input reader reads, in the order of its patterns."""
-    return [file for pattern in reader.tf_record_input_reader.input_path for file in sorted(glob(pattern))]
-
-
-def glob(pattern: str) -> list[str]:
-    """Files that match a pattern, on any filesystem `tf.io.gfile` knows; none where its folder cannot be read."""
-    try:
-        return tf.io.gfile.glob(pattern)
-    except (tf.errors.NotFoundError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError):
-        return []
-    except (tf.errors.OpError, OSError) as error:
-        raise ODEvalError(f"'{pattern}' cannot be looked up: {first_line(error)}") from error
-
-
-def find_broken_record(reader: input_reader_pb2.InputReader) -> str | None:
-    """Reads record files until something in them cannot be used; for saying why an input pipeline failed.
-
-    Args:
-      reader: of TFRecord files. The examples in them are looked at; sequence examples are not.
-
-    Returns:
-      A clause that names file, record (the first is 0) and fault, or None where all is well.
-    """
-    has_examples = reader.input_type != input_reader_pb2.InputType.Value("TF_SEQUENCE_EXAMPLE")
-    for file in input_files(reader):
-        whole = 0
-        try:
-            for record in tf.data.TFRecordDataset(file):
-                fault = _fault_of_example(record.numpy()) if has_examples else None
-                if fault:
-                    return f"record {whole} of '{file}' {fault}"
-                whole += 1
-        except tf.errors.DataLossError:
-            return f"'{file}' is truncated or corrupt at record {whole}"
-        except tf.errors.OpError as error:
-            return f"'{file}' cannot be read ({error.message.strip()})"
-    return None
-
-
-def _fault_of_example(serialized: bytes) -> str | None:
-    example = tf.train.Example()
-    try:
-        example.ParseFromString(serialized)
-    except Exception as error:  # protobuf's DecodeError has no stable home
-        return f"is not a tf.train.Example ({error})"
-    features = example.features.feature
-    if "image/encoded" not in features:
-        return "has no feature 'image/encoded'"
-    try:
-        tf.io.decode_image(features["image/encoded"].bytes_list.value[0], expand_animations=False)
-    except (tf.errors.OpError, IndexError) as error:
-        name = b"".join(features["image/filename"].bytes_list.value[:1]).decode("utf-8", "replace")
-        reason = getattr(error, "message", "it is empty").strip().splitlines()[0]
-        return f"holds an image that does not decode, {name!r} ({reason})"
-    return None

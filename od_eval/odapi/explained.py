@@ -12,7 +12,7 @@ import tensorflow as tf
 from object_detection.protos import input_reader_pb2
 
 from od_eval.errors import ODEvalError
-from od_eval.odapi import datasets
+from od_eval.odapi.records import find_broken_record
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def explained(where: str) -> Iterator[None]:
 
     Raises:
       ODEvalError: with the reason the Object Detection API gave; its own error is the cause.
-      tf.errors.OperatorNotAllowedInGraphError: as it was; it asks for AutoGraph and not for the user.
+      tf.errors.OperatorNotAllowedInGraphError: as it was: it is meant for AutoGraph, not for the user.
     """
     try:
         yield
@@ -73,9 +73,9 @@ def explained_op_error(
         return ODEvalError("the disk is full; make room and start again to go on from the newest checkpoint.")
     print("Looking for the record that cannot be read …", file=sys.stderr, flush=True)
     for reader in readers:
-        broken = datasets.find_broken_record(reader)
+        broken = find_broken_record(reader)
         if broken:
             return ODEvalError(f"{broken}; make the file again or take the record out.")
     return ODEvalError(
-        f"TensorFlow could not go on: {error.message.strip().splitlines()[-1]}; --verbosity=1 shows where."
+        f"TensorFlow could not go on: {error.message.strip().splitlines()[-1]}; verbosity 1 shows where."
     )

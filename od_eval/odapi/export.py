@@ -11,14 +11,13 @@ import tensorflow as tf
 from object_detection import export_tflite_graph_lib_tf2, exporter_lib_v2
 from object_detection.utils import config_util
 
+from od_eval import files
 from od_eval.errors import ODEvalError
-from od_eval.files import write_whole
 from od_eval.odapi.checkpoints import check_fits, existing_checkpoint
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.explained import explained
 from od_eval.odapi.label_map import label_map_text, read_label_map
 from od_eval.odapi.pipeline import Pipeline
-from od_eval.odapi.text_proto import first_line
 
 
 def export(
@@ -37,7 +36,7 @@ def export(
     Args:
       pipeline_config_path: the pipeline.config of the training.
       checkpoint: a checkpoint (`runs/a/ckpt-12`), or a folder, whose newest is taken.
-      output_directory: made, whole or not at all; it must not be there yet.
+      output_directory: made, whole or not at all; it must not exist yet.
       overrides: as for `Pipeline.load`.
       input_type: what the SavedModel takes, a key of `object_detection.exporter_lib_v2.DETECTION_MODULE_MAP`.
 
@@ -52,12 +51,12 @@ def export(
     if side_inputs and input_type != "image_tensor":
         raise ODEvalError(
             f"{pipeline_config_path}: this model needs {', '.join(side_inputs)} beside images, which only"
-            " --input_type=image_tensor can have."
+            " input_type image_tensor can have."
         )
     if input_type == "image_and_boxes_tensor" and not hasattr(exporter.detector.model, "predict_masks_from_boxes"):
         raise ODEvalError(
             f"{pipeline_config_path}: {exporter.pipeline.meta_architecture} cannot predict masks for given boxes;"
-            " choose another --input_type than image_and_boxes_tensor."
+            " choose another input_type than image_and_boxes_tensor."
         )
 
     def write(checkpoint_dir: str, directory: str) -> None:
@@ -127,7 +126,7 @@ def export_tflite(
         )
         converter = tf.lite.TFLiteConverter.from_saved_model(os.path.join(directory, "saved_model"))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
-        write_whole(os.path.join(directory, "model.tflite"), converter.convert())
+        files.write_whole(os.path.join(directory, "model.tflite"), converter.convert())
         config_util.save_pipeline_config(config, directory)
 
     exporter.write(write)
@@ -145,7 +144,7 @@ class _Exporter:
 
     def __init__(self, pipeline_config_path: str, checkpoint: str, output_directory: str, overrides: Sequence[str]):
         self._output_directory = output_directory.rstrip("/")
-        if tf.io.gfile.exists(self._output_directory):
+        if files.exists(self._output_directory):
             raise ODEvalError(
                 f"output_directory '{output_directory}' is there already; remove it or choose another one."
             )
@@ -158,13 +157,13 @@ class _Exporter:
             self._restore()
         except tf.errors.OpError as error:
             raise ODEvalError(
-                f"checkpoint '{self.checkpoint}' is damaged: {first_line(error)}; choose another one."
+                f"checkpoint '{self.checkpoint}' is damaged: {files.reason(error)}; choose another one."
             ) from error
 
     def _read_label_map(self) -> str | None:
         readers = [*self.pipeline.config.eval_input_reader, self.pipeline.config.train_input_reader]
         for path in (reader.label_map_path for reader in readers):
-            if path and tf.io.gfile.exists(path):
+            if path and files.exists(path):
                 return label_map_text(read_label_map(path))
         print("No label map goes with the model, as those of the config are not there any more.", flush=True)
         return None
@@ -185,7 +184,7 @@ class _Exporter:
         print("Tracing and writing the model, which takes a while …", flush=True)
         aside = f"{self._output_directory}.{uuid.uuid4().hex}.tmp"
         try:
-            tf.io.gfile.makedirs(aside)
+            files.make_folder(aside)
             with tempfile.TemporaryDirectory(prefix="od_eval_") as checkpoint_dir:
                 checkpoint = tf.train.Checkpoint(model=self.detector.model)
                 with self.detector.evaluation_weights():
@@ -193,10 +192,10 @@ class _Exporter:
                 with explained(self.pipeline.source):
                     write_model(checkpoint_dir, aside)
             if self._label_map is not None:
-                write_whole(os.path.join(aside, "label_map.pbtxt"), self._label_map)
-            tf.io.gfile.rename(aside, self._output_directory)
+                files.write_whole(os.path.join(aside, "label_map.pbtxt"), self._label_map)
+            files.rename(aside, self._output_directory)
         except (tf.errors.OpError, OSError) as error:
-            raise ODEvalError(f"'{self._output_directory}' cannot be written: {first_line(error)}.") from error
+            raise ODEvalError(f"'{self._output_directory}' cannot be written: {files.reason(error)}.") from error
         finally:  # also where a signal interrupts
-            if tf.io.gfile.exists(aside):
-                tf.io.gfile.rmtree(aside)
+            if files.exists(aside):
+                files.remove(aside)

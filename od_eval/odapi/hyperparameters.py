@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from object_detection.protos import image_resizer_pb2, model_pb2, pipeline_pb2, train_pb2
 from object_detection.utils import config_util
 
@@ -69,9 +71,9 @@ def _input_size(resizer: image_resizer_pb2.ImageResizer) -> str:
 def _schedule(train: train_pb2.TrainConfig) -> tuple[str, float, int]:
     """The name of the learning rate schedule, the highest rate, and the steps until it is reached."""
     optimizer = config_util.get_optimizer_type(train)
-    learning_rate = getattr(train.optimizer, optimizer).learning_rate if optimizer else None
+    learning_rate: Any = getattr(train.optimizer, optimizer).learning_rate if optimizer else None
     kind = learning_rate.WhichOneof("learning_rate") if optimizer else None
-    config = getattr(learning_rate, kind) if kind else None
+    config: Any = getattr(learning_rate, kind) if kind else None
     if kind == "cosine_decay_learning_rate":
         return "cosine decay", config.learning_rate_base, config.warmup_steps
     if kind == "exponential_decay_learning_rate":

@@ -13,6 +13,8 @@ from object_detection.protos import string_int_label_map_pb2
 from od_eval.errors import ODEvalError
 from od_eval.odapi.text_proto import parse_text_proto, read_text
 
+_FREQUENCIES = string_int_label_map_pb2.LVISFrequency
+
 
 @dataclasses.dataclass(frozen=True)
 class Category:
@@ -23,19 +25,22 @@ class Category:
       name: what the annotations call it.
       display_name: another name for it; empty where there is none.
       keypoints: name of a keypoint -> its index in every object's list of keypoints, from 0.
+      frequency: of the class in the data, for the metrics of LVIS: `FREQUENT`, `COMMON` or `RARE`; empty where the
+        label map does not say.
     """
 
     id: int
     name: str
     display_name: str = ""
     keypoints: dict[str, int] = dataclasses.field(default_factory=dict)
+    frequency: str = ""
 
 
 def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> list[Category]:
     """Reads a label map.
 
     Args:
-      path: a text file (`label_map.pbtxt`), local or on any filesystem that `tf.io.gfile` knows.
+      path: a text file (`label_map.pbtxt`), local or on any filesystem that TensorFlow knows.
       what: how the message about a file that cannot be read calls it.
 
     Returns:
@@ -68,7 +73,8 @@ def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> lis
         if item.name:
             id_of[item.name] = item.id
         keypoints = {keypoint.label: keypoint.id for keypoint in item.keypoints}
-        categories.append(Category(item.id, item.name, item.display_name, keypoints))
+        frequency = _FREQUENCIES.Name(item.frequency) if item.frequency else ""
+        categories.append(Category(item.id, item.name, item.display_name, keypoints, frequency))
     if not categories:
         raise ODEvalError(f"label map {path} has no item; write item {{ id: 1 name: 'cat' }} for each class.")
     return categories
@@ -81,6 +87,8 @@ def label_map_text(categories: Sequence[Category]) -> str:
         item = label_map.item.add(id=category.id, name=category.name)
         if category.display_name:
             item.display_name = category.display_name
+        if category.frequency:
+            item.frequency = _FREQUENCIES.Value(category.frequency)
         for label, index in category.keypoints.items():
             item.keypoints.add(id=index, label=label)
     return text_format.MessageToString(label_map, as_utf8=True)

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 from google.protobuf import text_format
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 from object_detection.protos import input_reader_pb2, pipeline_pb2
 from object_detection.utils import config_util
 
+from od_eval import files
 from od_eval.errors import ODEvalError
-from od_eval.files import write_whole
-from od_eval.odapi import datasets
-from od_eval.odapi.datasets import glob, input_files
+from od_eval.findings.finding import raise_first_error
+from od_eval.odapi import config_checks, datasets
 from od_eval.odapi.explained import explained
-from od_eval.odapi.label_map import read_label_map
-from od_eval.odapi.supported import check_supported
-from od_eval.odapi.text_proto import did_you_mean, parse_text_proto, read_text
-
-PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
-_FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+\])?)*)\s*=(.*)", re.DOTALL)
+from od_eval.odapi.overrides import apply_override
+from od_eval.odapi.records import glob
+from od_eval.odapi.text_proto import parse_text_proto, read_text
 
 
 class Pipeline:
@@ -33,33 +26,42 @@ class Pipeline:
         pipeline = Pipeline.load("pipeline.config", overrides=["train_config.batch_size=4"])
         detector = Detector(pipeline)
 
+    Args:
+      config: the proto, with absolute paths.
+      source: the file it was read from, for messages.
+      check: whether to raise the first error that the config alone shows. Without, `config_checks.check_pipeline` lists
+        all there are.
+
     Attributes:
       config: the `TrainEvalPipelineConfig` proto, overrides applied and relative paths resolved.
       source: the file it was read from, for messages.
+
+    Raises:
+      ODEvalError: the config asks for what the Object Detection API does not have, or has in TF1 only.
     """
 
-    def __init__(self, config: pipeline_pb2.TrainEvalPipelineConfig, source: str = "pipeline.config"):
+    def __init__(
+        self, config: pipeline_pb2.TrainEvalPipelineConfig, source: str = "pipeline.config", *, check: bool = True
+    ):
         self.config = config
         self.source = source
-        if config.model.WhichOneof("model") is None:
-            raise ODEvalError(
-                f"{source}: `model` names no meta-architecture; add `model {{ ssd {{ … }} }}` or another."
-            )
-        check_supported(config, source)
+        if check:
+            raise_first_error(config_checks.findings("load", config, source))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = ()) -> Pipeline:
+    def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = (), *, check: bool = True) -> Pipeline:
         """Reads a pipeline.config.
 
         A relative path in it is looked for in the working directory first and in the folder of the config second;
         where something is found there, `config` holds the absolute path.
 
         Args:
-          path: the file, local or on any filesystem that `tf.io.gfile` knows.
+          path: the file, local or on any filesystem that TensorFlow knows.
           overrides: applied in order. Each is a field path with a value (`train_config.batch_size=4`,
             `eval_input_reader[1].name=night`, `train_config.data_augmentation_options=[]`) or text proto to be merged
             (`train_config { batch_size: 4 }`, where repeated fields are appended to). A message without a value is
             taken out (`graph_rewriter=`).
+          check: as for the constructor.
 
         Returns:
           The pipeline.
@@ -72,10 +74,10 @@ class Pipeline:
         config = pipeline_pb2.TrainEvalPipelineConfig()
         parse_text_proto(read_text(path, "pipeline config"), config, path)
         for override in [overrides] if isinstance(overrides, str) else overrides:
-            _apply_override(config, override)
-        _resolve_paths(config, os.path.dirname(os.path.abspath(path)) if "://" not in path else os.path.dirname(path))
+            apply_override(config, override)
+        _resolve_paths(config, os.path.dirname(files.absolute(path)))
         config_util.update_fine_tune_checkpoint_type(config.train_config)
-        return cls(config, path)
+        return cls(config, path, check=check)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the config as run to `<directory>/pipeline.config`, whole or not at all.
@@ -83,8 +85,8 @@ class Pipeline:
         Where that is the file it was read from, the file stays as its owner wrote it.
         """
         path = os.path.join(directory, "pipeline.config")
-        if os.path.realpath(path) != os.path.realpath(self.source):
-            write_whole(path, self.text())
+        if _real(path) != _real(self.source):
+            files.write_whole(path, self.text())
 
     def text(self) -> str:
         """The config as run, as a pipeline.config has it."""
@@ -97,7 +99,10 @@ class Pipeline:
 
     @property
     def num_classes(self) -> int:
+        """How many classes the model has, without the background."""
         return config_util.get_number_of_classes(self.config.model)
+
+    # ---- Input ------------------------------------------------------------------------------------------------------
 
     def train_dataset(self) -> tf.data.Dataset:
         """The Object Detection API's training input: shuffled, augmented, batched, without end.
@@ -112,15 +117,7 @@ class Pipeline:
         Raises:
           ODEvalError: an input path, the label map or a placeholder has to be put right.
         """
-        reader = self.config.train_input_reader
-        self.check_input("train_input_reader", reader)
-        workers = datasets.num_workers(tf.distribute.get_strategy())
-        if len(input_files(reader)) < workers:
-            # The Object Detection API gives each worker its own files; one without any would wait for ever.
-            raise ODEvalError(
-                f"{self.source}: train_input_reader has {len(input_files(reader))} record files for {workers} workers;"
-                " write the dataset in at least as many shards as there are workers."
-            )
+        self.check_input("train_input_reader", self.config.train_input_reader)
         with explained(f"{self.source}: input of training"):
             return datasets.train_dataset(self.config)
 
@@ -168,17 +165,15 @@ class Pipeline:
         known = ", ".join(f"{index} ('{reader.name}')" for index, reader in enumerate(readers)) or "none"
         raise ODEvalError(f"{self.source} has no eval_input_reader {which!r}; it has: {known}.")
 
+    # ---- Checks -----------------------------------------------------------------------------------------------------
+
     def check_model(self) -> None:
         """Finds a file missing that the model itself needs: CenterNet's label map of keypoints.
 
         Raises:
           ODEvalError: naming the field and what to do.
         """
-        path = self.config.model.center_net.keypoint_label_map_path
-        if path:
-            where = "model.center_net.keypoint_label_map_path"
-            _reject_placeholder(self.source, where, path)
-            read_text(path, f"{self.source}: {where}: label map")
+        raise_first_error(config_checks.findings("model", self.config, self.source))
 
     def check_input(self, field: str, reader: input_reader_pb2.InputReader) -> None:
         """Finds what would stop an input reader: placeholders, files that match nothing or are empty, a bad label map.
@@ -190,129 +185,17 @@ class Pipeline:
         Raises:
           ODEvalError: naming the field and what to do.
         """
-        for where, pattern in zip(*_input_paths(field, reader), strict=True):
-            _reject_placeholder(self.source, where, pattern)
-            if not glob(pattern):
-                raise ODEvalError(
-                    f"{self.source}: {where} '{pattern}' matches no file (looked in {os.getcwd()} and in"
-                    f" {os.path.dirname(os.path.abspath(self.source))}); correct it there or with"
-                    f" --set {where}=PATH."
-                )
-        if not reader.HasField("tf_record_input_reader") or not reader.tf_record_input_reader.input_path:
-            raise ODEvalError(
-                f"{self.source}: {field} names no records; set {field}.tf_record_input_reader.input_path."
-            )
-        where = f"{field}.label_map_path"
-        _reject_placeholder(self.source, where, reader.label_map_path)
-        if reader.label_map_path:
-            last = max(
-                read_label_map(reader.label_map_path, f"{self.source}: {where}: label map"), key=lambda one: one.id
-            )
-            if last.id > self.num_classes:
-                raise ODEvalError(
-                    f"label map {reader.label_map_path}: '{last.name}' has id {last.id}, but num_classes of the model"
-                    f" is {self.num_classes}; set num_classes to {last.id} or take the class out."
-                )
-        files = input_files(reader)
-        if all(tf.io.gfile.stat(file).length == 0 for file in files):
-            # The Object Detection API would read them over and over, for ever.
-            raise ODEvalError(f"{self.source}: the record files of {field} are empty ({files[0]}); make them again.")
-
-
-# ---- Overrides ------------------------------------------------------------------------------------------------------
-
-
-def _apply_override(config: Message, override: str) -> None:
-    match = _FIELD_PATH.fullmatch(override)
-    if match is None:
-        parse_text_proto(override, config, f"override '{override}'")
-        return
-    *parents, last = match[1].split(".")
-    message = config
-    for part in parents:
-        message = _descend(message, part, override)
-    _assign(message, last, match[2].strip(), override)
-
-
-def _field(message: Message, part: str, override: str) -> tuple[FieldDescriptor, int | None]:
-    name, _, index = part.partition("[")
-    field = message.DESCRIPTOR.fields_by_name.get(name)
-    if field is None:
-        raise ODEvalError(
-            f"override '{override}': {message.DESCRIPTOR.name} has no field '{name}'"
-            f"{did_you_mean(name, message.DESCRIPTOR)}."
+        raise_first_error(
+            config_checks.findings("input", config_checks.Reader(self.config, self.source, field, reader))
         )
-    if index and not field.is_repeated:
-        raise ODEvalError(f"override '{override}': '{name}' is not repeated; leave out the index.")
-    return field, int(index.rstrip("]")) if index else None
-
-
-def _descend(message: Message, part: str, override: str) -> Message:
-    field, index = _field(message, part, override)
-    if field.message_type is None:
-        raise ODEvalError(f"override '{override}': '{field.name}' is a value and has no fields.")
-    if not field.is_repeated:
-        return getattr(message, field.name)
-    return _element(getattr(message, field.name), field, index, override)
-
-
-def _element(elements: Any, field: FieldDescriptor, index: int | None, override: str) -> Any:
-    """An element of a repeated message field; without an index the only one, which is made where there is none."""
-    if index is None:
-        if len(elements) > 1:
-            raise ODEvalError(
-                f"override '{override}': there are {len(elements)} of '{field.name}';"
-                f" say which, {field.name}[0] to {field.name}[{len(elements) - 1}]."
-            )
-        index = 0
-    if index == len(elements):
-        return elements.add()
-    if index > len(elements):
-        raise ODEvalError(f"override '{override}': there are only {len(elements)} of '{field.name}'.")
-    return elements[index]
-
-
-def _assign(message: Message, part: str, value: str, override: str) -> None:
-    field, index = _field(message, part, override)
-    if index is not None:
-        elements = getattr(message, field.name)
-        if field.message_type is None:
-            # Through a message that holds only this field, so that text proto's own rules read the value.
-            parsed = _parsed(message, field, value, override)
-            if index > len(elements) or len(parsed) != 1:
-                raise ODEvalError(f"override '{override}': '{field.name}' has {len(elements)} values.")
-            elements[index : index + 1] = parsed
-        else:
-            element = _element(elements, field, index, override)
-            element.Clear()
-            text = value[1:-1] if value[:1] == "{" and value[-1:] == "}" else value
-            parse_text_proto(text, element, f"override '{override}'")
-        return
-    if field.message_type is not None and not value:
-        message.ClearField(field.name)
-        return
-    parsed = _parsed(message, field, value, override)
-    message.ClearField(field.name)
-    if field.is_repeated:
-        getattr(message, field.name).extend(parsed)
-    elif field.message_type is not None:
-        getattr(message, field.name).SetInParent()
-        getattr(message, field.name).CopyFrom(parsed)
-    else:
-        setattr(message, field.name, parsed)
-
-
-def _parsed(message: Message, field: FieldDescriptor, value: str, override: str) -> Any:
-    """The value of a field as text proto reads it; text for a string field needs no quotes."""
-    quoted = value[:1] in ("'", '"') or (field.is_repeated and value[:1] == "[")
-    if field.type == FieldDescriptor.TYPE_STRING and not quoted:
-        return [value] if field.is_repeated else value
-    holder = type(message)()
-    parse_text_proto(f"{field.name}: {value}", holder, f"override '{override}'")
-    return getattr(holder, field.name)
 
 
 # ---- Paths ----------------------------------------------------------------------------------------------------------
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    """One name for a file that a local path may lead to over links."""
+    return files.absolute(path) if files.is_remote(path) else os.path.realpath(path)
 
 
 def _resolve_paths(config: pipeline_pb2.TrainEvalPipelineConfig, folder: str) -> None:
@@ -330,20 +213,9 @@ def _resolve_paths(config: pipeline_pb2.TrainEvalPipelineConfig, folder: str) ->
 
 
 def _resolved(path: str, folder: str, suffix: str = "") -> str:
-    if os.path.isabs(path) or "://" in path:
+    if os.path.isabs(path) or files.is_remote(path):
         return path
     for candidate in (os.path.abspath(path), os.path.join(folder, path)):
         if glob(candidate + suffix):
             return candidate
     return path
-
-
-def _input_paths(field: str, reader: input_reader_pb2.InputReader) -> tuple[list[str], list[str]]:
-    patterns = list(reader.tf_record_input_reader.input_path)
-    name = f"{field}.tf_record_input_reader.input_path"
-    return [name if len(patterns) == 1 else f"{name}[{index}]" for index in range(len(patterns))], patterns
-
-
-def _reject_placeholder(source: str, where: str, value: str) -> None:
-    if PLACEHOLDER in value:
-        raise ODEvalError(f"{source}: {where} is still '{value}'; write the path there or pass --set {where}=PATH.")

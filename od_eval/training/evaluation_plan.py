@@ -15,8 +15,8 @@ from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.sections.coco import COCO_METRICS
-from od_eval.odapi.datasets import KeptInMemory
-from od_eval.odapi.evaluation import evaluation_options
+from od_eval.odapi.eval_config import evaluation_options
+from od_eval.odapi.kept_in_memory import KeptInMemory
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.tensorboard import tags
 

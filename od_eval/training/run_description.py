@@ -6,7 +6,7 @@ import os
 
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.evaluation_set import EvaluationSet
-from od_eval.odapi.evaluation import label_map_of_evaluation
+from od_eval.odapi.eval_config import label_map_of_evaluation
 from od_eval.odapi.hyperparameters import hyperparameters
 from od_eval.odapi.label_map import label_map_text
 from od_eval.odapi.pipeline import Pipeline

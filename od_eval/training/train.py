@@ -24,7 +24,8 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.odapi import datasets
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
-from od_eval.odapi.detector import Detector, NonFiniteLossError
+from od_eval.odapi.detector import Detector
+from od_eval.odapi.execution import NonFiniteLossError
 from od_eval.odapi.explained import explained_op_error
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.runs.model_dir import check_model_dir

@@ -17,6 +17,18 @@ KEYPOINTS = (
 PARTS = ("classification_loss", "localization_loss", "regularization_loss", "other_loss")
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a config and the files it names."""
+    from small_config import CONFIG, LABEL_MAP
+
+    (tmp_path / "pipeline.config").write_text(CONFIG)
+    (tmp_path / "label_map.pbtxt").write_text(LABEL_MAP)
+    for name in ("train-00000-of-00002", "train-00001-of-00002", "day.record"):
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def reading() -> Callable[[object, object], list[str]]:
     """Overrides that make training and evaluation read the same records."""

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from od_eval import Detector, ODEvalError, Pipeline
 from od_eval.odapi.checkpoints import Checkpoints
-from od_eval.odapi.detector import NonFiniteLossError
+from od_eval.odapi.execution import NonFiniteLossError
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Evaluation of a Detector: against the Object Detection API's own loop, in batches, and what eval_config asks for."""
+"""Evaluation of a Detector: against the Object Detection API's own loop, in batches, and as eval_config asks for."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from od_eval import DetectionEvaluation, Detector, ODEvalError, Pipeline
-from od_eval.odapi.evaluation import evaluation_batch, evaluation_options
+from od_eval import DetectionEvaluation, Detector, Pipeline
+from od_eval.odapi.eval_batches import evaluation_batch
 from od_eval.tensorboard import metrics
 
 CONFIGS = Path(__file__).parents[2] / "pipeline_configs"
@@ -296,51 +296,7 @@ def test_an_evaluation_is_traced_once_whatever_comes_later(detector, pipeline, t
     assert len(detector._graphs) - len(traced) <= (0 if traced else 1)
 
 
-# ---- What eval_config asks for --------------------------------------------------------------------------------------
-
-
-def options_of(ssd_config, config_overrides, *overrides):
-    return evaluation_options(Pipeline.load(ssd_config, [*config_overrides, *overrides]).config)
-
-
-def test_options_are_those_of_the_config(ssd_config, config_overrides):
-    options = options_of(
-        ssd_config,
-        config_overrides,
-        *("eval_config.num_visualizations=3", "eval_config.max_num_boxes_to_visualize=7"),
-        *("eval_config.min_score_threshold=0.25", "eval_config.visualize_groundtruth_boxes=true"),
-        *("eval_config.skip_scores=true", "eval_config.skip_labels=true", "eval_config.visualization_export_dir=out"),
-        *("eval_config.export_path=detections", "eval_config.include_metrics_per_category=true"),
-        *("eval_config.all_metrics_per_category=true", "eval_config.groundtruth_box_visualization_color=red"),
-        'eval_config { super_categories { key: "round" value: "circle,triangle" } keypoint_edge { start: 0 end: 2 } }',
-    )
-    assert set(options.categories) == {1, 2, 3, 4}
-    assert (options.num_pictures, options.max_boxes, options.min_score) == (3, 7, 0.25)
-    assert (options.show_scores, options.show_labels, options.show_groundtruth_boxes) == (False, False, True)
-    assert (options.pictures_dir, options.save_detections, options.per_category) == ("out", True, "all")
-    assert (options.groundtruth_color, options.keypoint_edges) == ("red", [(0, 2)])
-    assert options.super_categories == {"round": ["circle", "triangle"]}
-    assert not options.masks
-    assert options_of(ssd_config, config_overrides).per_category == "AP"
-    assert options_of(ssd_config, config_overrides, "eval_config.include_metrics_per_category=false").per_category == (
-        "none"
-    )
-    assert options_of(ssd_config, config_overrides, "eval_config.retain_original_images=false").num_pictures == 0
-
-
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("eval_config.metrics_set=coco_detection_metric", "did you mean 'coco_detection_metrics'?"),
-        ("eval_config.metrics_set=coco_mask_metrics", "the model predicts no masks; take it out"),
-        ("eval_config.metrics_set=coco_keypoint_metrics", "eval_config.parameterized_metric"),
-        ("eval_config.use_moving_averages=true", "train_config.optimizer.use_moving_average is false"),
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused_in_a_sentence(ssd_config, config_overrides, override, words):
-    with pytest.raises(ODEvalError) as raised:
-        options_of(ssd_config, config_overrides, "train_config.optimizer.use_moving_average=false", override)
-    assert words in str(raised.value)
+# ---- As eval_config asks for ----------------------------------------------------------------------------------------
 
 
 def test_without_losses_or_without_groundtruth_the_rest_is_evaluated(ssd_config, config_overrides, tmp_path):
@@ -405,3 +361,20 @@ def test_detections_of_classes_that_an_image_was_not_annotated_for_are_left_out_
         found = evaluation_batch(features, outputs_of, {}, eval_config, options).detections
         num = len(found.classes[0]) if found.num is None else found.num[0]
         assert list(found.classes[0][:num]) == expected
+
+
+def test_masks_are_handed_over_where_there_are_some_even_if_eval_config_asks_for_none(detector, pipeline, monkeypatch):
+    (batch, *_) = detector.evaluate_batches(pipeline.eval_dataset())
+    assert (batch.detections.masks, batch.groundtruth.masks) == (None, None)
+    height, width = batch.image_sizes[0]
+    num_detections, num_boxes = (batch.outputs[name].shape[1] for name in ("detection_boxes", "groundtruth_boxes"))
+    with_masks = {
+        **batch.outputs,
+        "detection_masks": tf.ones([1, num_detections, height, width], tf.uint8),
+        "groundtruth_instance_masks": tf.ones([1, num_boxes, height, width], tf.uint8),
+    }
+    monkeypatch.setattr(detector, "_traced_for_batch", lambda *_: ({}, with_masks))
+    assert not detector.evaluation_options.masks
+    (batch, *_) = detector.evaluate_batches(pipeline.eval_dataset())
+    assert batch.detections.masks[0].shape == (num_detections, height, width)
+    assert batch.groundtruth.masks[0].shape == (num_boxes, height, width)

@@ -58,3 +58,10 @@ def test_a_wrong_label_map_is_named(tmp_path, text, message) -> None:
 def test_a_missing_label_map_is_named(tmp_path) -> None:
     with pytest.raises(ODEvalError, match=r"label map '.*nowhere\.pbtxt' does not exist"):
         read_label_map(tmp_path / "nowhere.pbtxt")
+
+
+def test_frequencies_come_back_as_they_were(tmp_path) -> None:
+    path = tmp_path / "label_map.pbtxt"
+    categories = [Category(1, "dog", frequency="COMMON"), Category(2, "cat", frequency="RARE"), Category(3, "tree")]
+    path.write_text(label_map_text(categories), encoding="utf-8")
+    assert read_label_map(path) == categories

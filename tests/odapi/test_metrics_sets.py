@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from od_eval import ODEvalError
 from od_eval.evaluation.evaluator import Evaluator
-from od_eval.odapi.evaluation import FurtherEvaluator, evaluation_batch, evaluation_options
+from od_eval.odapi.eval_batches import evaluation_batch
+from od_eval.odapi.eval_config import evaluation_options, label_map_of_evaluation
+from od_eval.odapi.further_metrics import FurtherEvaluator
 from od_eval.odapi.text_proto import parse_text_proto
 from od_eval.tensorboard import metrics
 
@@ -198,7 +200,8 @@ def config_of(tmp_path):
 def ours(config, batches):
     """Tag -> number in TensorBoard."""
     options = evaluation_options(config)
-    evaluator, further = Evaluator(options.categories, masks=options.masks), FurtherEvaluator(config)
+    evaluator = Evaluator(options.categories, masks=options.masks)
+    further = FurtherEvaluator(config.eval_config, label_map_of_evaluation(config))
     for features, eval_dict in batches:
         batch = evaluation_batch(features, eval_dict, {}, config.eval_config, options)
         evaluator.update(batch)
@@ -295,6 +298,24 @@ def test_predictions_of_unlabeled_classes_are_skipped_for_boxes_as_the_object_de
     assert skipping != counting
     assert_equal(ours(configs[0], images), skipping, tags)
     assert_equal(ours(configs[1], images), counting, tags)
+
+
+def test_what_is_named_twice_is_evaluated_once(config_of, single_images):
+    once = f"metrics_set: 'pascal_voc_detection_metrics' {KEYPOINTS % SIGMAS}"
+    twice = ours(config_of(f"{once} {once}"), single_images)
+    assert twice == ours(config_of(once), single_images)
+    assert "PascalBoxes_Precision/mAP@0.5IOU" in twice
+    assert "Keypoints_Precision/mAP ByCategory/person" in twice
+
+
+def test_a_tag_with_two_meanings_is_an_error_that_names_it(config_of, single_images):
+    config = config_of(f"{KEYPOINTS % SIGMAS} {KEYPOINTS % ''}")
+    further = FurtherEvaluator(config.eval_config, label_map_of_evaluation(config))
+    for _, eval_dict in single_images:
+        further.update(eval_dict)
+    with pytest.raises(ODEvalError, match="have the tag 'Keypoints_Precision/mAP ByCategory/person'"):
+        further.evaluate()
+    assert "class_label 'person' is given twice" in refused(config)
 
 
 # ---- What cannot be evaluated is refused when the config is checked -------------------------------------------------

@@ -1,0 +1,143 @@
+"""Checks of a pipeline.config, before time is spent on what cannot work.
+
+A check is a generator function in a module of this package; a new one is a new function, and touches no list:
+
+    @runs_at("load")
+    def graph_rewriter(config, source):
+        if config.HasField("graph_rewriter"):
+            yield Finding("quantization_aware_training", "error", source, …)
+
+The stage says when a check runs, and what it is given:
+
+| stage         | when                                                   | arguments                   |
+| ------------- | ------------------------------------------------------ | --------------------------- |
+| `load`        | a `Pipeline` is made; the config alone is looked at    | `config, source`            |
+| `model`       | before a model is built                                | `config, source`            |
+| `input`       | before an input reader is read; looks at its files     | a `Reader`                  |
+| `evaluation`  | before an evaluation; looks at `eval_config`           | a `RequestedEvaluation`     |
+| `fine_tuning` | before `fine_tune_checkpoint` is loaded                | `train_config`              |
+| `model_dir`   | before a training, against the folder it will write to | `train_config`, `model_dir` |
+
+A caller that cannot go on with an error raises the first of its stage; what would come after it is not looked for:
+
+    raise_first_error(findings("load", config, source))
+
+`check_pipeline` lists all findings of all stages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
+
+from od_eval.discovery import modules_of
+from od_eval.errors import ODEvalError
+from od_eval.findings.finding import Finding
+
+if TYPE_CHECKING:
+    from od_eval.odapi.pipeline import Pipeline
+
+Stage = Literal["load", "model", "input", "evaluation", "fine_tuning", "model_dir"]
+Check = Callable[..., Iterator[Finding]]
+_Check = TypeVar("_Check", bound=Check)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """What a check of an input reader is given.
+
+    Attributes:
+      config: the whole config.
+      source: what messages call the config.
+      field: what messages call the reader: `train_input_reader`, `eval_input_reader[0]`.
+      proto: the reader itself.
+    """
+
+    config: pipeline_pb2.TrainEvalPipelineConfig
+    source: str
+    field: str
+    proto: input_reader_pb2.InputReader
+
+
+def runs_at(stage: Stage) -> Callable[[_Check], _Check]:
+    """Marks a generator of findings as a check of this stage."""
+
+    def mark(check: _Check) -> _Check:
+        check.stage = stage  # type: ignore[attr-defined]
+        return check
+
+    return mark
+
+
+@functools.cache
+def checks_of(stage: Stage) -> tuple[Check, ...]:
+    """The checks of a stage, by module, and in a module in the order they are written in."""
+    return tuple(
+        value
+        for module in modules_of(sys.modules[__name__])
+        for value in vars(module).values()
+        if getattr(value, "stage", None) == stage and value.__module__ == module.__name__
+    )
+
+
+def findings(stage: Stage, *arguments: Any) -> Iterator[Finding]:
+    """What the checks of a stage find; a check runs when its findings are asked for.
+
+    Args:
+      stage: see the top of this module.
+      *arguments: of the checks of this stage.
+
+    Raises:
+      ODEvalError: a check cannot read a file.
+    """
+    for check in checks_of(stage):
+        yield from check(*arguments)
+
+
+def has_num_classes(model: model_pb2.DetectionModel) -> bool:
+    """Whether a model says how many classes it has. A config without a model does not; `load` has a check for that."""
+    kind = model.WhichOneof("model")
+    return kind is not None and hasattr(getattr(model, kind), "num_classes")
+
+
+def check_pipeline(pipeline: Pipeline, model_dir: str | None = None) -> Iterator[Finding]:
+    """Everything that the checks of all stages find, for all input readers.
+
+    Args:
+      pipeline: `Pipeline.load(path, check=False)`, so that its own errors are in the list, too.
+      model_dir: where a training would write to; None: that is not checked.
+
+    Yields:
+      Each finding once. Where a check cannot read a file, that is a finding of its own.
+    """
+    from od_eval.odapi.eval_config import RequestedEvaluation  # which runs checks itself
+
+    config, source = pipeline.config, pipeline.source
+    readers = [("train_input_reader", config.train_input_reader)]
+    readers += [(f"eval_input_reader[{index}]", reader) for index, reader in enumerate(config.eval_input_reader)]
+    runs: list[tuple[Any, ...]] = [("load", config, source), ("model", config, source)]
+    runs += [("input", Reader(config, source, field, reader)) for field, reader in readers]
+    if has_num_classes(config.model):
+        runs.append(("evaluation", RequestedEvaluation(config, source)))
+    runs.append(("fine_tuning", config.train_config))
+    if model_dir is not None:
+        runs.append(("model_dir", config.train_config, model_dir))
+    sentences = set()
+    for stage, *arguments in runs:
+        for check in checks_of(stage):
+            for finding in _with_errors(check, arguments):
+                if str(finding) not in sentences:
+                    sentences.add(str(finding))
+                    yield finding
+
+
+def _with_errors(check: Check, arguments: list[Any]) -> Iterator[Finding]:
+    try:
+        yield from check(*arguments)
+    except ODEvalError as error:
+        yield Finding("cannot_be_checked", "error", where="", symptom=str(error).rstrip("."), remedy="")

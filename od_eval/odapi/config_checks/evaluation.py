@@ -1,0 +1,184 @@
+"""What `eval_config` may ask for: metrics that exist, of what the model predicts and the data has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from object_detection import eval_util
+from object_detection.protos import eval_pb2
+
+from od_eval.findings.finding import Finding
+from od_eval.odapi.config_checks import runs_at
+from od_eval.odapi.eval_config import KEYPOINTS, LVIS, MASKS, METRICS_OF_MASKS, PANOPTIC, RequestedEvaluation
+from od_eval.odapi.further_metrics import FurtherEvaluator
+from od_eval.text import did_you_mean
+
+_METRICS_SET = "eval_config.metrics_set"
+_PARAMETERIZED_METRIC = "eval_config.parameterized_metric"
+
+
+@runs_at("evaluation")
+def metrics_set(evaluation: RequestedEvaluation) -> Iterator[Finding]:
+    """Each set of metrics is one that the Object Detection API has in TF2, and needs no parameters."""
+    known = [name for name in eval_util.EVAL_METRICS_CLASS_DICT if name not in (KEYPOINTS, PANOPTIC)]
+    for name in dict.fromkeys(evaluation.config.eval_config.metrics_set):
+        if name == KEYPOINTS:
+            yield _error(
+                "keypoint_metrics_without_class",
+                f"{KEYPOINTS} belong to one class of objects",
+                f"say which in {_PARAMETERIZED_METRIC} {{ coco_keypoint_metrics {{ class_label: '…' }} }}",
+            )
+        elif name == PANOPTIC:  # its evaluator has no `add_eval_dict`, with which the loop of TF2 feeds all the others
+            yield _error(
+                "panoptic_metrics",
+                f"the Object Detection API has {PANOPTIC} in TF1 only",
+                f"take it out, and see how good masks are with {MASKS}",
+            )
+        elif name not in known:
+            yield _error(
+                "unknown_metrics_set",
+                f"there are no metrics '{name}'{did_you_mean(name, known)}",
+                f"the names are {', '.join(known)}",
+            )
+
+
+@runs_at("evaluation")
+def masks(evaluation: RequestedEvaluation) -> Iterator[Finding]:
+    """Metrics of masks are asked for only where the model predicts masks and the data has some."""
+    for name in dict.fromkeys(evaluation.config.eval_config.metrics_set):
+        if name not in METRICS_OF_MASKS or evaluation.has_masks:
+            continue
+        if not evaluation.predicts_masks:
+            cause, remedy = "but the model predicts no masks", "take it out"
+        else:
+            cause = "but eval_input_reader does not load any"
+            remedy = "set eval_input_reader.load_instance_masks to true"
+        yield Finding(
+            "metrics_of_masks_without_masks",
+            "error",
+            "",
+            f"{_METRICS_SET} asks for {name}",
+            remedy,
+            cause=cause,
+            field=_METRICS_SET,
+        )
+
+
+@runs_at("evaluation")
+def keypoints(evaluation: RequestedEvaluation) -> Iterator[Finding]:
+    """Metrics of keypoints are of a class that has some, in the label map, in the model and in the data."""
+    kept: list[eval_pb2.CocoKeypointMetrics] = []
+    for metric in evaluation.config.eval_config.parameterized_metric:
+        request = metric.coco_keypoint_metrics
+        if request in kept:
+            continue
+        if any(request.class_label == other.class_label for other in kept):
+            yield _keypoint_error(
+                "keypoint_metrics_of_a_class_twice",
+                f"class_label '{request.class_label}' is given twice, with different keypoint_label_to_sigmas",
+                "take one of them out, as both have the same tags",
+            )
+        kept.append(request)
+        yield from _keypoints_of_class(evaluation, request)
+
+
+def _keypoints_of_class(evaluation: RequestedEvaluation, request: eval_pb2.CocoKeypointMetrics) -> Iterator[Finding]:
+    names = evaluation.categories
+    label, sigmas = request.class_label, request.keypoint_label_to_sigmas
+    indices = {names[category.id]: category.keypoints for category in evaluation.label_map}.get(label)
+    if indices is None:
+        known = list(names.values())
+        yield _keypoint_error(
+            "keypoint_metrics_of_unknown_class",
+            f"class_label is '{label}'{did_you_mean(label, known)}",
+            f"the label map has {', '.join(known)}",
+        )
+        return
+    if not indices:
+        yield _keypoint_error(
+            "no_keypoints_in_label_map",
+            f"'{label}' has no keypoints in the label map",
+            "add keypoints { id: 0 label: '…' } to its item for each",
+        )
+        return
+    missing = [name for name in indices if sigmas and name not in sigmas]
+    if missing:
+        yield _keypoint_error(
+            "missing_keypoint_sigmas",
+            f"keypoint_label_to_sigmas has none for {', '.join(missing)}",
+            f"give one for each keypoint of '{label}' in the label map, or leave all out for 0.05",
+        )
+    model = evaluation.config.model
+    box_coder = model.ssd.box_coder.WhichOneof("box_coder_oneof")
+    if not model.center_net.keypoint_estimation_task and box_coder != "keypoint_box_coder":
+        yield _keypoint_error("model_without_keypoints", "the model predicts no keypoints", "take it out")
+    elif any(reader.num_keypoints <= max(indices.values()) for reader in evaluation.config.eval_input_reader):
+        yield _keypoint_error(
+            "too_few_keypoints_read",
+            f"eval_input_reader does not load all keypoints of '{label}'",
+            "set its num_keypoints to the number that each object has in the data",
+            field="eval_input_reader.num_keypoints",
+        )
+
+
+@runs_at("evaluation")
+def lvis(evaluation: RequestedEvaluation) -> Iterator[Finding]:
+    """LVIS is evaluated over all classes of the model, whose frequencies are known, and not by class."""
+    eval_config = evaluation.config.eval_config
+    if LVIS not in eval_config.metrics_set:
+        return
+    for name in ("include_metrics_per_category", "all_metrics_per_category", "super_categories"):
+        if getattr(eval_config, name):
+            yield _error(
+                "lvis_metrics_by_category",
+                f"the Object Detection API has no {LVIS} of single categories",
+                f"take them or eval_config.{name} out",
+            )
+    label_map = evaluation.label_map
+    if len(label_map) != evaluation.num_classes:
+        yield _error(
+            "lvis_label_map_of_other_classes",
+            f"for {LVIS} the label map must have all classes of the model",
+            "give both the same",
+            cause=f"and it has {len(label_map)}, the model {evaluation.num_classes}",
+        )
+    without_frequency = [category.name for category in label_map if not category.frequency]
+    if without_frequency:
+        yield _error(
+            "lvis_label_map_without_frequencies",
+            f"{LVIS} are by the frequency of classes",
+            "add frequency: FREQUENT, COMMON or RARE to each item",
+            cause=f"and the label map does not say that of '{without_frequency[0]}'",
+        )
+
+
+@runs_at("evaluation")
+def moving_averages(evaluation: RequestedEvaluation) -> Iterator[Finding]:
+    """Averages of weights are evaluated only where the training keeps them."""
+    config = evaluation.config
+    if config.eval_config.use_moving_averages and not config.train_config.optimizer.use_moving_average:
+        yield Finding(
+            "no_moving_averages",
+            "error",
+            "",
+            "eval_config.use_moving_averages is true",
+            "set both to the same",
+            cause="but train_config.optimizer.use_moving_average is false, so that there are no averages",
+            field="eval_config.use_moving_averages",
+        )
+
+
+@runs_at("evaluation")
+def further_evaluators(evaluation: RequestedEvaluation) -> Iterator[Finding]:
+    """The Object Detection API can make its evaluators. Where a check above has a finding, it could not."""
+    if not any(True for check in (metrics_set, masks, keypoints, lvis) for _ in check(evaluation)):
+        FurtherEvaluator(evaluation.config.eval_config, evaluation.label_map)
+    yield from ()
+
+
+def _error(kind: str, symptom: str, remedy: str, cause: str = "") -> Finding:
+    return Finding(kind, "error", _METRICS_SET, symptom, remedy, cause=cause, field=_METRICS_SET)
+
+
+def _keypoint_error(kind: str, symptom: str, remedy: str, field: str = _PARAMETERIZED_METRIC) -> Finding:
+    return Finding(kind, "error", f"{_PARAMETERIZED_METRIC} {{ {KEYPOINTS} }}", symptom, remedy, field=field)

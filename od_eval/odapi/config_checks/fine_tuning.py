@@ -1,0 +1,87 @@
+"""What a training may start from: checkpoints of TF2 that exist, outside of the folder it will write to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from object_detection.protos import pipeline_pb2, train_pb2
+
+from od_eval import files
+from od_eval.findings.finding import Finding
+from od_eval.odapi.checkpoints import find_checkpoint, how_it_is_missing
+from od_eval.odapi.config_checks import runs_at
+
+
+@runs_at("load")
+def load_all_detection_checkpoint_vars(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
+    """The config does not use TF1's way to say how much of a checkpoint is loaded."""
+    if config.train_config.load_all_detection_checkpoint_vars:
+        field = "train_config.load_all_detection_checkpoint_vars"
+        yield Finding(
+            "load_all_detection_checkpoint_vars",
+            "error",
+            source,
+            f"{field} is true",
+            f"take it out, or pass --set {field}=false (in TF2 train_config.fine_tune_checkpoint_type says what is"
+            " loaded: classification, detection or full)",
+            cause="which the Object Detection API has in TF1 only",
+            field=field,
+        )
+
+
+@runs_at("load")
+def checkpoint_version(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
+    """The config does not say that the checkpoint is one of TF1."""
+    train_config = config.train_config
+    # V1 is the default: where the field is not set, the checkpoint itself is looked at.
+    says_v1 = (
+        train_config.HasField("fine_tune_checkpoint_version")
+        and train_config.fine_tune_checkpoint_version == train_pb2.CheckpointVersion.V1
+    )
+    if says_v1 and train_config.fine_tune_checkpoint:
+        yield Finding(
+            "fine_tune_checkpoint_of_tf1",
+            "error",
+            source,
+            "train_config.fine_tune_checkpoint_version is V1",
+            "name a checkpoint of TF2 and V2, or pass --set train_config.fine_tune_checkpoint= to start without one",
+            cause="and checkpoints of TF1 cannot be loaded in TF2 (fine_tune_checkpoint is"
+            f" '{train_config.fine_tune_checkpoint}')",
+            field="train_config.fine_tune_checkpoint_version",
+        )
+
+
+@runs_at("fine_tuning")
+def checkpoint_exists(train_config: train_pb2.TrainConfig) -> Iterator[Finding]:
+    """The checkpoint exists."""
+    path = train_config.fine_tune_checkpoint
+    if path and find_checkpoint(path) is None:
+        yield Finding(
+            "missing_fine_tune_checkpoint",
+            "error",
+            "",
+            f"train_config.fine_tune_checkpoint {how_it_is_missing(path)}",
+            "correct the path, or set it to '' to train from scratch",
+            field="train_config.fine_tune_checkpoint",
+        )
+
+
+@runs_at("model_dir")
+def checkpoint_outside_model_dir(train_config: train_pb2.TrainConfig, model_dir: str) -> Iterator[Finding]:
+    """The checkpoint is not in `model_dir`, where it would be taken for a checkpoint of the run."""
+    path = train_config.fine_tune_checkpoint
+    if path and _same_folder(os.path.dirname(path), model_dir):
+        yield Finding(
+            "fine_tune_checkpoint_in_model_dir",
+            "error",
+            "",
+            f"train_config.fine_tune_checkpoint '{path}' lies in model_dir",
+            "choose another model_dir",
+            cause="where the checkpoints of this run go",
+            field="train_config.fine_tune_checkpoint",
+        )
+
+
+def _same_folder(folder: str, other: str) -> bool:
+    return files.absolute(folder).rstrip("/") == files.absolute(other).rstrip("/")

@@ -1,0 +1,121 @@
+"""What an input reader needs: record files with something in them, and a label map that fits the model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import tensorflow as tf
+from object_detection.protos import pipeline_pb2
+from object_detection.utils import config_util
+
+from od_eval import files
+from od_eval.findings.finding import Finding
+from od_eval.odapi import datasets
+from od_eval.odapi.config_checks import Reader, has_num_classes, runs_at
+from od_eval.odapi.label_map import read_label_map
+from od_eval.odapi.placeholder import placeholder
+from od_eval.odapi.records import glob, input_files, size
+from od_eval.odapi.text_proto import read_text
+
+
+@runs_at("model")
+def keypoint_label_map(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
+    """CenterNet's label map of keypoints can be read."""
+    field = "model.center_net.keypoint_label_map_path"
+    path = config.model.center_net.keypoint_label_map_path
+    unset = list(placeholder(source, field, path))
+    yield from unset
+    if path and not unset:
+        read_text(path, f"{source}: {field}: label map")
+
+
+@runs_at("input")
+def record_patterns(reader: Reader) -> Iterator[Finding]:
+    """Each pattern matches a file."""
+    patterns = list(reader.proto.tf_record_input_reader.input_path)
+    name = f"{reader.field}.tf_record_input_reader.input_path"
+    for index, pattern in enumerate(patterns):
+        field = name if len(patterns) == 1 else f"{name}[{index}]"
+        unset = list(placeholder(reader.source, field, pattern))
+        yield from unset
+        if not unset and not glob(pattern):
+            folder = os.path.dirname(files.absolute(reader.source))
+            yield Finding(
+                "no_record_files",
+                "error",
+                reader.source,
+                f"{field} '{pattern}' matches no file (looked in {os.getcwd()} and in {folder})",
+                f"correct it there or with --set {field}=PATH",
+                field=field,
+            )
+    if not patterns:
+        yield Finding(
+            "no_record_patterns",
+            "error",
+            reader.source,
+            f"{reader.field} names no records",
+            f"set {reader.field}.tf_record_input_reader.input_path",
+            field=name,
+        )
+
+
+@runs_at("input")
+def label_map(reader: Reader) -> Iterator[Finding]:
+    """The label map can be read, and the model has all its classes."""
+    field = f"{reader.field}.label_map_path"
+    path = reader.proto.label_map_path
+    unset = list(placeholder(reader.source, field, path))
+    yield from unset
+    if not path or unset:
+        return
+    categories = read_label_map(path, f"{reader.source}: {field}: label map")
+    last = max(categories, key=lambda category: category.id)
+    if not has_num_classes(reader.config.model):
+        return
+    num_classes = config_util.get_number_of_classes(reader.config.model)
+    if last.id > num_classes:
+        yield Finding(
+            "class_beyond_num_classes",
+            "error",
+            f"label map {path}",
+            f"'{last.name}' has id {last.id}",
+            f"set num_classes to {last.id} or take the class out",
+            cause=f"but num_classes of the model is {num_classes}",
+            field=f"model.{reader.config.model.WhichOneof('model')}.num_classes",
+            evidence={"id": last.id, "num_classes": num_classes},
+        )
+
+
+@runs_at("input")
+def empty_record_files(reader: Reader) -> Iterator[Finding]:
+    """Not all files are empty: the Object Detection API would read them over and over, for ever."""
+    paths = input_files(reader.proto)
+    if paths and all(size(path) == 0 for path in paths):
+        yield Finding(
+            "empty_record_files",
+            "error",
+            reader.source,
+            f"the record files of {reader.field} are empty ({paths[0]})",
+            "make them again",
+            field=f"{reader.field}.tf_record_input_reader.input_path",
+        )
+
+
+@runs_at("input")
+def files_for_all_workers(reader: Reader) -> Iterator[Finding]:
+    """There is a file for each worker: the Object Detection API gives each its own, and one without waits for ever."""
+    if reader.field != "train_input_reader":
+        return
+    workers = datasets.num_workers(tf.distribute.get_strategy())
+    num_files = len(input_files(reader.proto))
+    if num_files < workers and workers > 1:
+        yield Finding(
+            "fewer_record_files_than_workers",
+            "error",
+            reader.source,
+            f"train_input_reader has {num_files} record files for {workers} workers",
+            "write the dataset in at least as many shards as there are workers",
+            field="train_input_reader.tf_record_input_reader.input_path",
+            evidence={"files": num_files, "workers": workers},
+        )

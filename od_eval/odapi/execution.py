@@ -1,0 +1,112 @@
+"""Executions: several steps of a training in one call of a `tf.function`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from od_eval import losses as loss_names
+from od_eval.errors import ODEvalError
+
+# An iterator of a dataset and a number of steps -> names of values, and the values, float32 [steps, names].
+Execution = Callable[[Iterator[Any], tf.Tensor], tuple[list[str], np.ndarray]]
+
+
+class NonFiniteLossError(ODEvalError):
+    """A loss became infinite or NaN: the weights are lost.
+
+    Attributes:
+      step: the step it happened at, counted from 1.
+      values: what that step computed: native loss names, `gradient_norm`, `learning_rate`.
+    """
+
+    def __init__(self, step: int, values: Mapping[str, float]):
+        self.step = step
+        self.values = dict(values)
+        listed = ", ".join(f"{name.removeprefix('Loss/')} {value:.6g}" for name, value in values.items())
+        super().__init__(
+            f"the loss is not finite at step {step} ({listed}); lower the learning rate, lengthen its warm-up or set"
+            " train_config.gradient_clipping_by_norm, and look for boxes without area in the data."
+        )
+
+
+def make_execution(
+    step: Callable[[Any], Mapping[str, tf.Tensor]],
+    strategy: tf.distribute.Strategy,
+    should_summarize: Callable[[], tf.Tensor] | bool,
+) -> Execution:
+    """Makes several calls of a step into one.
+
+    Args:
+      step: what one replica does with an element of the dataset -> scalars by name.
+      strategy: under which the step runs.
+      should_summarize: whether a step may write summaries.
+
+    Returns:
+      A function from an iterator and a number of steps to names and values; these are summed over replicas.
+    """
+    names: list[str] = []
+
+    def run_step(data: Any) -> tf.Tensor:
+        values = step(data)
+        names[:] = values  # known when the step is traced
+        return tf.stack([tf.cast(value, tf.float32) for value in values.values()])
+
+    # One loop, and in it one call of the step, which is traced once.
+    def run(iterator: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
+        def body(done: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            of_replicas = strategy.run(run_step, args=(next(iterator),))
+            of_batch = strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
+            return done + 1, values.write(tf.cast(done, tf.int32), of_batch)
+
+        values = tf.TensorArray(tf.float32, size=tf.cast(num_steps, tf.int32), infer_shape=False)
+        with tf.summary.record_if(should_summarize):
+            _, values = tf.while_loop(
+                lambda done, _: done < num_steps, body, (tf.zeros_like(num_steps), values), parallel_iterations=1
+            )
+        return values.stack()
+
+    # With AutoGraph tracing takes two to three times as long, and DeepMAC alone is known to need it.
+    quickly = tf.function(run, autograph=False, reduce_retracing=True)
+    with_autograph = tf.function(run, autograph=True, reduce_retracing=True)
+
+    def execute(iterator: Iterator[Any], num_steps: tf.Tensor) -> tuple[list[str], np.ndarray]:
+        nonlocal quickly
+        try:
+            values = quickly(iterator, num_steps)
+        except tf.errors.OperatorNotAllowedInGraphError:  # before anything ran: tracing came upon `if tensor:`
+            quickly = with_autograph
+            values = with_autograph(iterator, num_steps)
+        return names, values.numpy()
+
+    return execute
+
+
+def check_finite(names: Sequence[str], values: np.ndarray, last_step: int) -> None:
+    """Finds a loss that is not a number.
+
+    Args:
+      names, values: of an execution.
+      last_step: the step it ended with.
+
+    Raises:
+      NonFiniteLossError: with the first step of which that is so.
+    """
+    losses = [column for column, name in enumerate(names) if name.startswith("Loss/")]
+    broken = np.flatnonzero(~np.isfinite(values[:, losses]).all(axis=1))
+    if broken.size:
+        first = int(broken[0])
+        step = last_step - len(values) + first + 1
+        raise NonFiniteLossError(step, dict(zip(names, values[first].tolist(), strict=True)))
+
+
+def logs_of(values: Mapping[str, float]) -> dict[str, float]:
+    """What a step computed -> Keras's logs."""
+    native = {name: value for name, value in values.items() if name.startswith("Loss/")}
+    logs = {**loss_names.categorize(native), **native}
+    if "gradient_norm" in values:
+        logs["gradient_norm"] = values["gradient_norm"]
+    return logs

@@ -1,0 +1,123 @@
+"""The grammar of overrides, with which a value of a pipeline.config is changed without editing the file.
+
+An override is a field path with a value, or text proto that is merged:
+
+    train_config.batch_size=4
+    eval_input_reader[1].name=night
+    train_config.data_augmentation_options=[]
+    graph_rewriter=                              (takes the message out)
+    train_config { batch_size: 4 }               (appends to repeated fields)
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from od_eval.errors import ODEvalError
+from od_eval.odapi.text_proto import parse_text_proto
+from od_eval.text import did_you_mean
+
+_FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+\])?)*)\s*=(.*)", re.DOTALL)
+
+
+def apply_override(config: Message, override: str) -> None:
+    """Changes a message as an override says.
+
+    Args:
+      config: is changed.
+      override: a field path with a value, or text proto to be merged.
+
+    Raises:
+      ODEvalError: there is no such field, or the value is none for it; the override is quoted.
+    """
+    match = _FIELD_PATH.fullmatch(override)
+    if match is None:
+        parse_text_proto(override, config, f"override '{override}'")
+        return
+    *parents, last = match[1].split(".")
+    message = config
+    for part in parents:
+        message = _descend(message, part, override)
+    _assign(message, last, match[2].strip(), override)
+
+
+def _field(message: Message, part: str, override: str) -> tuple[FieldDescriptor, int | None]:
+    name, _, index = part.partition("[")
+    field = message.DESCRIPTOR.fields_by_name.get(name)
+    if field is None:
+        raise ODEvalError(
+            f"override '{override}': {message.DESCRIPTOR.name} has no field '{name}'"
+            f"{did_you_mean(name, [known.name for known in message.DESCRIPTOR.fields])}."
+        )
+    if index and not field.is_repeated:
+        raise ODEvalError(f"override '{override}': '{name}' is not repeated; leave out the index.")
+    return field, int(index.rstrip("]")) if index else None
+
+
+def _descend(message: Message, part: str, override: str) -> Message:
+    field, index = _field(message, part, override)
+    if field.message_type is None:
+        raise ODEvalError(f"override '{override}': '{field.name}' is a value and has no fields.")
+    if not field.is_repeated:
+        return getattr(message, field.name)
+    return _element(getattr(message, field.name), field, index, override)
+
+
+def _element(elements: Any, field: FieldDescriptor, index: int | None, override: str) -> Any:
+    """An element of a repeated message field; without an index the only one, which is made where there is none."""
+    if index is None:
+        if len(elements) > 1:
+            raise ODEvalError(
+                f"override '{override}': there are {len(elements)} of '{field.name}';"
+                f" say which, {field.name}[0] to {field.name}[{len(elements) - 1}]."
+            )
+        index = 0
+    if index == len(elements):
+        return elements.add()
+    if index > len(elements):
+        raise ODEvalError(f"override '{override}': there are only {len(elements)} of '{field.name}'.")
+    return elements[index]
+
+
+def _assign(message: Message, part: str, value: str, override: str) -> None:
+    field, index = _field(message, part, override)
+    if index is not None:
+        elements = getattr(message, field.name)
+        if field.message_type is None:
+            # Through a message that holds only this field, so that text proto's own rules read the value.
+            parsed = _parsed(message, field, value, override)
+            if index > len(elements) or len(parsed) != 1:
+                raise ODEvalError(f"override '{override}': '{field.name}' has {len(elements)} values.")
+            elements[index : index + 1] = parsed
+        else:
+            element = _element(elements, field, index, override)
+            element.Clear()
+            text = value[1:-1] if value[:1] == "{" and value[-1:] == "}" else value
+            parse_text_proto(text, element, f"override '{override}'")
+        return
+    if field.message_type is not None and not value:
+        message.ClearField(field.name)
+        return
+    parsed = _parsed(message, field, value, override)
+    message.ClearField(field.name)
+    if field.is_repeated:
+        getattr(message, field.name).extend(parsed)
+    elif field.message_type is not None:
+        getattr(message, field.name).SetInParent()
+        getattr(message, field.name).CopyFrom(parsed)
+    else:
+        setattr(message, field.name, parsed)
+
+
+def _parsed(message: Message, field: FieldDescriptor, value: str, override: str) -> Any:
+    """The value of a field as text proto reads it; text for a string field needs no quotes."""
+    quoted = value[:1] in ("'", '"') or (field.is_repeated and value[:1] == "[")
+    if field.type == FieldDescriptor.TYPE_STRING and not quoted:
+        return [value] if field.is_repeated else value
+    holder = type(message)()
+    parse_text_proto(f"{field.name}: {value}", holder, f"override '{override}'")
+    return getattr(holder, field.name)

@@ -1,0 +1,85 @@
+"""The record files of an input reader: which ones there are, and which record in them cannot be used."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+from object_detection.protos import input_reader_pb2
+
+from od_eval import files
+from od_eval.errors import ODEvalError
+
+
+def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
+    """The record files an input reader reads, in the order of its patterns."""
+    return [file for pattern in reader.tf_record_input_reader.input_path for file in glob(pattern)]
+
+
+def glob(pattern: str) -> list[str]:
+    """The files that match a pattern, in order; none where its folder cannot be read.
+
+    Raises:
+      ODEvalError: the filesystem does not answer, or there is none of that name.
+    """
+    try:
+        return files.glob(pattern)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
+    except OSError as error:
+        raise ODEvalError(f"'{pattern}' cannot be looked up: {files.reason(error)}") from error
+
+
+def size(file: str) -> int:
+    """The length of a record file in bytes.
+
+    Raises:
+      ODEvalError: it cannot be looked up.
+    """
+    try:
+        return files.size(file)
+    except OSError as error:
+        raise ODEvalError(f"'{file}' cannot be looked up: {files.reason(error)}") from error
+
+
+def find_broken_record(reader: input_reader_pb2.InputReader) -> str | None:
+    """Reads record files until something in them cannot be used; for saying why an input pipeline failed.
+
+    Args:
+      reader: of TFRecord files. The examples in them are looked at; sequence examples are not.
+
+    Returns:
+      A clause that names file, record (the first is 0) and fault, or None where all is well.
+    """
+    has_examples = reader.input_type != input_reader_pb2.InputType.Value("TF_SEQUENCE_EXAMPLE")
+    for file in input_files(reader):
+        num_whole = 0
+        try:
+            for record in tf.data.TFRecordDataset(file):
+                fault = _fault_of_example(record.numpy()) if has_examples else None
+                if fault:
+                    return f"record {num_whole} of '{file}' {fault}"
+                num_whole += 1
+        except tf.errors.DataLossError:
+            return f"'{file}' is truncated or corrupt at record {num_whole}"
+        except tf.errors.OpError as error:
+            return f"'{file}' cannot be read ({error.message.strip()})"
+    return None
+
+
+def _fault_of_example(serialized: bytes) -> str | None:
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(serialized)
+    except Exception as error:  # protobuf's DecodeError has no stable home
+        return f"is not a tf.train.Example ({error})"
+    features = example.features.feature
+    if "image/encoded" not in features:
+        return "has no feature 'image/encoded'"
+    encoded = features["image/encoded"].bytes_list.value
+    name = b"".join(features["image/filename"].bytes_list.value[:1]).decode("utf-8", "replace")
+    if not encoded:
+        return f"holds an image that does not decode, {name!r} (it is empty)"
+    try:
+        tf.io.decode_image(encoded[0], expand_animations=False)
+    except tf.errors.OpError as error:
+        return f"holds an image that does not decode, {name!r} ({files.reason(error)})"
+    return None

@@ -1,0 +1,80 @@
+"""Overrides of a pipeline.config: field paths with values, and text proto."""
+
+import pytest
+from small_config import error_of, load
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("train_config.batch_size=4", "train_config.batch_size", 4),
+        ("train_config { batch_size: 5 }", "train_config.batch_size", 5),
+        ("train_config.batch_size = 6", "train_config.batch_size", 6),
+        ("train_config.fine_tune_checkpoint=/a b/ckpt-0", "train_config.fine_tune_checkpoint", "/a b/ckpt-0"),
+        ("train_config.fine_tune_checkpoint=''", "train_config.fine_tune_checkpoint", ""),
+        ("train_config.use_bfloat16=true", "train_config.use_bfloat16", True),
+        ("train_config.fine_tune_checkpoint_version=V2", "train_config.fine_tune_checkpoint_version", 2),
+        (
+            "model.ssd.image_resizer.fixed_shape_resizer.width=64",
+            "model.ssd.image_resizer.fixed_shape_resizer.width",
+            64,
+        ),
+        ("train_config.freeze_variables=Conv1", "train_config.freeze_variables", ["Conv1"]),
+        ("train_config.freeze_variables=['a', 'b']", "train_config.freeze_variables", ["a", "b"]),
+    ],
+)
+def test_an_override_sets_its_field(folder, override, field, value):
+    config = load(folder, override).config
+    for part in field.split("."):
+        config = getattr(config, part)
+    assert (list(config) if isinstance(value, list) else config) == value
+
+
+def test_overrides_reach_into_repeated_fields(folder):
+    config = load(
+        folder,
+        "eval_input_reader[1].name=dusk",
+        "eval_input_reader[2]={name: 'dawn'}",
+        "train_config.data_augmentation_options[1]={random_vertical_flip {}}",
+        "train_input_reader.tf_record_input_reader.input_path[1]=more.record",
+    ).config
+    assert [reader.name for reader in config.eval_input_reader] == ["day", "dusk", "dawn"]
+    options = config.train_config.data_augmentation_options
+    assert [option.WhichOneof("preprocessing_step") for option in options] == [
+        "random_horizontal_flip",
+        "random_vertical_flip",
+    ]
+    assert list(config.train_input_reader.tf_record_input_reader.input_path)[1] == "more.record"
+    assert not load(folder, "train_config.data_augmentation_options=[]").config.train_config.data_augmentation_options
+
+
+def test_an_override_without_a_value_takes_a_message_out_and_no_number(folder):
+    config = load(folder, "model.ssd.image_resizer=", "train_config.data_augmentation_options=").config
+    assert not config.model.ssd.HasField("image_resizer")
+    assert not config.train_config.data_augmentation_options
+    assert "override 'train_config.batch_size='" in error_of(load, folder, "train_config.batch_size=")
+
+
+def test_overrides_are_applied_in_order_and_text_proto_appends_to_repeated_fields(folder):
+    config = load(folder, "train_config.batch_size=4", "train_config { batch_size: 2 freeze_variables: 'a' }").config
+    assert config.train_config.batch_size == 2
+    assert list(config.train_config.freeze_variables) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("train_config.batch_sise=4", "did you mean 'batch_size'?"),
+        ("train_config.batch_size=many", "Couldn't parse integer: many"),
+        ("train_config.batch_size.unit=4", "'batch_size' is a value and has no fields"),
+        ("eval_input_reader.name=a", "there are 2 of 'eval_input_reader'; say which"),
+        ("eval_input_reader[7].name=a", "there are only 2 of 'eval_input_reader'"),
+        ("train_config[0].batch_size=4", "'train_config' is not repeated"),
+        ("train_config.batch_size[0]=4", "'batch_size' is not repeated"),
+        ("train_config {", "Expected"),
+    ],
+)
+def test_an_override_that_does_not_fit_is_quoted_with_the_reason(folder, override, reason):
+    message = error_of(load, folder, override)
+    assert override in message
+    assert reason in message
