@@ -86,7 +86,7 @@ def use_legacy_keras() -> None:
                 " (tf_keras): restart Python, and before TensorFlow is imported set the environment variable"
                 " TF_USE_LEGACY_KERAS=1 or `import od_eval.odapi`."
             )
-        keras_path = str(pathlib.Path(sys.modules["tf_keras"].__file__).parent / "api" / keras_api)
+        keras_path = os.path.join(os.path.dirname(sys.modules["tf_keras"].__file__ or ""), "api", keras_api)
         if keras_path not in package.__path__:
             package.__path__.insert(0, keras_path)
 
@@ -488,7 +488,7 @@ class _MendingFinder:
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _MendingLoader(spec.loader)
+                    spec.loader = _MendingLoader(spec.loader)  # type: ignore[assignment]
                 return spec
         if _is_protobuf_module(fullname):
             proto = fullname.rpartition(".")[2].removesuffix("_pb2") + ".proto"

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from od_eval import DetectionEvaluation, Detector, Pipeline
 from od_eval.odapi.eval_batches import evaluation_batch
-from od_eval.tensorboard import metrics
 
 CONFIGS = Path(__file__).parents[2] / "pipeline_configs"
 
@@ -62,7 +61,7 @@ def scalars_of_the_object_detection_api(detector, pipeline):
 
 def assert_equal_to_the_object_detection_api(detector, pipeline, folder):
     result = evaluate(detector, pipeline.eval_dataset(), folder)
-    ours = metrics.scalars(result, "AP")
+    ours = result.scalars("AP")
     theirs = scalars_of_the_object_detection_api(detector, pipeline)
     losses = {tag for tag in theirs if tag.startswith("Loss/")}
     assert "Loss/total_loss" in losses

@@ -15,7 +15,6 @@ from od_eval.odapi.eval_batches import evaluation_batch
 from od_eval.odapi.eval_config import evaluation_options, label_map_of_evaluation
 from od_eval.odapi.further_metrics import FurtherEvaluator
 from od_eval.odapi.text_proto import parse_text_proto
-from od_eval.tensorboard import metrics
 
 METRICS_SETS = (
     "coco_detection_metrics",
@@ -206,7 +205,7 @@ def ours(config, batches):
         batch = evaluation_batch(features, eval_dict, {}, config.eval_config, options)
         evaluator.update(batch)
         further.update(batch.outputs)
-    return metrics.scalars(evaluator.evaluate(other=further.evaluate()), options.per_category)
+    return evaluator.evaluate(other=further.evaluate()).scalars(options.per_category)
 
 
 def theirs(config, images):
