@@ -7,7 +7,6 @@ the Object Detection API's `model_main_tf2.py` are continued here, and the other
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import tensorflow as tf
 from object_detection.protos import train_pb2
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from od_eval import files
+from od_eval import checkpoint_names, files
 from od_eval.errors import ODEvalError
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks
@@ -75,9 +74,7 @@ class Checkpoints:
             return self._manager.save()
         except (tf.errors.OpError, OSError) as error:
             directory = self._manager.directory
-            for name in files.names_in(directory):
-                if re.match(rf"ckpt-{number}[._]", name):
-                    files.remove(os.path.join(directory, name))
+            checkpoint_names.remove_leftovers(directory, number)
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
                 f" written: {files.reason(error)}; make room or choose another model_dir, and start again to go on from"
@@ -133,9 +130,8 @@ class Checkpoints:
             print(f"warning: train_config.optimizer is not the one of the run: {error}", file=sys.stderr)
 
     def _newest_first(self) -> list[str]:
-        matches = (re.fullmatch(r"ckpt-(\d+)\.index", name) for name in files.names_in(self._directory))
-        numbers = sorted((int(match[1]) for match in matches if match), reverse=True)
-        return [os.path.join(self._directory, f"ckpt-{number}") for number in numbers]
+        numbers = checkpoint_names.numbers_in(self._directory)
+        return [checkpoint_names.path_of(self._directory, number) for number in reversed(numbers)]
 
 
 def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: str) -> None:
@@ -200,7 +196,7 @@ def find_checkpoint(path: str) -> str | None:
     Raises:
       ODEvalError: the filesystem does not answer.
     """
-    prefix = _prefix(path)
+    prefix = checkpoint_names.prefix_of(path)
     try:
         newest = tf.train.latest_checkpoint(path) if files.is_folder(path) else None
         return newest or (prefix if files.exists(prefix + ".index") else None)
@@ -210,15 +206,11 @@ def find_checkpoint(path: str) -> str | None:
 
 def how_it_is_missing(path: str) -> str:
     """The rest of a sentence about a checkpoint that does not exist: which file is missing, and what lies near it."""
-    prefix = _prefix(path)
+    prefix = checkpoint_names.prefix_of(path)
     folder = path if files.is_folder(path) else os.path.dirname(prefix)
     nearby = [name for name in files.names_in(folder or os.curdir) if name.endswith(".index")]
     hint = f" (there is {os.path.join(folder, nearby[0].removesuffix('.index'))})" if nearby else ""
     return f"'{path}' does not exist: {prefix}.index is missing{hint}"
-
-
-def _prefix(path: str) -> str:
-    return re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
 
 
 def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:

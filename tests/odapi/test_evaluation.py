@@ -1,5 +1,6 @@
 """Evaluation of a Detector: against the Object Detection API's own loop, in batches, and as eval_config asks for."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -377,3 +378,34 @@ def test_masks_are_handed_over_where_there_are_some_even_if_eval_config_asks_for
     (batch, *_) = detector.evaluate_batches(pipeline.eval_dataset())
     assert batch.detections.masks[0].shape == (num_detections, height, width)
     assert batch.groundtruth.masks[0].shape == (num_boxes, height, width)
+
+
+def test_fewer_categories_than_the_label_map_has_are_evaluated_alone(detector, pipeline, tmp_path):
+    whole = evaluate(detector, pipeline.eval_dataset(), tmp_path / "whole")
+    names = list(whole.per_category)
+    objects = {name: metrics["num_groundtruth"] for name, metrics in whole.per_category.items()}
+    chosen = max(objects, key=objects.get)
+    options = dataclasses.replace(
+        detector.evaluation_options, categories={names.index(chosen) + 1: chosen}, num_pictures=1
+    )
+    left_out = sum(objects.values()) - objects[chosen]
+    assert left_out > 0
+    with pytest.warns(UserWarning, match=f"eval: {left_out} ground truth objects of categories that are not among"):
+        result = evaluate(detector, pipeline.eval_dataset(), tmp_path / "one", options=options)
+    assert dict(result.per_category) == {chosen: pytest.approx(whole.per_category[chosen])}
+    assert result.bbox["AP"] == pytest.approx(whole.per_category[chosen]["AP"])
+    assert result.losses == pytest.approx(whole.losses), "those of the whole model"
+
+
+def test_a_label_map_is_read_once_in_the_life_of_a_detector(ssd_config, config_overrides, tmp_path, monkeypatch):
+    from od_eval.odapi import label_map
+
+    pipeline = Pipeline.load(ssd_config, config_overrides)
+    dataset = pipeline.eval_dataset()
+    detector = Detector(pipeline)
+    read: list[str] = []
+    read_text = label_map.read_text
+    monkeypatch.setattr(label_map, "read_text", lambda path, what: read.append(path) or read_text(path, what))
+    for _ in range(2):
+        evaluate(detector, dataset, tmp_path)
+    assert read == [pipeline.config.eval_input_reader[0].label_map_path]
