@@ -10,21 +10,18 @@ The loop and what it feeds know little of each other: a model gives batches of d
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
-import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import tqdm
 
 from od_eval.errors import ODEvalError
-from od_eval.evaluation.batch import EvaluationBatch, num_rows, rows_of
+from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.means import RunningMeans
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.restriction import restricted
 from od_eval.evaluation.result import EvaluationResult, join_sections
 
 Detect = Callable[[Any, Any], EvaluationBatch]
@@ -110,7 +107,7 @@ def evaluate(
         evaluators = default_evaluators(evaluable, asked)
     num_evaluated = 0
     with evaluable.evaluation_weights(), _progress_bar(name, num_images) as progress:
-        for batch in _restricted(evaluable.evaluate_batches(batches), asked, evaluable.evaluation_options, name):
+        for batch in restricted(evaluable.evaluate_batches(batches), asked, evaluable.evaluation_options, name):
             for evaluator in evaluators:
                 evaluator.update(batch)
             num_evaluated += len(batch.image_ids)
@@ -256,58 +253,6 @@ class WithGroundTruth:
 
     def evaluate(self) -> Mapping[str, Any]:
         return self.evaluator.evaluate() if self.has_any else {}
-
-
-# ---- How it does that -----------------------------------------------------------------------------------------------
-
-
-def _restricted(
-    batches: Iterable[EvaluationBatch], asked: EvaluationOptions, own: EvaluationOptions, name: str
-) -> Iterator[EvaluationBatch]:
-    """Takes out of batches of a model what its own options have and those of the evaluation have not.
-
-    A class that neither has is none of the model's, and left to the evaluators, which refuse it.
-    """
-    left_out = sorted(own.categories.keys() - asked.categories.keys())
-    num_objects: Counter[int] = Counter()
-    for batch in batches:
-        has_masks = batch.detections is not None and batch.detections.masks is not None
-        drops_masks = has_masks and own is not asked and not asked.masks
-        yield _without(batch, left_out, drops_masks, num_objects) if left_out or drops_masks else batch
-    if num_objects:
-        names = ", ".join(f"'{own.categories[id]}' ({num})" for id, num in sorted(num_objects.items()))
-        warnings.warn(
-            f"{name}: {sum(num_objects.values())} ground truth objects of categories that are not among those of the"
-            f" evaluation's options, and all detections of these, are left out: {names}.",
-            stacklevel=3,
-        )
-
-
-def _without(batch: EvaluationBatch, classes: Sequence[int], masks: bool, num_objects: Counter[int]) -> EvaluationBatch:
-    """A batch without the objects of some classes, which are counted, and without masks."""
-    keypoints, groundtruth = batch.keypoints, batch.groundtruth
-    detections, kept = _without_classes(batch.detections, classes)
-    if keypoints is not None and kept is not None:
-        keypoints = [np.asarray(values)[rows] for values, rows in zip(keypoints, kept, strict=True)]
-    if groundtruth is not None:
-        for values, num in zip(groundtruth.classes, num_rows(groundtruth), strict=True):
-            num_objects.update(int(id) for id in np.asarray(values)[:num] if id in classes)
-        groundtruth, _ = _without_classes(groundtruth, classes)
-    for objects in (detections, groundtruth) if masks else ():
-        if objects is not None:
-            objects.masks = None
-    return dataclasses.replace(batch, detections=detections, groundtruth=groundtruth, keypoints=keypoints)
-
-
-def _without_classes(objects: Any, classes: Sequence[int]) -> tuple[Any, list[Any] | None]:
-    """Objects without those of some classes, and the rows that were kept; a copy in any case."""
-    if objects is None or not classes:
-        return objects if objects is None else dataclasses.replace(objects), None
-    kept = [
-        np.flatnonzero(~np.isin(np.asarray(values)[:num], classes))
-        for values, num in zip(objects.classes, num_rows(objects), strict=True)
-    ]
-    return rows_of(objects, kept), kept
 
 
 def _progress_bar(name: str, num_images: int | None) -> Any:

@@ -79,17 +79,22 @@ def all_sections() -> dict[str, Section]:
     return {section.name: section for section in sorted(found, key=lambda section: section.rank)}
 
 
-def finite_or_nan(value: Any) -> float:
-    """A number as a float; what is not finite as `math.nan` itself, so that equal results compare as equal."""
-    value = float(value)
-    return value if math.isfinite(value) else math.nan
+class NumbersByName(Section):
+    """A section that is nothing but numbers: name -> number, NaN for what is not finite, which JSON has as null."""
 
+    absent: Mapping[str, float] = {}
 
-def nan_to_none(values: Mapping[str, float]) -> dict[str, float | None]:
-    """For JSON, which has no NaN."""
-    return {name: None if math.isnan(value) else value for name, value in values.items()}
+    def checked(self, value: Mapping[str, Any]) -> dict[str, float]:
+        # `math.nan` itself, so that equal results compare as equal.
+        return {name: float(number) if math.isfinite(number) else math.nan for name, number in value.items()}
 
+    def to_json(self, value: Mapping[str, float]) -> dict[str, float | None]:
+        return {name: None if math.isnan(number) else number for name, number in value.items()}
 
-def none_to_nan(values: Mapping[str, float | None]) -> dict[str, float]:
-    """Takes back `nan_to_none`."""
-    return {name: math.nan if value is None else value for name, value in values.items()}
+    def from_json(self, value: Any) -> dict[str, float]:
+        return {
+            name: math.nan if number is None else float(number) for name, number in super().from_json(value).items()
+        }
+
+    def log_values(self, value: Mapping[str, float]) -> Mapping[str, float]:
+        return value

@@ -5,10 +5,8 @@ callbacks.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,7 +20,6 @@ from od_eval.callbacks.save_checkpoints import SaveCheckpoints
 from od_eval.callbacks.stop_signals import Interrupted, StopSignals
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.odapi import datasets
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.execution import NonFiniteLossError
@@ -35,6 +32,7 @@ from od_eval.tensorboard.command import how_to_look
 from od_eval.training import strategies
 from od_eval.training.evaluation_plan import EvaluationPlan
 from od_eval.training.run_description import describe_training, enter_hyperparameters
+from od_eval.training.schedule import Schedule, default_steps_per_execution, steps_between_evaluations
 
 
 def train(
@@ -94,8 +92,8 @@ def train(
     if last_step < 1:
         raise ODEvalError("how long to train is not said: set num_train_steps or train_config.num_steps.")
     say = functools.partial(print, flush=True) if strategy.extended.should_checkpoint else _silent
-    eval_every_n = _steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
-    schedule = _Schedule(
+    eval_every_n = steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
+    schedule = Schedule(
         last_step,
         checkpoint_every_n,
         eval_every_n,
@@ -137,23 +135,6 @@ def train(
     _raise_if_last_evaluation_failed(training.evaluations)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Schedule:
-    """When what happens, in steps; `eval_every_n` 0: never."""
-
-    last_step: int
-    checkpoint_every_n: int
-    eval_every_n: int
-    log_every_n: int
-    steps_per_execution: int
-
-    def is_evaluated(self, step: int) -> bool:
-        """Whether an evaluation belongs to a step."""
-        if not self.eval_every_n or step == 0:
-            return False
-        return step % self.eval_every_n == 0 or step >= self.last_step
-
-
 class _Training:
     """A detector with its data and everything that looks on, made in the order in which it can fail.
 
@@ -168,7 +149,7 @@ class _Training:
         model_dir: str,
         plan: EvaluationPlan,
         options: EvaluationOptions | None,
-        schedule: _Schedule,
+        schedule: Schedule,
         signals: StopSignals,
         say: Callable[..., None],
         checkpoint_max_to_keep: int,
@@ -268,7 +249,7 @@ class _Training:
         callbacks: list[Callback] = [self._loss_logger, self.progress, self._saver, self._stopper, *self.evaluations]
         callbacks += [callback for callback in (self._best_checkpoint, self._early_stopping) if callback]
         step, schedule = self.detector.steps_done, self._schedule
-        for epochs, steps_per_epoch in _epochs(step, schedule.last_step, schedule.eval_every_n):
+        for epochs, steps_per_epoch in schedule.epochs(step):
             self.detector.fit(
                 self._dataset, epochs=epochs, steps_per_epoch=steps_per_epoch, verbose=0, callbacks=callbacks
             )
@@ -286,30 +267,6 @@ def _make_reproducible(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _steps_between_evaluations(
-    asked: int | None,
-    checkpoint_every_n: int,
-    plan: EvaluationPlan,
-    strategy: tf.distribute.Strategy,
-    say: Callable[..., None],
-) -> int:
-    """0 where nothing is evaluated."""
-    workers = datasets.num_workers(strategy)
-    if workers == 1:
-        every_n = checkpoint_every_n if asked is None else asked
-    elif asked:
-        raise ODEvalError(
-            f"of {workers} workers none evaluates: leave out eval_every_n, and let another process evaluate the"
-            " checkpoints, with checkpoint_dir=MODEL_DIR."
-        )
-    else:
-        every_n = 0
-        say(f"{workers} workers train without evaluating; another process does, with checkpoint_dir=MODEL_DIR.")
-    if not every_n and plan.early_stopping_metric:
-        raise ODEvalError("early_stopping_metric needs evaluations during training, and there are none.")
-    return every_n
-
-
 @contextlib.contextmanager
 def _remedy(words: str) -> Iterator[None]:
     """Adds to the errors of what is inside what else can be done about them."""
@@ -317,31 +274,6 @@ def _remedy(words: str) -> Iterator[None]:
         yield
     except ODEvalError as error:
         raise ODEvalError(f"{error}{words}") from error
-
-
-def default_steps_per_execution(*intervals: int) -> int:
-    """How many steps are made in one call of the training function, if nobody says it.
-
-    A call takes 10 ms beside its steps (on two CPU cores, see docs/performance.md), which is much where these are
-    short: on GPUs and TPUs it makes up to ten. On CPUs it makes one, after which signals are answered.
-
-    Args:
-      intervals: numbers of steps after which something is to be done, at the end of a call; 0: never.
-    """
-    if not strategies.has_accelerator():
-        return 1
-    common = math.gcd(*intervals)
-    return max(steps for steps in range(1, 11) if common % steps == 0)
-
-
-def _epochs(first_step: int, last_step: int, eval_every_n: int) -> list[tuple[int, int]]:
-    """Number of epochs and steps in each, so that an epoch ends at each multiple of `eval_every_n` and in the end."""
-    if not eval_every_n:
-        return [(1, last_step - first_step)]
-    to_first = min(-first_step % eval_every_n, last_step - first_step)
-    whole, rest = divmod(last_step - first_step - to_first, eval_every_n)
-    parts = [(1, to_first), (whole, eval_every_n), (1, rest)]
-    return [(epochs, steps) for epochs, steps in parts if epochs and steps]
 
 
 def _raise_if_last_evaluation_failed(evaluations: Sequence[DetectionEvaluation]) -> None:

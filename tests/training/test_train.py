@@ -511,19 +511,3 @@ def free_port():
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
         return listener.getsockname()[1]
-
-
-@pytest.mark.parametrize(
-    ("device", "intervals", "steps"),
-    [
-        ("GPU", (10, 1000, 1000), 10),
-        ("TPU", (10, 1000, 0), 10),
-        ("GPU", (25, 1000, 100), 5),
-        ("GPU", (10, 14, 0), 2),
-        ("GPU", (11, 11, 11), 1),
-        ("CPU", (10, 1000, 1000), 1),
-    ],
-)
-def test_an_execution_has_many_steps_where_steps_are_short(monkeypatch, device, intervals, steps):
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [kind] if kind == device else [])
-    assert training.default_steps_per_execution(*intervals) == steps
