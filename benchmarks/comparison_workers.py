@@ -123,6 +123,7 @@ def evaluate_with_odapi(few: str, many: str, few_images: int, model_dir: str) ->
 def evaluate_with_od_eval(few: str, many: str, few_images: int, model_dir: str) -> None:
     import tensorflow as tf
 
+    from od_eval.callbacks.evaluation_set import EvaluationSet
     from od_eval.odapi.kept_in_memory import KeptInMemory
 
     detector = od_eval.Detector(od_eval.Pipeline.load(few))
@@ -131,9 +132,7 @@ def evaluate_with_od_eval(few: str, many: str, few_images: int, model_dir: str) 
 
     def evaluate(dataset: Watched, path: str) -> None:
         with tempfile.TemporaryDirectory() as log_dir:
-            evaluation = od_eval.DetectionEvaluation(dataset, log_dir)
-            evaluation.set_model(detector)
-            evaluation.evaluate(step=0)
+            EvaluationSet(dataset, log_dir).evaluate(detector, step=0)
 
     def dataset(path: str) -> KeptInMemory:  # as `od-eval train` does
         return KeptInMemory(od_eval.Pipeline.load(path).eval_dataset())

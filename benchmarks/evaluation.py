@@ -171,10 +171,10 @@ def made_masks(boxes: np.ndarray) -> np.ndarray:
 def with_od_eval(args: argparse.Namespace) -> dict[str, float]:
     """Batch by batch, as they are made; to make them is not counted."""
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    from od_eval import evaluation_writer
     from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
     from od_eval.evaluation.evaluator import Evaluator
     from od_eval.evaluation.options import EvaluationOptions
+    from od_eval.runs.evaluation_run import write_evaluation
 
     options = EvaluationOptions({number: f"class {number}" for number in range(1, args.categories + 1)})
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -205,7 +205,7 @@ def with_od_eval(args: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as run_dir:
         started = time.perf_counter()
         result = evaluator.evaluate(step=1)
-        evaluation_writer.write(run_dir, result, options, evaluation_writer.Pictures(options))
+        write_evaluation(run_dir, result, options)
         seconds += time.perf_counter() - started
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
     return {"seconds": seconds, "megabytes": megabytes, "AP": result.bbox["AP"]}
@@ -215,19 +215,19 @@ def with_cocoeval(args: argparse.Namespace, COCO: type, COCOeval: type) -> dict[
     """With an implementation of pycocotools' interface; what becomes dicts before the clock runs is not counted."""
     images, annotations, rows = [], [], []
     for made in made_batches(args):
-        for place, (image_id, num) in enumerate(zip(made["image_ids"], made["num_groundtruth"], strict=True)):
+        for index, (image_id, num) in enumerate(zip(made["image_ids"], made["num_groundtruth"], strict=True)):
             images.append({"id": image_id, "height": HEIGHT, "width": WIDTH})
             columns = (
-                xywh(made["groundtruth_boxes"][place, :num]),
-                made["groundtruth_classes"][place, :num].tolist(),
-                made["groundtruth_crowd"][place, :num].tolist(),
+                xywh(made["groundtruth_boxes"][index, :num]),
+                made["groundtruth_classes"][index, :num].tolist(),
+                made["groundtruth_crowd"][index, :num].tolist(),
             )
             for box, category, crowd in zip(*columns, strict=True):
                 annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": category}
                 annotations.append(
                     {**annotation, "bbox": box.tolist(), "area": float(box[2] * box[3]), "iscrowd": int(crowd)}
                 )
-            found = (xywh(made["boxes"][place]), made["scores"][place], made["classes"][place])
+            found = (xywh(made["boxes"][index]), made["scores"][index], made["classes"][index])
             rows.append(np.column_stack((np.full(args.detections, image_id), *found)).astype(np.float64))
     detections = np.concatenate(rows)
     groundtruth = COCO()

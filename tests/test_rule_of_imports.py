@@ -1,6 +1,7 @@
 """The rule of imports: which room of the house sees which. It reads the imports, wherever in a file they stand."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,10 @@ SEES: dict[str, set[str]] = {
     "cli": {"programs"},
 }
 # Package -> the only rooms that import it.
-ONLY_IN = {
+ONLY_IN: dict[str, set[str]] = {
     "object_detection": {"odapi"},
     "official": {"garden"},
+    "keras": set(),  # callbacks take the Keras that `tf.keras` is
     "tf_keras": {"odapi"},
     "tensorflow": {"callbacks", "data", "files", "odapi", "programs", "tensorboard", "training"},
     "tensorboard": {"runs", "odapi", "plugin", "tensorboard"},
@@ -83,3 +85,17 @@ def test_the_room_of_findings_shows_odapi_the_type_alone():
     for path in (PACKAGE / "odapi").rglob("*.py"):
         seen = {name for name, _ in imports(path) if name.startswith("od_eval.findings")}
         assert {".".join(name.split(".")[:3]) for name in seen} <= {"od_eval.findings.finding"}
+
+
+OUTSIDE = [path for folder in ("benchmarks", "examples", "scripts") for path in (PACKAGE.parent / folder).glob("*.py")]
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: path.name)
+def test_what_benchmarks_examples_and_scripts_import_is_there(path):
+    for name, _ in imports(path):
+        *modules, last = name.removesuffix(".None").split(".")
+        if modules[:1] == ["od_eval"] and len(modules) > 1:
+            module = PACKAGE.parent.joinpath(*modules)
+            source = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+            is_module = (module / f"{last}.py").exists() or (module / last).is_dir()
+            assert is_module or re.search(rf"^(def|class) {last}\b|^{last}\b", source.read_text(), re.MULTILINE), name
