@@ -1,9 +1,12 @@
 """One set of images that a model is evaluated on: numbers first, pictures if they can be drawn."""
 
+import uuid
+
 import numpy as np
 import pytest
 
 import od_eval
+from od_eval import files
 from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 
@@ -64,3 +67,16 @@ def test_a_model_is_no_part_of_it(tmp_path, capsys):
 def test_who_asks_is_named_where_a_model_cannot_be_evaluated(tmp_path):
     with pytest.raises(ODEvalError, match="EvaluationSet does not know how float detects"):
         EvaluationSet([1], tmp_path).evaluate(0.5, step=1)
+
+
+def test_all_of_it_may_be_on_a_remote_filesystem():
+    root = f"ram://{uuid.uuid4().hex}"
+    evaluations = evaluation_set(f"{root}/run", save_detections=True, pictures_dir=f"{root}/pictures")
+    for step in (5, 6):
+        evaluations.evaluate(0.9, step=step)
+    assert files.names_in(f"{root}/pictures/step-00000006") == ["1.png", "2.png"]
+    assert files.names_in(f"{root}/run/eval/detections") == ["step-00000005.json", "step-00000006.json"]
+    assert od_eval.load_metrics(f"{root}/run")["step"] == 6
+    evaluations.go_back(5)
+    assert [result.step for result in evaluations.recorded()] == [5]
+    assert set(od_eval.load_history(f"{root}/run").step) == {5}
