@@ -195,7 +195,7 @@ def spoiled(folder: Path, name: str, **changes: Any) -> None:
         (
             lambda folder: spoiled(folder, "detections.json", category_id=7),
             [],
-            "category_id 7 is none of the categories",
+            "category_id 7 is not a category",
         ),
         (lambda folder: spoiled(folder, "groundtruth.json", bbox=[1, 2, 3]), [], "annotations[0] (id 1): 'bbox' must"),
         (lambda folder: None, ["--masks"], "there is no 'segmentation'"),
