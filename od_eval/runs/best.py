@@ -40,14 +40,12 @@ def read_best(directory: str) -> dict[str, Any] | None:
         best = json.loads(files.read_text(path))
         best = {key: of_type(best[key]) for key, of_type in _TYPES.items()}
     except (ValueError, KeyError, TypeError) as error:
-        raise ODEvalError(
-            f"'{path}' is damaged; remove it, and the next evaluation will be the best so far."
-        ) from error
+        raise ODEvalError(f"'{path}' is damaged; remove it, and the next evaluation becomes the best.") from error
     except OSError as error:
         raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
     if not files.exists(os.path.join(directory, best["checkpoint"] + ".index")):
         print(
-            f"warning: '{path}' names {best['checkpoint']}, which does not exist; the next evaluation will be the best so far.",
+            f"warning: '{path}' names {best['checkpoint']}, which is gone; the next evaluation becomes the best.",
             file=sys.stderr,
         )
         return None
@@ -82,7 +80,7 @@ def remove_all_but(directory: str, step: int | None) -> None:
 
 
 def move_away(directory: str) -> str:
-    """Moves the best checkpoint of an earlier training run to a folder `best-replaced-…` next to it, and returns that folder."""
+    """Moves the best checkpoint of an earlier run to a folder `best-replaced-…` next to it; returns that folder."""
     number = 1
     while files.exists(f"{directory}-replaced-{number}"):
         number += 1

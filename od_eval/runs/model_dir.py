@@ -17,7 +17,7 @@ def check_model_dir(model_dir: str) -> None:
     """
     if set("*?[]") & set(model_dir):
         raise ODEvalError(
-            f"model_dir '{model_dir}' contains one of * ? [ ], which TensorFlow takes for a patternand then finds no"
+            f"model_dir '{model_dir}' contains one of * ? [ ], which TensorFlow takes for a pattern and then finds no"
             " checkpoint; choose another name."
         )
     probe = os.path.join(model_dir, ".od_eval_can_write")

@@ -57,7 +57,6 @@ def drop_values(event_file: str, step: int, prefixes: tuple[str, ...]) -> bool:
 
     Returns:
       Whether there were any.
-      Whether there were any.
     """
 
     def is_to_go(value: summary_pb2.Summary.Value) -> bool:
