@@ -1,4 +1,4 @@
-"""od_eval: training and evaluation of TensorFlow Object Detection API models, losses and metrics in TensorBoard.
+"""od_eval: trains and evaluates TensorFlow Object Detection API models, with losses and metrics in TensorBoard.
 
     import od_eval
 
@@ -16,7 +16,7 @@
         ],
     )
 
-The names below are loaded when they are first used, so that `import od_eval` costs nothing and imports no TensorFlow.
+The names below are loaded on first use, so that `import od_eval` is fast and does not import TensorFlow.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The names of checkpoints in a folder: `ckpt-12` is the prefix of `ckpt-12.index` and `ckpt-12.data-00000-of-00001`.
 
-On the ground floor, because the programs of the Object Detection API write the same names.
+A module of its own, because the programs of the Object Detection API write the same names.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ def path_of(directory: str, number: int) -> str:
 
 
 def numbers_in(directory: str) -> list[int]:
-    """The numbers of the checkpoints in a folder, rising; none where there is no such folder.
+    """The numbers of the checkpoints in a folder, ascending; empty if there is no such folder.
 
-    The index is written last: a checkpoint without one is not whole.
+    The index is written last: a checkpoint without one is incomplete.
     """
     matches = (re.fullmatch(r"ckpt-(\d+)\.index", name) for name in files.names_in(directory))
     return sorted(int(match[1]) for match in matches if match)
 
 
 def prefix_of(path: str) -> str:
-    """The checkpoint that one of its files belongs to; any other path as it is."""
+    """The checkpoint that one of its files belongs to; any other path is returned unchanged."""
     return re.sub(r"\.(index|data-\d+-of-\d+)$", "", path)
 
 
@@ -38,13 +38,13 @@ def files_of(checkpoint: str) -> list[str]:
 
 
 def remove(checkpoint: str) -> None:
-    """Removes a checkpoint, the index first: without it, what is left is no checkpoint."""
+    """Removes a checkpoint, the index first: without it, the remaining files are not a checkpoint."""
     for path in reversed(files_of(checkpoint)):
         files.remove(path)
 
 
 def remove_leftovers(directory: str, number: int) -> None:
-    """Removes what a save that was cut off has left of a checkpoint: its files, and the folder they were written to."""
+    """Removes what an interrupted save has left of a checkpoint: its files, and the folder they were written to."""
     for name in files.names_in(directory):
         if re.match(rf"ckpt-{number}[._]", name):
             files.remove(os.path.join(directory, name))

@@ -1,11 +1,11 @@
-"""The console command `od-eval`, and what every program has in common: flags, help, errors, exit status.
+"""The console command `od-eval`, and what all programs share: flags, help, errors, exit status.
 
     od-eval train --pipeline_config_path=… --model_dir=…
 
-A program is a module of `od_eval.programs`: its docstring is its help text, it defines absl flags when it is imported,
-and its `main()` returns the exit status. `scripts/` holds a launcher for each.
+A program is a module of `od_eval.programs`: its docstring is its help text, importing it defines its absl flags, and
+its `main()` returns the exit status. `scripts/` has a launcher for each.
 
-Exit status: 0 done; 1 something is wrong, said on stderr in a sentence; 2 wrong flags; 130 and 143 after Ctrl-C and
+Exit status: 0 success; 1 an error, described on stderr in a sentence; 2 wrong flags; 130 and 143 after Ctrl-C and
 SIGTERM.
 """
 
@@ -19,7 +19,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 
-# Subcommand -> (its module in od_eval.programs, what it does).
+# Subcommand -> (its module in od_eval.programs, description).
 PROGRAMS = {
     "train": ("train", "train a detector from a pipeline.config"),
     "convert": ("convert", "COCO JSON, Pascal VOC or CSV -> TFRecords and a label map"),
@@ -36,7 +36,7 @@ def main() -> None:
         program = arguments[0]
         sys.exit(run(program, [f"od-eval {program}", *arguments[1:]]))
     wanted_help = bool(arguments) and arguments[0] in ("--help", "-h", "help")
-    lines = ["usage: od-eval PROGRAM [--flags]   (od-eval PROGRAM --help tells its flags)", ""]
+    lines = ["usage: od-eval PROGRAM [--flags]   (od-eval PROGRAM --help lists its flags)", ""]
     lines += [f"  {name:10}{description}" for name, (_, description) in PROGRAMS.items()]
     print("\n".join(lines), file=sys.stdout if wanted_help else sys.stderr)
     sys.exit(0 if wanted_help else 2)
@@ -47,7 +47,7 @@ def run(program: str, argv: Sequence[str]) -> int:
 
     Args:
       program: a key of `PROGRAMS`.
-      argv: the command line, the program's name first.
+      argv: the command line, starting with the program's name.
 
     Returns:
       The exit status.
@@ -61,7 +61,7 @@ def run(program: str, argv: Sequence[str]) -> int:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:
         module = importlib.import_module(f"od_eval.programs.{PROGRAMS[program][0]}")
-    except ODEvalError as error:  # what this environment lacks
+    except ODEvalError as error:  # something is missing in this environment
         print(f"error: {error}", file=sys.stderr)
         return 1
     if any(argument in ("--help", "-help", "-h", "--helpshort", "--helpfull") for argument in argv[1:]):
@@ -70,18 +70,18 @@ def run(program: str, argv: Sequence[str]) -> int:
     try:
         unused = flags.FLAGS(argv)[1:]
         if unused:
-            raise flags.Error(f"what is '{unused[0]}'? Flags are written --name=value")
+            raise flags.Error(f"unexpected argument '{unused[0]}'; flags are written --name=value")
     except flags.Error as error:
         print(f"{argv[0]}: {error}\nIts flags: {argv[0]} --help", file=sys.stderr)
         return 2
     verbose = flags.FLAGS.verbosity >= 1
     if not verbose:
-        # Device messages and deprecation notices of TensorFlow, and what the Object Detection API tells its developers.
-        # An error in TensorFlow's C++ code, which reads the variable, reaches Python as an exception all the same.
+        # Hides device messages and deprecation notices of TensorFlow, and developer messages of the Object Detection
+        # API. Errors in TensorFlow's C++ code, which reads the variable, still reach Python as exceptions.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         absl_logging.set_verbosity(absl_logging.ERROR)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that nothing unfinished stays behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that unfinished files are removed
     try:
         return module.main()
     except ODEvalError as error:
@@ -95,8 +95,8 @@ def run(program: str, argv: Sequence[str]) -> int:
 
 
 def _with_flags(message: str, known: Iterable[str]) -> str:
-    """An error of the library in the words of a program: where it says `eval_every_n=0`, this is `--eval_every_n=0`.
+    """Adapts an error message of the library for a program: `eval_every_n=0` becomes `--eval_every_n=0`.
 
-    Flags have the names of the arguments that they are passed on as.
+    Flags have the same names as the arguments they are passed to.
     """
     return re.sub(rf"(?<![\w.\-/'\"])({'|'.join(map(re.escape, known))})=", r"--\1=", message)

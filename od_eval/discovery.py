@@ -1,4 +1,4 @@
-"""Finds the modules of a package, so that a new one (a section, a check) touches no list of them."""
+"""Finds the modules of a package, so that a new one (a section, a check) needs no registration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import ModuleType
 
 
 def modules_of(package: ModuleType) -> list[ModuleType]:
-    """Imports every module that lies directly in a package; in the order of their names."""
+    """Imports all modules directly in a package, in the order of their names."""
     return [
         importlib.import_module(f"{package.__name__}.{found.name}")
         for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name)

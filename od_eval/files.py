@@ -1,10 +1,11 @@
-"""Files and folders, on this machine or on any filesystem that TensorFlow knows (`gs://…`, `s3://…`, `hdfs://…`).
+"""Files and folders, on this machine or any file system that TensorFlow supports (`gs://…`, `s3://…`, `hdfs://…`).
 
     files.write_whole("gs://bucket/runs/a/eval/metrics.json", text)
     files.names_in("runs/a")
 
-Everything in this package that opens, lists, moves or removes a file does it here. A path with `://` in it goes through
-`tf.io.gfile`; no other path needs TensorFlow. What fails raises an `OSError` (`FileNotFoundError`, …) on either.
+Everything in this package that opens, lists, moves or removes a file does it here. A path that contains `://` goes
+through `tf.io.gfile`; other paths do not need TensorFlow. Failures raise an `OSError` (`FileNotFoundError`, …) in both
+cases.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ Path = str | os.PathLike[str]
 
 
 def is_remote(path: Path) -> bool:
-    """Whether a path needs TensorFlow to be opened."""
+    """Whether opening a path needs TensorFlow."""
     return "://" in os.fspath(path)
 
 
 def absolute(path: Path) -> str:
-    """The path from the root; a remote one is that already."""
+    """The absolute path; remote paths are already absolute."""
     return os.fspath(path) if is_remote(path) else os.path.abspath(path)
 
 
 def reason(error: BaseException) -> str:
-    """What an error of a filesystem or of TensorFlow says, without the path and the pages that may follow."""
+    """The message of a file system or TensorFlow error, without the path and any further lines."""
     said = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-    said = re.sub(r"\{\{function_node [^}]*\}\} ?| ?\[Op:\w+\]", "", str(said)).strip()  # where in TensorFlow it was
+    said = re.sub(r"\{\{function_node [^}]*\}\} ?| ?\[Op:\w+\]", "", str(said)).strip()  # TensorFlow's internals
     return said.splitlines()[0] if said else type(error).__name__
 
 
 def exists(path: Path) -> bool:
-    """Whether there is a file or a folder."""
+    """Whether a file or folder exists."""
     if not is_remote(path):
         return os.path.exists(path)
     with _gfile(path) as gfile:
@@ -50,7 +51,7 @@ def exists(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder."""
+    """Whether a folder exists."""
     if not is_remote(path):
         return os.path.isdir(path)
     with _gfile(path) as gfile:
@@ -66,7 +67,7 @@ def size(path: Path) -> int:
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names of the files and folders in a folder, in order; none where there is no such folder."""
+    """The names of the files and folders in a folder, sorted; empty if there is no such folder."""
     if not is_folder(folder):
         return []
     if not is_remote(folder):
@@ -76,9 +77,9 @@ def names_in(folder: Path) -> list[str]:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder at and below a folder, with the names of the files in it, in order.
+    """A folder and all folders below it, each with the sorted names of its files.
 
-    Links to folders are followed; a folder that a link leads to again is passed over.
+    Links to folders are followed; a folder that has already been visited is skipped.
     """
     if is_remote(folder):
         with _gfile(folder) as gfile:
@@ -96,7 +97,7 @@ def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """The files at and below a folder as `walk` finds them: their paths inside it, with forward slashes."""
+    """The files in and below a folder in the order of `walk`: relative paths with forward slashes."""
     start = os.fspath(folder)
     for root, names in walk(start):
         inside = root[len(start) :].replace(os.sep, "/").strip("/")
@@ -105,7 +106,7 @@ def files_below(folder: Path) -> Iterator[str]:
 
 
 def glob(pattern: str) -> list[str]:
-    """The files that match a pattern, in order. TensorFlow matches local ones, too, as it is what reads records."""
+    """The files that match a pattern, sorted. TensorFlow also matches local files, because it reads the records."""
     with _gfile(pattern) as gfile:
         return sorted(gfile.glob(pattern))
 
@@ -120,7 +121,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, a byte order mark at its beginning left out; line ends stay as they are.
+    """The text of a UTF-8 file, without a byte order mark; line endings are kept.
 
     Raises:
       UnicodeDecodeError: it is not UTF-8.
@@ -130,14 +131,14 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path, what: str = "") -> Any:
-    """What a JSON file holds.
+    """The contents of a JSON file.
 
     Args:
       path: the file.
-      what: what a message calls the file, before its path: "annotation file".
+      what: the description of the file in messages, before its path: "annotation file".
 
     Raises:
-      ODEvalError: it cannot be read or is not JSON; the message names the line where that is known.
+      ODEvalError: it cannot be read or is not JSON; the message names the line if it is known.
     """
     name = f"{what} '{os.fspath(path)}'".lstrip()
     try:
@@ -151,7 +152,7 @@ def read_json(path: Path, what: str = "") -> Any:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, where they are missing."""
+    """Creates a folder and its parents if they are missing."""
     if not is_remote(path):
         os.makedirs(path or ".", exist_ok=True)
         return
@@ -160,10 +161,10 @@ def make_folder(path: Path) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Moves a file, which replaces another one, or a folder."""
+    """Moves a file, replacing any existing one, or a folder."""
     if not is_remote(source):
         os.replace(source, target)
-    elif is_folder(source):  # not every remote filesystem moves folders
+    elif is_folder(source):  # not every remote file system can move folders
         for name in files_below(source):
             make_folder(os.path.dirname(f"{os.fspath(target)}/{name}"))
             copy(f"{os.fspath(source)}/{name}", f"{os.fspath(target)}/{name}")
@@ -174,7 +175,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copies a file, which replaces another one; either may be remote."""
+    """Copies a file, replacing any existing one; either may be remote."""
     if not is_remote(source) and not is_remote(target):
         shutil.copyfile(source, target)
         return
@@ -183,8 +184,8 @@ def copy(source: Path, target: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A file under a second name, where the filesystem has links, or else a copy, whole or not at all."""
-    with contextlib.suppress(OSError):  # another filesystem, or none that has links; copying says what else is wrong
+    """Hard-links a file if the file system supports it, otherwise copies it, completely or not at all."""
+    with contextlib.suppress(OSError):  # another file system, or no links; copying reports other errors
         if not is_remote(source) and not is_remote(target):
             os.link(source, target)
             return
@@ -194,7 +195,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, or a folder with all that is in it."""
+    """Removes a file, or a folder with its contents."""
     if is_remote(path):
         with _gfile(path) as gfile:
             (gfile.rmtree if gfile.isdir(path) else gfile.remove)(path)
@@ -205,14 +206,14 @@ def remove(path: Path) -> None:
 
 
 def write_whole(path: Path, contents: str | bytes) -> None:
-    """Writes a file aside first, then renames it into place.
+    """Writes to a temporary file, then renames it into place.
 
     Args:
-      path: the file; its folder is made where it is missing.
+      path: the file; its folder is created if missing.
       contents: text, written as UTF-8, or bytes.
 
     Raises:
-      ODEvalError: it cannot be written; nothing is left of the attempt, and an older file stays as it was.
+      ODEvalError: it cannot be written; no partial file is left, and an older file is kept unchanged.
     """
     data = contents.encode("utf-8") if isinstance(contents, str) else contents
     aside = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
@@ -227,15 +228,15 @@ def write_whole(path: Path, contents: str | bytes) -> None:
         rename(aside, path)
     except OSError as error:
         raise ODEvalError(f"'{os.fspath(path)}' cannot be written: {reason(error)}") from error
-    finally:  # also where a signal interrupts
-        with contextlib.suppress(OSError):  # what was said above counts
+    finally:  # also if a signal interrupts
+        with contextlib.suppress(OSError):  # the error above matters more
             if exists(aside):
                 remove(aside)
 
 
 @contextlib.contextmanager
 def _gfile(path: Path) -> Iterator[Any]:
-    """`tf.io.gfile`, whose errors are made `OSError`s."""
+    """`tf.io.gfile`, with its errors converted to `OSError`."""
     import tensorflow as tf
 
     numbers = {

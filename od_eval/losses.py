@@ -1,10 +1,10 @@
-"""From the loss names of a model to the five that everybody asks for.
+"""Maps the loss names of a model to five common categories.
 
     categorize({"Loss/RPNLoss/objectness_loss": 0.5, "Loss/BoxClassifierLoss/classification_loss": 0.25, …})
     # {"total_loss": …, "classification_loss": 0.75, "localization_loss": …, "regularization_loss": …}
 
-A *native* name is what a model itself calls a part of its loss: the key that `DetectionModel.loss` of the Object
-Detection API gives it (all of these begin with `Loss/`), or the key a Keras model puts into its logs.
+A *native* name is the model's own name for a part of its loss: the key returned by `DetectionModel.loss` of the Object
+Detection API (all of these begin with `Loss/`), or the key a Keras model puts into its logs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CATEGORIES = (TOTAL, CLASSIFICATION, LOCALIZATION, REGULARIZATION, OTHER)
 
 NATIVE_PREFIX = "Loss/"
 
-# Names that are not listed are OTHER: CenterNet's keypoint losses, for example, carry the name the config gives to the
-# task (`Loss/<task>/keypoint/heatmap`, …/offset, …/regression, …/depth).
+# Names that are not listed are OTHER. CenterNet's keypoint losses, for example, contain the name that the config gives
+# the task (`Loss/<task>/keypoint/heatmap`, …/offset, …/regression, …/depth).
 CATEGORY_OF_NATIVE = {
     # All meta-architectures; added by the training loop, not by `DetectionModel.loss`.
     "Loss/total_loss": TOTAL,
@@ -55,7 +55,7 @@ CATEGORY_OF_NATIVE = {
     "Loss/deep_mask_augmented_self_supervision": OTHER,
 }
 
-# What Keras models call them (tf.keras's own `loss`, KerasCV, KerasHub, tf-models-official, the usual examples).
+# Names used by Keras models (tf.keras's own `loss`, KerasCV, KerasHub, tf-models-official, the usual examples).
 CATEGORY_OF_KERAS = {
     "loss": TOTAL,
     "class_loss": CLASSIFICATION,
@@ -73,7 +73,7 @@ T = TypeVar("T")
 
 
 def check_mapping(mapping: Mapping[str, str]) -> None:
-    """Raises ValueError if a native name is given a category that there is not."""
+    """Raises ValueError if a native name is mapped to an unknown category."""
     for name, category in mapping.items():
         if category not in CATEGORIES:
             raise ValueError(
@@ -88,32 +88,32 @@ def tag(name: str) -> str:
 
 
 def is_loss(name: str, mapping: Mapping[str, str] | None = None) -> bool:
-    """Whether an entry of Keras's `logs` is a loss, judged by its name; what the user's mapping names is one."""
+    """Whether an entry of Keras's `logs` is a loss, judged by its name; names in the user's mapping always are."""
     return name.startswith(NATIVE_PREFIX) or name == "loss" or name.endswith("_loss") or name in (mapping or {})
 
 
 def categorize(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None) -> dict[str, T]:
     """Sums the parts of a model's loss into total, classification, localization, regularization and other loss.
 
-    Nothing but `+` is done to the values, so they may be floats, arrays or tensors, in a graph or out of it.
+    Values are only added, so they may be floats, arrays or tensors, inside or outside a graph.
 
-    * The total is the one given (`Loss/total_loss`, Keras's `loss`); if there is none, the sum of all parts.
-    * A part that is in no category is in `other_loss`.
-    * A value whose name is that of a category is that category; its parts, which may be given beside it, are not
-      added to it. So categorizing what was categorized changes nothing.
-    * A model of the Object Detection API reports every part it has: classification, localization and regularization
-      loss are 0.0 if it has none. `other_loss` is left out then, and of other models, of which nothing is known, every
-      category that is not there.
+    * The total is the given one (`Loss/total_loss`, Keras's `loss`); if there is none, the sum of all parts.
+    * A part that is in no category counts as `other_loss`.
+    * A value with the name of a category is that category; its parts, which may also be given, are not added to it. So
+      categorizing categorized losses changes nothing.
+    * A model of the Object Detection API reports all its parts: classification, localization and regularization loss
+      are 0.0 if it has none, and `other_loss` is left out. For other models, about which nothing is known, every
+      missing category is left out.
 
     Args:
       losses: native name -> value.
-      mapping: native name -> category, for names that this module does not know, or puts elsewhere than you would.
+      mapping: native name -> category, for names that this module does not know, or that you want in another category.
 
     Returns:
       Category -> value, in the order of `CATEGORIES`.
 
     Raises:
-      ValueError: `mapping` names a category that there is not.
+      ValueError: `mapping` names an unknown category.
     """
     mapping = mapping or {}
     check_mapping(mapping)
@@ -129,7 +129,7 @@ def categorize(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None
         for category in (CLASSIFICATION, LOCALIZATION, REGULARIZATION):
             sums.setdefault(category, 0.0)
 
-    # Names of the total are names of one thing, not parts to add up: the user's first, then in the order above.
+    # All names of the total mean the same value, and are not added up: the user's first, then in the order above.
     totals = [losses[name] for name in (*mapping, *_CATEGORY_OF) if name in losses and category_of[name] == TOTAL]
     if totals:
         sums[TOTAL] = totals[0]

@@ -1,4 +1,4 @@
-"""Words for people: names and values of other people's files in one line, lists that do not run on, tables."""
+"""Text for messages: names and values from users' files on one line, shortened lists, tables."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any
 
 
 def short(value: Any, length: int = 80) -> str:
-    """A value as Python writes it, cut where it is longer."""
+    """The repr of a value, truncated to a length."""
     text = repr(value)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def printable(text: str) -> str:
-    """Text from a file, with nothing in it that a terminal would obey or cannot print."""
+    """Text from a file, with control characters and unprintable characters escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def some(values: Iterable[Any], most: int = 10) -> str:
-    """Values with commas between them; an ellipsis stands for those after the first few."""
+    """Comma-separated values; an ellipsis replaces those after the first few."""
     values = list(values)
     return ", ".join(map(str, values[:most])) + (", …" if len(values) > most else "")
 
 
 def shortened(lines: Sequence[str], most: int = 20) -> list[str]:
-    """Lines of a list; one that says how many there are stands for those after the first ones."""
+    """The first lines of a list; the rest is replaced by a line with its number."""
     return list(lines) if len(lines) <= most else [*lines[:most], f"  … and {len(lines) - most} more"]
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Names in quotation marks with commas between them, or `none`."""
+    """Quoted, comma-separated names, or `none`."""
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about a name that there is not: the known one that is nearly that, if there is one."""
+    """The end of a message about an unknown name: suggests a similar known name, if there is one."""
     similar = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean '{similar[0]}'?" if similar else ""
 
@@ -46,11 +46,11 @@ def number(value: float | None, missing: str = "-") -> str:
 
 
 def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Rows of cells as lines, columns as wide as what is in them.
+    """Formats rows of cells as lines with aligned columns.
 
     Args:
-      rows: all of the same number of cells.
-      left: the indices of the columns that are aligned at their left; numbers are at their right.
+      rows: rows with the same number of cells.
+      left: the indices of left-aligned columns; the others are right-aligned, for numbers.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
@@ -61,5 +61,5 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
 
 
 def utf8(text: str) -> str:
-    """Text that a file or a proto can hold: JSON can say `\\ud800`, half a character, which UTF-8 has not."""
+    """Text that can be encoded as UTF-8: JSON allows `\\ud800`, a lone surrogate, which UTF-8 does not."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,6 +1,6 @@
-"""What makes one class a callback for tf_keras and for Keras 3, and what callbacks ask of the model that trains.
+"""The base class that works with tf_keras and with Keras 3, and what callbacks ask of the model being trained.
 
-Any Keras model will do. One that meets `TrainedModel`, as a `Detector` does, is asked instead of guessed at.
+Any Keras model will do. A model that implements `TrainedModel`, like a `Detector`, is asked instead of guessed at.
 """
 
 from __future__ import annotations
@@ -10,37 +10,37 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 
 class TrainedModel(Protocol):
-    """What a model may say of itself; each of these is used where it is there."""
+    """What a model may report about itself; every member is optional."""
 
     @property
     def steps_done(self) -> int:
-        """Training steps so far; otherwise those that the optimizer has counted."""
+        """Training steps so far. Without it, the optimizer's count is used."""
 
     @property
     def batch_size(self) -> int:
-        """Images in a step, over all replicas; otherwise not known."""
+        """Images per step, over all replicas. Without it, the batch size is unknown."""
 
     def checkpoint(self) -> Any:
-        """The `tf.train.Checkpoint` to save; otherwise one of `model` and `optimizer`."""
+        """The `tf.train.Checkpoint` to save. Without it, one of `model` and `optimizer` is made."""
 
 
 class Callback:
-    """Base of this package's callbacks.
+    """Base class of this package's callbacks.
 
-    An instance is a `tf.keras.callbacks.Callback` of whichever Keras `tf.keras` is in this process. It is settled when
-    `tf.keras` is first used; therefore a callback asks for it when it is made and not when its module is imported, and
-    importing callbacks before `od_eval.odapi`, which needs tf_keras, does no harm.
+    An instance is a `tf.keras.callbacks.Callback` of whichever Keras `tf.keras` is in this process. That is decided
+    when `tf.keras` is first used. Therefore a callback looks it up when it is created, not when its module is imported,
+    and callbacks can be imported before `od_eval.odapi`, which needs tf_keras.
 
-    A callback works in the `fit` of the other Keras as well (`import keras` in a process where `tf.keras` is tf_keras,
-    or the reverse): the two base classes have the same hooks, and what one has beyond the other is defined here.
+    A callback also works in the `fit` of the other Keras (`import keras` in a process where `tf.keras` is tf_keras, or
+    the reverse): the two base classes have the same hooks, and whatever only one of them has is defined here.
 
     Attributes:
-      keras_base: the name of the class of `tf.keras.callbacks` that an instance is one of.
+      keras_base: the name of the class in `tf.keras.callbacks` that instances inherit from.
     """
 
     keras_base = "Callback"
 
-    if TYPE_CHECKING:  # what Keras's class has
+    if TYPE_CHECKING:  # attributes of Keras's class
         model: Any
         params: dict[str, Any]
 
@@ -57,10 +57,10 @@ class Callback:
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # tf_keras: hand `logs` over as the tensors they are; to make numbers of them is to wait for the device.
+        # tf_keras: pass `logs` as tensors; converting them to numbers means waiting for the device.
         self._supports_tf_logs = True
 
-    # tf_keras asks these of every callback; the base class of Keras 3 does not have them.
+    # tf_keras calls these on every callback; the base class of Keras 3 does not have them.
 
     def _implements_train_batch_hooks(self) -> bool:
         return self._overrides("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
@@ -72,7 +72,7 @@ class Callback:
         return self._overrides("on_predict_batch_begin", "on_predict_batch_end")
 
     def _overrides(self, *hooks: str) -> bool:
-        # Both Kerases mark the empty hooks of their base class with this attribute.
+        # Both versions of Keras mark the empty hooks of their base class with this attribute.
         return not all(getattr(getattr(self, hook), "_is_default", False) for hook in hooks)
 
 
@@ -81,22 +81,22 @@ def _with_keras_base(cls: type[Callback]) -> type:
     import tensorflow as tf
 
     keras_class = getattr(tf.keras.callbacks, cls.keras_base)
-    if issubclass(cls, keras_class):  # made here before: `copy.copy` and pickle ask for it by its class
+    if issubclass(cls, keras_class):  # created here earlier: `copy.copy` and pickle pass the derived class
         return cls
     return type(cls.__name__, (cls, keras_class), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
 def number(value: Any) -> float:
-    """Of a tensor or variable of TensorFlow, on one replica or several, or of Keras 3; or of a number."""
+    """The value as a float. It may be a tensor or variable of TensorFlow (on any number of replicas) or of Keras 3."""
     return float(value.numpy() if hasattr(value, "numpy") else value)
 
 
 def steps_done(model: Any, asked_by: Callback) -> int:
-    """The training steps that a model has done.
+    """The number of training steps the model has done.
 
     Args:
-      model: that trains.
-      asked_by: the callback that counts them, for the message.
+      model: the model being trained.
+      asked_by: the callback that needs the number, for the message.
 
     Raises:
       ValueError: neither the model nor an optimizer counts steps.
@@ -112,12 +112,12 @@ def steps_done(model: Any, asked_by: Callback) -> int:
 
 
 def batch_size(model: Any) -> int | None:
-    """The images in a training step, where the model says it."""
+    """The number of images per training step, if the model reports it."""
     return getattr(model, "batch_size", None)
 
 
 def checkpoint(model: Any) -> Any:
-    """The `tf.train.Checkpoint` that is saved of a model."""
+    """The `tf.train.Checkpoint` that is saved for a model."""
     import tensorflow as tf
 
     if hasattr(model, "checkpoint"):
@@ -126,13 +126,13 @@ def checkpoint(model: Any) -> Any:
 
 
 def writes_summaries(model: Any) -> bool:
-    """Whether this process is the one that writes: of several workers, the chief alone."""
+    """Whether this process writes files: with several workers, only the chief does."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy is None or strategy.extended.should_save_summary
 
 
 def has_other_workers(model: Any) -> bool:
-    """Whether other processes train the same model together with this one."""
+    """Whether other processes train the same model with this one."""
     strategy = getattr(model, "distribute_strategy", None)
     if strategy is None or strategy.num_replicas_in_sync == 1:
         return False

@@ -21,23 +21,23 @@ class BestCheckpoint(Callback):
     """Keeps the checkpoint with the best metric under `<model_dir>/best/`.
 
     After each evaluation it compares the metric with the best one so far. `best/best.json` names the best checkpoint
-    (`ckpt-400` is of step 400), the metric and its value; they hold over restarts of a training. A training that begins
-    at step 0 begins anew: what was kept for an earlier one is moved to `best-replaced-…`.
+    (`ckpt-400` is from step 400), the metric and its value, and survives restarts. When training starts at step 0, the
+    best checkpoint of an earlier training run is moved to `best-replaced-…`.
 
-    Put it after the callback that evaluates, like `DetectionEvaluation`.
+    Put it after the callback that evaluates, such as `DetectionEvaluation`.
 
     Args:
-      model_dir: the folder above `best`.
-      metric: a key of `logs`. By default `val_segm_AP`, the AP of masks, where it is there, and `val_AP` otherwise.
-      mode: `max` or `min`, what is better; by default `min` for what has `loss` in its name.
+      model_dir: the folder that contains `best`.
+      metric: a key of `logs`. By default `val_segm_AP` (mask AP) if it is present, otherwise `val_AP`.
+      mode: `max` or `min`: whether higher or lower is better. By default `min` for names that contain `loss`.
 
     Example:
 
     >>> detector.fit(dataset, epochs=20, steps_per_epoch=100, callbacks=[
     ...     od_eval.DetectionEvaluation(pipeline.eval_dataset(), "runs/a"), od_eval.BestCheckpoint("runs/a")])
 
-    What is saved of a `Detector` are step, model and optimizer as in every checkpoint of the Object Detection API; of
-    other models, `model` and `optimizer`: `tf.train.Checkpoint(model=model).restore(tf.train.latest_checkpoint(…))`.
+    For a `Detector`, step, model and optimizer are saved, as in every checkpoint of the Object Detection API; for other
+    models, `model` and `optimizer`: `tf.train.Checkpoint(model=model).restore(tf.train.latest_checkpoint(…))`.
     """
 
     def __init__(
@@ -55,18 +55,18 @@ class BestCheckpoint(Callback):
         self._epochs = 0
         self._seen = False
 
-    # ---- Keras calls these ------------------------------------------------------------------------------------------
+    # ---- Keras hooks ------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._begun = False
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if not self._begun:  # only now: in on_train_begin, other callbacks restore the checkpoint to go on from
+        if not self._begun:  # not in on_train_begin, where other callbacks restore the checkpoint
             self.begin(starts_anew=steps_done(self.model, self) == 0)
             self._begun = True
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self.keep_if_better(logs or {})  # an evaluation every so many steps has just been
+        self.keep_if_better(logs or {})  # a step-based evaluation may have just run
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._epochs += 1
@@ -75,34 +75,34 @@ class BestCheckpoint(Callback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self._epochs and not self._seen:
             warnings.warn(
-                f"BestCheckpoint never saw {self._metric or 'val_AP'} in the logs, and kept nothing: either no"
-                " evaluation has succeeded, or it does not come after the callback that evaluates.",
+                f"BestCheckpoint never saw {self._metric or 'val_AP'} in the logs, and saved nothing: either no"
+                " evaluation has succeeded, or this callback is not listed after the callback that evaluates.",
                 stacklevel=2,
             )
 
-    # ---- How it does that -------------------------------------------------------------------------------------------
+    # ---- Implementation ---------------------------------------------------------------------------------------------
 
     def begin(self, starts_anew: bool) -> None:
-        """Finds out what was best before; `fit` does this, and whoever calls `keep_if_better` without it must.
+        """Reads the best checkpoint so far. `fit` calls this; call it yourself to use `keep_if_better` without `fit`.
 
         Args:
-          starts_anew: whether what was best before is of another training.
+          starts_anew: whether the recorded best checkpoint belongs to another training run.
         """
         self._best = best.read_best(self._directory)
         if self._best is not None and starts_anew:
             moved_to = best.move_away(self._directory)
             print(
-                f"This training starts at step 0: the best checkpoint of an earlier one, of step {self._best['step']},"
+                f"This training starts at step 0: the best checkpoint of an earlier run, of step {self._best['step']},"
                 f" is now in {moved_to}.",
                 file=sys.stderr,
             )
             self._best = None
 
     def keep_if_better(self, logs: Mapping[str, Any]) -> None:
-        """Saves the model as it is, if its metric in `logs` is there and better than the best so far.
+        """Saves the model as it is, if its metric is in `logs` and better than the best so far.
 
         Raises:
-          ODEvalError: the checkpoint cannot be written; the older one stays.
+          ODEvalError: the checkpoint cannot be written; the previous one is kept.
         """
         name = self._metric or main_metric(logs, prefix="val_")
         if name not in logs:
@@ -124,11 +124,11 @@ class BestCheckpoint(Callback):
         return is_better(value, self._best["value"], mode)
 
     def _save(self, name: str) -> None:
-        # Here for the reason given in `callbacks.base`.
+        # Imported here for the reason given in `callbacks.base`.
         import tensorflow as tf
 
         checkpoint = model_checkpoint(self.model)
-        checkpoint.save_counter  # noqa: B018 (reading makes the variable, which every checkpoint has)
+        checkpoint.save_counter  # noqa: B018 (reading it creates the variable, which every checkpoint has)
         path = os.path.join(self._directory, name)
         try:
             files.make_folder(self._directory)

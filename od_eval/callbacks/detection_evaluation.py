@@ -1,4 +1,4 @@
-"""DetectionEvaluation: when to evaluate during training; `EvaluationSet` does it."""
+"""DetectionEvaluation: decides when to evaluate during training; `EvaluationSet` does the evaluation."""
 
 from __future__ import annotations
 
@@ -19,45 +19,44 @@ from od_eval.tensorboard import tags
 
 
 class DetectionEvaluation(Callback):
-    """Evaluates a detector while it trains: validation losses, the COCO metrics, pictures of detections.
+    """Evaluates a detector while it trains: validation losses, COCO metrics, pictures of detections.
 
     At the end of every epoch, or every few epochs or steps, it runs the model over a dataset and
 
-    * adds `val_AP`, `val_AP50`, …, `val_AR100`, `val_total_loss`, … to Keras's `logs`, where the callbacks that come
-      after this one find them: `EarlyStopping("val_AP", mode="max")`, `CSVLogger`, `od_eval.BestCheckpoint`. A metric
-      that is not defined, as no object of that size is in the data, is not there. Metrics of masks are `val_segm_AP`
-      and so on;
-    * writes losses and metrics to TensorBoard, in the run `<log_dir>/eval`, under the tags of training and of the
-      Object Detection API, with pictures of the first images. In a long training they thin out: after an
-      evaluation with pictures, the next that has some comes when 1/16 more steps are done. (TensorBoard shows ten
-      steps of a picture at most.) With `options.pictures_dir`, every evaluation has pictures;
-    * writes all numbers to files, before anything is drawn: `<log_dir>/eval/metrics.json` holds the newest evaluation,
-      `metrics/step-….json` every one, `metrics.csv` one row for each;
-    * prints the metrics in a line, and whether they are the best so far.
+    * adds `val_AP`, `val_AP50`, …, `val_AR100`, `val_total_loss`, … to Keras's `logs`, for the callbacks that come
+      after this one: `EarlyStopping("val_AP", mode="max")`, `CSVLogger`, `od_eval.BestCheckpoint`. A metric that is not
+      defined, because the data has no object of that size, is left out. Mask metrics are `val_segm_AP` and so on;
+    * writes losses and metrics to TensorBoard, to the run `<log_dir>/eval`, under the tags used in training and in the
+      Object Detection API, with pictures of the first images. In a long training run pictures become rarer: after an
+      evaluation with pictures, the next one with pictures comes when the step has grown by 1/16. (TensorBoard shows at
+      most ten steps of a picture.) With `options.pictures_dir`, every evaluation has pictures;
+    * writes all numbers to files, before anything is drawn: `<log_dir>/eval/metrics.json` holds the latest evaluation,
+      `metrics/step-….json` each of them, `metrics.csv` one row for each;
+    * prints the metrics on one line, and whether they are the best so far.
 
-    An evaluation that fails does not end the training, unless asked to: its cause is printed, and `failures` tells of
-    it. A training that is resumed continues: evaluations of steps after the one it goes on from are taken out, as
-    `LossLogger` does with its points. With several workers, the chief alone evaluates.
+    An evaluation that fails does not end training unless `on_error` says so: the cause is printed, and the failure is
+    added to `failures`. Resumed training continues the run: evaluations of later steps are removed, as `LossLogger`
+    does with its points. With several workers, only the chief evaluates.
 
     Args:
-      dataset: what to evaluate on; gone through once in each evaluation. `pipeline.eval_dataset()` for a `Detector`.
-      log_dir: the folder above the run; that of `LossLogger`.
-      detect: for models other than a `Detector`: a function of the model and one element of the dataset, which returns
-        an `EvaluationBatch` with detections and ground truth. With it, `options` are needed.
+      dataset: what to evaluate on; iterated once per evaluation. `pipeline.eval_dataset()` for a `Detector`.
+      log_dir: the folder that contains the run; the same as for `LossLogger`.
+      detect: for models other than a `Detector`: a function of the model and one element of the dataset that returns an
+        `EvaluationBatch` with detections and ground truth. It requires `options`.
       options: what to evaluate and what to show; by default those of the `Detector`'s config.
       run: the TensorBoard run below `log_dir`. Each dataset needs its own: `eval/night`, `eval_train`.
-      prefix: of the keys in `logs`; `val_night_` for a second dataset.
+      prefix: prefix of the keys in `logs`, such as `val_night_` for a second dataset.
       every_n_epochs: epochs between evaluations.
       every_n_steps: training steps between evaluations, instead of epochs.
-      on_error: `report` prints why an evaluation failed and lets the training go on; `raise` ends it.
-      checkpoint: a function of the step that gives the path of a checkpoint with the weights evaluated, or None; it is
-        noted in the files.
+      on_error: `report` prints why an evaluation failed and continues training; `raise` ends it.
+      checkpoint: a function that maps the step to the path of a checkpoint with the evaluated weights, or None; the
+        path is recorded in the files.
 
     Attributes:
       run, options: as given.
       run_dir: the folder of the run.
       results: the evaluations made so far.
-      failures: step and error of those that failed.
+      failures: step and error of each evaluation that failed.
 
     Example:
 
@@ -137,7 +136,7 @@ class DetectionEvaluation(Callback):
     def results(self) -> list[EvaluationResult]:
         return self._set.results
 
-    # ---- Keras calls these ------------------------------------------------------------------------------------------
+    # ---- Keras hooks ------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._begun = False
@@ -145,7 +144,7 @@ class DetectionEvaluation(Callback):
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._in_epoch = {}
         self._last_batch = -1
-        if not self._begun:  # only now: in on_train_begin, other callbacks restore the checkpoint to go on from
+        if not self._begun:  # not in on_train_begin, where other callbacks restore the checkpoint
             self.begin()
             self._begun = True
 
@@ -154,7 +153,7 @@ class DetectionEvaluation(Callback):
             return
         self._counted += batch - self._last_batch
         self._last_batch = batch
-        if self._counted >= self._due:  # counted, because reading the step takes longer; it may differ
+        if self._counted >= self._due:  # counting is faster than reading the step, but it may differ
             self._counted = steps_done(self.model, self)
         if self._counted >= self._due:
             self._due = (self._counted // self._every_n_steps + 1) * self._every_n_steps
@@ -165,15 +164,15 @@ class DetectionEvaluation(Callback):
             self.evaluate_into(logs, steps_done(self.model, self))
         elif logs is not None:
             for name, value in self._in_epoch.items():
-                logs.setdefault(name, value)  # where Keras has validated at the end of the epoch, that is newer
+                logs.setdefault(name, value)  # Keras's own validation at the end of the epoch is newer
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._last_step = steps_done(self.model, self)
 
-    # ---- How it does that -------------------------------------------------------------------------------------------
+    # ---- Implementation ---------------------------------------------------------------------------------------------
 
     def evaluate(self, step: int) -> EvaluationResult:
-        """Evaluates the model now, whatever it costs the training; see `EvaluationSet.evaluate`."""
+        """Evaluates the model now and raises any error; see `EvaluationSet.evaluate`."""
         return self._set.evaluate(self.model, step, self._checkpoint(step))
 
     def logs(self, result: EvaluationResult) -> dict[str, float]:
@@ -181,11 +180,11 @@ class DetectionEvaluation(Callback):
         return self._set.logs(result)
 
     def recorded(self) -> list[EvaluationResult]:
-        """Every evaluation that is in the files of the run, in the order of steps."""
+        """All evaluations recorded in the files of the run, ordered by step."""
         return self._set.recorded()
 
     def begin(self) -> None:
-        """Prepares the run for evaluations from the model's step on; `fit` does this, and whoever evaluates without it.
+        """Prepares the run to continue at the model's step. `fit` calls it; without `fit`, call it before `evaluate`.
 
         Raises:
           ODEvalError: a file of an earlier evaluation is damaged.
@@ -197,7 +196,7 @@ class DetectionEvaluation(Callback):
             self._set.go_back(step)
 
     def evaluate_into(self, logs: dict[str, Any] | None, step: int) -> None:
-        """Evaluates, and adds the metrics to `logs`; a failure is reported or raised, as `on_error` says."""
+        """Evaluates, and adds the metrics to `logs`; a failure is reported or raised, depending on `on_error`."""
         if not writes_summaries(self.model):
             return
         try:

@@ -1,4 +1,4 @@
-"""EarlyStopping: Keras's own, which goes on over restarts of a training."""
+"""EarlyStopping: Keras's early stopping, continued when training restarts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from od_eval.evaluation.better import direction
 
 
 class EarlyStopping(Callback):
-    """Keras's early stopping, which goes on where an earlier process stopped: it looks at its evaluations once more.
+    """Keras's early stopping, continued when training restarts: it replays the evaluations of earlier processes.
 
-    An evaluation that failed decides nothing. Put it after the callbacks that evaluate.
+    A failed evaluation is ignored. Put it after the callbacks that evaluate.
 
     Args:
-      evaluations: whose files tell of earlier evaluations, and which say when one has failed.
+      evaluations: the callbacks that evaluate: their files hold earlier evaluations, and they report failed ones.
       monitor: a key of `logs`.
-      mode: `max` or `min`, what is better; by default told from `monitor`.
-      **kwargs: of Keras's: `patience`, `min_delta`, …
+      mode: `max` or `min`: whether higher or lower is better; by default inferred from `monitor`.
+      **kwargs: arguments of Keras's class: `patience`, `min_delta`, …
     """
 
     keras_base = "EarlyStopping"
@@ -29,7 +29,7 @@ class EarlyStopping(Callback):
         self, evaluations: Iterable[DetectionEvaluation], *, monitor: str, mode: str | None = None, **kwargs: Any
     ):
         super().__init__(monitor=monitor, mode=mode or direction(monitor), **kwargs)
-        self._supports_tf_logs = False  # Keras's compares numbers
+        self._supports_tf_logs = False  # Keras's class compares numbers
         self._monitored = monitor
         self._evaluations = list(evaluations)
 
@@ -40,7 +40,7 @@ class EarlyStopping(Callback):
         logs_at: dict[int, dict[str, float]] = {}
         for evaluation in self._evaluations:
             for result in evaluation.recorded():
-                if result.step is not None and result.step <= step and step > 0:  # one that begins at 0 begins anew
+                if result.step is not None and result.step <= step and step > 0:  # step 0: a new training run
                     logs_at.setdefault(result.step, {}).update(evaluation.logs(result))
         for evaluated_step in sorted(logs_at):
             if self._monitored in logs_at[evaluated_step]:
@@ -59,6 +59,6 @@ class EarlyStopping(Callback):
             )
 
     def _evaluated(self, logs: Mapping[str, Any]) -> None:
-        # Not the epoch of `fit`, of which there are several: Keras never stops in the first.
+        # Counts evaluations over all calls of `fit` instead of its epochs: Keras never stops in the first epoch.
         self._count += 1
         super().on_epoch_end(self._count, logs)

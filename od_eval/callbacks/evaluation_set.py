@@ -1,4 +1,4 @@
-"""One set of images that a model is evaluated on, and the run its evaluations are written to.
+"""A set of images that a model is evaluated on, and the run that its evaluations are written to.
 
     evaluation_set = EvaluationSet(pipeline.eval_dataset(), "runs/a")
     result = evaluation_set.evaluate(detector, step=1000)
@@ -26,15 +26,15 @@ from od_eval.tensorboard import tags
 
 
 class EvaluationSet:
-    """Evaluates models on a dataset, and writes what was found.
+    """Evaluates models on a dataset and writes the results.
 
     Args:
-      dataset: gone through once in each evaluation.
-      model_dir: the folder above the run.
-      run: the TensorBoard run, below `model_dir`.
-      prefix: of the keys in Keras's `logs`.
+      dataset: iterated once per evaluation.
+      model_dir: the folder that contains the run.
+      run: the TensorBoard run below `model_dir`.
+      prefix: prefix of the keys in Keras's `logs`.
       options, detect: as for `od_eval.evaluate`.
-      asked_by: who evaluates, for messages.
+      asked_by: the name of the caller, for messages.
 
     Attributes:
       run, run_dir: the run, and its folder.
@@ -67,20 +67,20 @@ class EvaluationSet:
         self.results: list[EvaluationResult] = []
 
     def evaluate(self, model: Any, step: int, checkpoint: str | None = None) -> EvaluationResult:
-        """Evaluates a model as it is, writes losses, metrics and pictures, and prints a line.
+        """Evaluates a model with its current weights, writes losses, metrics and pictures, and prints a line.
 
-        A picture that cannot be drawn is reported and costs no number.
+        A picture that cannot be drawn is reported and does not affect the numbers.
 
         Args:
           model: as for `od_eval.evaluate`.
-          step: the training step its weights are of.
-          checkpoint: the path of a checkpoint with these weights, where there is one.
+          step: the training step of its weights.
+          checkpoint: the path of a checkpoint with these weights, if there is one.
 
         Raises:
           ODEvalError: a record cannot be read, memory does not suffice, a detection is not a number, a file cannot be
             written, …
         """
-        # Here for the reason given in `callbacks.base`: it imports TensorFlow.
+        # Imported here for the reason given in `callbacks.base`: it imports TensorFlow.
         from od_eval.runs.evaluation_run import write_evaluation
 
         started = time.monotonic()
@@ -105,7 +105,7 @@ class EvaluationSet:
             self.run_dir,
             result,
             options,
-            evaluator=evaluator if result.bbox is not None else None,  # without ground truth it was given nothing
+            evaluator=evaluator if result.bbox is not None else None,  # without ground truth it has received nothing
             with_layout=not self._has_layout,
         )
         self._has_layout = True
@@ -115,7 +115,7 @@ class EvaluationSet:
         return result
 
     def recorded(self) -> list[EvaluationResult]:
-        """Every evaluation that is in the files of the run, in the order of steps."""
+        """All evaluations recorded in the files of the run, ordered by step."""
         return metrics_files.read_all(self.run_dir)
 
     def logs(self, result: EvaluationResult) -> dict[str, float]:
@@ -123,7 +123,7 @@ class EvaluationSet:
         return {self._prefix + name: value for name, value in result.log_values().items()}
 
     def go_back(self, step: int) -> None:
-        """Prepares the run for a training that goes on from `step`: evaluations of later steps are set aside."""
+        """Prepares the run for training that continues from `step`: evaluations of later steps are set aside."""
         from od_eval.runs import evaluation_run
 
         evaluation_run.go_back(self.run_dir, step)
@@ -140,7 +140,7 @@ class EvaluationSet:
         try:
             if write_pictures(self.run_dir, step, first_images, options):
                 self._last_step_with_pictures = step
-        except Exception as error:  # whatever it is, the numbers are written
+        except Exception as error:  # whatever went wrong, the numbers have been written
             print(
                 f"warning: {self.run}: the pictures of the evaluation at step {step} could not be drawn:"
                 f" {describe(error)}",

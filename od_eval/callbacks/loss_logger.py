@@ -1,4 +1,4 @@
-"""LossLogger: the losses of training and validation in TensorBoard."""
+"""LossLogger: training and validation losses in TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ class LossLogger(Callback):
 
     It writes the losses it finds in Keras's `logs`, under the same tags for every model: the categories of
     `od_eval.losses` (`Loss/total_loss`, `Loss/classification_loss`, `Loss/localization_loss`,
-    `Loss/regularization_loss`, `Loss/other_loss`) and each part under the name the model gives it
-    (`Loss/RPNLoss/objectness_loss`). Beside them stand `learning_rate` (as the optimizer gives it after the step),
+    `Loss/regularization_loss`, `Loss/other_loss`) and each part under the model's own name for it
+    (`Loss/RPNLoss/objectness_loss`). It also writes `learning_rate` (the optimizer's value after the step),
     `gradient_norm` if the model reports it, `steps_per_sec` and `images_per_sec`. Training goes to `<log_dir>/train`,
     the `val_*` losses of Keras's validation to `<log_dir>/eval`, so that TensorBoard draws both in one chart. Other
-    entries of `logs`, like accuracy, are left to `tf.keras.callbacks.TensorBoard`.
+    entries of `logs`, such as accuracy, are left to `tf.keras.callbacks.TensorBoard`.
 
-    Each point is the mean over all steps since the point before it, whether the model reports the loss of its last
-    batch or, as Keras's metrics do, the mean since the epoch began. Points stand at optimizer steps
-    (`optimizer.iterations`). A training that is resumed continues its curves: points after the step where it resumes
-    are taken out of the run first, because these steps are trained again (the event files as they were stay in the
-    folder, as `events.out.replaced-at-step-…`); a training that begins at step 0 begins with an empty run.
+    Each point is the mean over all steps since the previous point, whether the model reports the loss of its last batch
+    or, like Keras's metrics, the mean since the start of the epoch. Points are placed at optimizer steps
+    (`optimizer.iterations`). Resumed training continues its curves: points after the step where it resumes are removed
+    from the run first, because these steps are trained again (the original event files stay in the folder as
+    `events.out.replaced-at-step-…`). Training that starts at step 0 starts with an empty run.
 
-    While `fit` runs, the writer of the train run is TensorFlow's default one (in validation, that of the eval run):
-    `tf.summary.…` in a `train_step` writes to the same run. With several workers, the chief alone writes.
+    While `fit` runs, the writer of the train run is TensorFlow's default writer (during validation, that of the eval
+    run): `tf.summary.…` in a `train_step` writes to the same run. With several workers, only the chief writes.
 
     Args:
-      log_dir: the folder above the runs `train` and `eval`; the `model_dir`, for example.
+      log_dir: the folder that contains the runs `train` and `eval`; the `model_dir`, for example.
       log_every_n_steps: optimizer steps between points. 100, as in the Object Detection API: frequent enough to see
         what happens, and 100,000 steps make a chart of 1,000 points, which TensorBoard still shows without sampling.
-        With `steps_per_execution` over 1 a point is written at the end of the execution that gets there.
+        With `steps_per_execution` above 1 a point is written at the end of the execution that reaches it.
       losses: native loss name -> category (`"localization_loss"`, …), for names that `od_eval.losses` does not know or
-        puts elsewhere. What is named here counts as a loss, whatever its name.
-      batch_size: images in a step, on all replicas together, for `images_per_sec`. By default the model's own
-        `batch_size`, if it has one, as a `Detector` has; otherwise there is no `images_per_sec`.
+        assigns to another category. Every name given here counts as a loss.
+      batch_size: images per step, over all replicas, for `images_per_sec`. By default the model's own `batch_size`, if
+        it has one, as a `Detector` does; otherwise `images_per_sec` is not written.
 
     Example:
 
@@ -58,7 +58,7 @@ class LossLogger(Callback):
     Then `tensorboard --logdir runs`.
     """
 
-    # Set anew by every `fit`.
+    # Reset by every `fit`.
     _means: StepMeans | None
     _clock: _Clock
     _first_step: int
@@ -91,14 +91,14 @@ class LossLogger(Callback):
         self._fitting = False
         self._start(0)
 
-    # ---- Keras calls these ------------------------------------------------------------------------------------------
+    # ---- Keras hooks ------------------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._summaries_go_to(None)  # A `fit` that an error ended has not come to on_train_end.
+        self._summaries_go_to(None)  # A `fit` that ended with an error did not reach on_train_end.
         self._writes = writes_summaries(self.model)
         self._fitting = False
         if self._writes:
-            steps_done(self.model, self)  # raises where nothing counts steps
+            steps_done(self.model, self)  # raises if nothing counts steps
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         if not self._writes:
@@ -116,22 +116,22 @@ class LossLogger(Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         if not self._writes:
             return
-        # Keras 3 does not say so when the last execution of an epoch is shorter than the others.
+        # Keras 3 does not report that the last execution of an epoch is shorter than the others.
         steps = min(batch + 1, self._batches_per_epoch) - self._first_batch
         self._clock.count(steps)
         logs = logs or {}
         if self._means is None:
             self._means = StepMeans(self.model, self._names_to_log(logs))
         self._means.add(logs, steps)
-        # To read a variable takes longer than all of this. So batches are counted, and `iterations`, which may differ
-        # (gradients accumulated over batches, a last execution cut short), is read when a point seems due.
+        # Reading a variable takes longer than all of this. So batches are counted, and `iterations`, which may differ
+        # (gradients accumulated over batches, a shortened last execution), is read when a point seems due.
         self._step += steps
         if self._step >= self._next_point:
             self._step = steps_done(self.model, self)
         if self._step >= self._next_point:
             self._write_point()
         elif self._executions == 1 or batch + 1 >= self._batches_per_epoch:
-            # Early, to see which values are means of the epoch; and at its end, before anyone evaluates.
+            # Early, to see which values are means of the epoch; and at its end, before anything is evaluated.
             self._means.settle()
         self._executions += 1
 
@@ -153,8 +153,8 @@ class LossLogger(Callback):
         self._clock.pause()
         if self._means is not None:
             self._means.settle(metrics_are_current=False)
-        # Of the losses of training: `val_night_total_loss` is another evaluation's, which writes it to its own run. And
-        # of Keras's validation: those of an evaluation in the middle of the epoch are of another step than this one.
+        # Only training losses: `val_night_total_loss` belongs to another evaluation, which writes it to its own run.
+        # And only Keras's validation: an evaluation in the middle of the epoch belongs to another step.
         validated, self._validated = self._validated, False
         if not validated:
             return
@@ -180,22 +180,22 @@ class LossLogger(Callback):
         self._fitting = False
         self._start(0)
 
-    # ---- How it does that -------------------------------------------------------------------------------------------
+    # ---- Implementation ---------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """With the first epoch, not in on_train_begin: there, other callbacks restore the checkpoint to go on from."""
+        """Called in the first epoch, not in on_train_begin, where other callbacks restore the checkpoint."""
         self._start(steps_done(self.model, self))
         if self._step != self._last_step:
             resumed = [_writers().resume(run_dir, self._step) for run_dir in self._runs.values()]
             if any(resumed):
-                # Summaries in the traced step would write to a writer that is closed now.
+                # Summaries in the traced step would write to a writer that is now closed.
                 self.model.make_train_function(force=True)
         self._batches_per_epoch = self.params.get("steps") or sys.maxsize
         self._summaries_go_to(tags.TRAIN)
         self._fitting = True
 
     def _start(self, step: int) -> None:
-        """What is counted and collected from a step on."""
+        """Resets everything that is counted and collected from a step on."""
         self._first_step = self._step = step
         self._means = None
         self._clock = _Clock()
@@ -206,7 +206,7 @@ class LossLogger(Callback):
         self._set_next_point()
 
     def _names_to_log(self, logs: Mapping[str, Any]) -> list[str]:
-        # An evaluation after the first execution may have put its own beside them.
+        # An evaluation after the first execution may already have added its entries.
         names = [name for name in logs if loss_names.is_loss(name, self._mapping) and not name.startswith("val_")]
         if not names:
             warnings.warn(
@@ -258,7 +258,7 @@ _seconds_not_training = 0.0
 
 @contextlib.contextmanager
 def not_training() -> Iterator[None]:
-    """What is inside is not training: no `LossLogger` of this process, before or after it, counts the time it takes."""
+    """Excludes the time spent inside from the training time of every `LossLogger` of this process."""
     global _seconds_not_training
     started = time.perf_counter()
     try:
@@ -268,7 +268,7 @@ def not_training() -> Iterator[None]:
 
 
 class _Clock:
-    """Time spent training: not what comes before the first execution has ended (tracing), nor between epochs."""
+    """Time spent training: excludes everything before the end of the first execution (tracing) and between epochs."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -291,7 +291,7 @@ class _Clock:
         self._since = None
 
     def steps_per_sec(self) -> float | None:
-        """Since the last call; None if no step was timed."""
+        """Steps per second since the last call; None if no step was timed."""
         steps, seconds = self._steps, self._seconds
         self._start_again()
         return steps / seconds if steps and seconds else None
@@ -306,7 +306,7 @@ class _Clock:
 
 def _learning_rate(optimizer: Any) -> float | None:
     learning_rate = getattr(optimizer, "learning_rate", None)
-    if callable(learning_rate):  # a schedule; legacy optimizers hand it over as it is
+    if callable(learning_rate):  # a schedule, which legacy optimizers do not evaluate
         learning_rate = learning_rate(optimizer.iterations)
     return None if learning_rate is None else number(learning_rate)
 

@@ -1,4 +1,4 @@
-"""Progress: a line every few seconds that tells where a training is."""
+"""Progress: a line every few seconds that shows how far training has got."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SECONDS_BETWEEN_LINES = 10
 
 
 class Progress(Callback):
-    """Prints where the training is: after the first execution, every few seconds, and after the last step.
+    """Prints the progress of training: after the first execution, every few seconds, and after the last step.
 
-    A line has the step, the losses by category, each the mean since the line before, the speed, and the time left.
-    Time that is spent between epochs, on evaluating, does not count.
+    A line has the step, the losses by category, each averaged since the previous line, the speed, and the time left.
+    Time spent between epochs, on evaluation, does not count.
 
     Args:
-      last_step: the step that the training ends at.
+      last_step: the step at which training ends.
       say: prints a line.
 
     Attributes:
@@ -32,7 +32,7 @@ class Progress(Callback):
         self._last_step = last_step
         self._say = say
         self.total_losses: list[float] = []
-        self._printed: float | None = None  # when the last line was
+        self._printed: float | None = None  # time of the last line
         self._paused: float | None = None
         self._executions: list[Mapping[str, Any]] = []  # logs since the last line
 
@@ -51,7 +51,7 @@ class Progress(Callback):
         self._paused = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if self._printed is not None and self._paused is not None:  # evaluating is not training
+        if self._printed is not None and self._paused is not None:  # evaluation is not training time
             self._began += time.monotonic() - self._paused
 
     def _print(self, step: int, now: float) -> None:

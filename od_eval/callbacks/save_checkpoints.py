@@ -1,4 +1,4 @@
-"""SaveCheckpoints: a checkpoint every so many steps, and the last step always."""
+"""SaveCheckpoints: a checkpoint every n steps and at the last step."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from od_eval.callbacks.base import Callback, steps_done
 
 
 class Checkpoints(Protocol):
-    """What saves a model; `tf.train.CheckpointManager` and `od_eval.odapi.checkpoints.Checkpoints` do."""
+    """Saves a model, like `tf.train.CheckpointManager` and `od_eval.odapi.checkpoints.Checkpoints`."""
 
     def save(self) -> Any:
-        """Writes a checkpoint of the model as it is."""
+        """Writes a checkpoint of the model in its current state."""
 
 
 class SaveCheckpoints(Callback):
-    """Saves before the first step, every n steps, at the last, and when asked.
+    """Saves before the first step, every n steps, at the last step, and on request.
 
     Args:
-      checkpoints: what saves.
+      checkpoints: saves the model.
       every_n: steps between checkpoints.
-      last_step: the step that the training ends at.
+      last_step: the step at which training ends.
     """
 
     def __init__(self, checkpoints: Checkpoints, every_n: int, last_step: int):
@@ -42,7 +42,7 @@ class SaveCheckpoints(Callback):
             self.save()
 
     def save(self) -> None:
-        """Saves unless this step is saved already."""
+        """Saves, unless this step has already been saved."""
         step = steps_done(self.model, self)
         if step != self.saved_step:
             self._checkpoints.save()

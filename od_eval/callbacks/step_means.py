@@ -1,4 +1,4 @@
-"""Means over steps from what Keras reports in `logs`."""
+"""Means over steps, from the values Keras reports in `logs`."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Any
 
 from od_eval.callbacks.base import has_other_workers, number
 
-# A metric of Keras is float32, and so is the mean it reports.
+# Keras's metrics and the means they report are float32.
 _SAME = 1e-5
 
 
 class StepMeans:
-    """Collects what executions report, and gives its mean over the steps since it was last asked.
+    """Collects the values reported by executions, and returns their means over the steps since the last call of `take`.
 
-    Keras reports a metric as its mean since the epoch began. What the steps since the last reading have added is the
-    difference of two sums: of the metric's own total and count if these can be read, otherwise of the mean times the
-    number of steps. Any other value is taken for the mean over the steps of its execution: that is what a `train_step`
-    that averages over them reports, like `od_eval.Detector`'s. Of one that returns the loss of its batch, Keras passes
-    on the last batch of an execution only, which then stands for the others.
+    Keras reports a metric as its mean since the start of the epoch. The contribution of the steps since the last
+    reading is the difference of two sums: of the metric's own total and count if these can be read, otherwise of the
+    mean times the number of steps. Any other value is taken as the mean over the steps of its execution: this is what a
+    `train_step` that averages over them reports, like that of `od_eval.Detector`. If it returns the loss of its batch,
+    Keras passes on only the last batch of an execution, which then stands for the others.
 
-    Adding costs next to nothing. No value is looked at before it is needed: to look at a tensor is to wait for it.
+    Adding costs next to nothing. No value is read before it is needed, because reading a tensor means waiting for it.
 
     Args:
-      model: its metrics are read.
+      model: the model whose metrics are read.
       names: the entries of `logs` to collect.
     """
 
     def __init__(self, model: Any, names: list[str]):
         self._names = names
-        # To read a metric in training on several workers is a collective operation: not for the chief alone to do.
+        # Reading a metric while training on several workers is a collective operation, which the chief cannot do alone.
         self._metrics = {
             metric.name: metric
             for metric in _flatten(model.metrics)
@@ -40,7 +40,7 @@ class StepMeans:
         self.begin_epoch()
 
     def begin_epoch(self) -> None:
-        """Keras has reset its metrics. Settle before that."""
+        """To be called after Keras has reset its metrics; call `settle` before it does."""
         self._epoch_steps = self._settled_steps = 0
         self._settled: dict[str, tuple[float, float]] = {}  # total and count when last settled
 
@@ -49,10 +49,10 @@ class StepMeans:
         self._epoch_steps += steps
 
     def settle(self, metrics_are_current: bool = True) -> None:
-        """Finds out what the reports since the last call have added to the means of the epoch.
+        """Computes what the reports since the last call have added to the means of the epoch.
 
         Args:
-          metrics_are_current: the metrics are still as they were when the last report was made, not reset or used for
+          metrics_are_current: the metrics still hold the values of the last report, and have not been reset or used for
             validation since.
         """
         steps = self._epoch_steps - self._settled_steps
@@ -79,7 +79,7 @@ class StepMeans:
         self._settled_steps = self._epoch_steps
 
     def take(self) -> dict[str, float]:
-        """The means since the last call; empty if no step was made."""
+        """The means since the last call; empty if there was no step."""
         self.settle()
         all_steps = sum(steps for steps, _ in self._reports)
         means = {}
@@ -98,5 +98,5 @@ class StepMeans:
 
 
 def _flatten(metrics: list[Any]) -> list[Any]:
-    """With the metrics inside of metrics (Keras 3 keeps those given to `compile` in one)."""
+    """The metrics and those nested in them (Keras 3 wraps those given to `compile` in one)."""
     return [leaf for metric in metrics for leaf in (metric, *_flatten(getattr(metric, "metrics", [])))]

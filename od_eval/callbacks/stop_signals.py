@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C during training: the steps under way are finished, a checkpoint is saved, then all stops."""
+"""SIGTERM and Ctrl-C during training: finish the current steps, save a checkpoint, then stop."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Interrupted(BaseException):
-    """SIGTERM or Ctrl-C arrived.
+    """SIGTERM or Ctrl-C was received.
 
     Attributes:
-      exit_status: 128 + the signal's number, as shells have it.
+      exit_status: 128 + the signal's number, as in shells.
       at_once: nothing can be saved: it came before the first execution had ended, or for the second time.
     """
 
@@ -28,17 +28,17 @@ class Interrupted(BaseException):
 
 
 class StopSignals:
-    """While this context is entered, SIGTERM and Ctrl-C raise `Interrupted` between two executions.
+    """A context in which SIGTERM and Ctrl-C raise `Interrupted` between two executions.
 
-    A second one raises it at once. Of several workers, all stop after the same execution, whichever of them was asked
-    to.
+    A second signal raises it at once. With several workers, all stop after the same execution, whichever of them
+    received the signal.
 
         with StopSignals() as signals:
             model.fit(dataset, callbacks=[signals.callback()])
 
     Attributes:
-      received: the number of the signal that has arrived.
-      can_finish: whether a step has been made, so that there is something to save.
+      received: the number of the signal received, or None.
+      can_finish: whether a step has been done, so that there is something to save.
     """
 
     def __init__(self) -> None:
@@ -70,13 +70,13 @@ class StopSignals:
         return _Interruptible(batches, self)
 
     def raise_if_received(self) -> None:
-        """Raises `Interrupted` if a signal has arrived."""
+        """Raises `Interrupted` if a signal was received."""
         if self.received is not None:
             raise Interrupted(self.received, at_once=False)
 
 
 class StopWhenAsked(Callback):
-    """Ends `fit` after the steps under way when a signal has arrived; `StopSignals.callback` makes it."""
+    """Ends `fit` after the current steps when a signal was received; created by `StopSignals.callback`."""
 
     def __init__(self, signals: StopSignals):
         super().__init__()
@@ -86,7 +86,7 @@ class StopWhenAsked(Callback):
         self._signals.can_finish = True  # before the first step there is nothing to save
         stop = self._signals.received is not None
         if has_other_workers(self.model):
-            # Only by what all workers know: a signal that comes meanwhile counts at the next execution.
+            # Based only on what all workers know: a signal that comes meanwhile counts at the next execution.
             stop = _any_worker(self.model.distribute_strategy, stop)
         if stop:
             self._signals.received = self._signals.received or signal.SIGTERM
@@ -109,7 +109,7 @@ class _Interruptible(Iterable[T]):
 
 
 def _any_worker(strategy: Any, value: bool) -> bool:
-    """Whether `value` is true on any worker of a `tf.distribute` strategy; all of them must ask."""
+    """Whether `value` is true on any worker of a `tf.distribute` strategy; all of them must call this."""
     import tensorflow as tf
 
     def count() -> tf.Tensor:

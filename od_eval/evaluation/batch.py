@@ -1,4 +1,4 @@
-"""Detections and ground truth of a batch of images: the form in which an `Evaluator` takes both."""
+"""Detections and ground truth of a batch of images, in the form an `Evaluator` takes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-# One entry an image. Arrays that are padded to a common number of rows are fine as they are, with `num` beside them; so
-# is what NumPy can make arrays of, like tensors.
+# One entry per image. Arrays padded to a common number of rows are accepted if `num` is given, and so is anything that
+# NumPy can convert to arrays, such as tensors.
 PerImage = npt.NDArray[Any] | Sequence[Any]
 
 
 @dataclasses.dataclass
 class Detections:
-    """What a model found.
+    """A model's detections.
 
     Attributes:
       boxes: float `[batch, n, 4]`, or a sequence of `[n, 4]`, in the box format of the evaluation.
       scores: float `[batch, n]`, or a sequence of `[n]`; any order.
       classes: int `[batch, n]`, or a sequence of `[n]`: category ids.
-      masks: for each image `[n, height, width]` of the image's size (what is not 0 belongs to the object; of arrays
+      masks: for each image `[n, height, width]` of the image's size (nonzero pixels belong to the object; of arrays
         padded to the largest image of the batch, the upper left part counts) or a list of n COCO RLEs.
-      area: float `[batch, n]`, or a sequence of `[n]`, in pixels of the image: decides whether a detection that matches
-        nothing counts as small, medium or large. By default, and where it is NaN, the area of the box for boxes and
-        that of the mask for masks, as in the Object Detection API.
-      num: int `[batch]`, the number of rows that count in each image; by default all.
+      area: float `[batch, n]`, or a sequence of `[n]`, in pixels of the image: decides whether an unmatched detection
+        counts as small, medium or large. By default, and where it is NaN, the area of the box for boxes and the area of
+        the mask for masks, as in the Object Detection API.
+      num: int `[batch]`, the number of valid rows in each image; by default all.
     """
 
     boxes: PerImage
@@ -40,14 +40,14 @@ class Detections:
 
 @dataclasses.dataclass
 class GroundTruth:
-    """The objects that are to be found.
+    """The ground truth objects.
 
     Attributes:
       boxes, classes, masks, num: as in `Detections`.
-      is_crowd: bool `[batch, n]`, or a sequence of `[n]`: a region of many objects, which detections may match any
-        number of times or not at all. By default none is.
-      difficult: bool, of the same shape. The COCO protocol has no such thing: these objects count like others, and are
-        marked in files.
+      is_crowd: bool `[batch, n]`, or a sequence of `[n]`: a region of many objects, which any number of detections may
+        match. By default False for all.
+      difficult: bool, of the same shape. The COCO protocol does not know this flag: these objects count like others,
+        and are only marked in files.
       area: float, of the same shape, in pixels of the image: decides which objects are small, medium and large, for
         boxes and for masks. By default, and where it is NaN, the area of the box.
     """
@@ -63,17 +63,17 @@ class GroundTruth:
 
 @dataclasses.dataclass
 class EvaluationBatch:
-    """A batch of images of an evaluation set: detections, ground truth, and what else the model has to say.
+    """A batch of images of an evaluation set: detections, ground truth, and any further outputs of the model.
 
     Attributes:
-      image_ids: one int or str an image, each only once in an evaluation.
+      image_ids: one int or str per image, unique within an evaluation.
       image_sizes: int `[batch, 2]`: height and width in pixels, the size that absolute boxes refer to.
-      detections: what the model found.
-      groundtruth: the objects in the images; None where nobody knows them, and the detections are to be looked at only.
-      losses: the losses of the batch by name, each the mean over its images.
-      images: uint8 `[height, width, 3]` each, in any size, for pictures of detections; only as many as there are.
+      detections: the model's detections.
+      groundtruth: the objects in the images; None if they are unknown and the detections are only to be looked at.
+      losses: the losses of the batch by name, each averaged over its images.
+      images: uint8 `[height, width, 3]` each, of any size, for pictures of detections; may hold only the first images.
       keypoints: for pictures, float `[batch, n, keypoints, 2]` of detections: y and x relative to the image.
-      outputs: for evaluators of the model's own (`Evaluable.further_evaluator`).
+      outputs: for the model's own evaluators (`Evaluable.further_evaluator`).
     """
 
     image_ids: Sequence[int | str]
@@ -90,21 +90,21 @@ Objects = TypeVar("Objects", Detections, GroundTruth)
 
 
 def rows_of(objects: Objects, rows: Sequence[npt.NDArray[Any]]) -> Objects:
-    """Some of the objects of a batch: for each image, those in these rows (indices below its `num`)."""
+    """The objects of a batch in the given rows of each image (indices below its `num`)."""
     columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects) if field.name != "num"}
     kept: dict[str, Any] = {name: _rows(column, rows) for name, column in columns.items()}
     return type(objects)(**kept)
 
 
 def of_image(objects: Objects, index: int) -> Objects:
-    """The objects of one image of a batch, as a batch of one."""
+    """The objects of one image of a batch, as a batch of size 1."""
     columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects)}
     of_one: dict[str, Any] = {name: None if column is None else [column[index]] for name, column in columns.items()}
     return type(objects)(**of_one)
 
 
 def num_rows(objects: Detections | GroundTruth) -> list[int]:
-    """How many rows count in each image."""
+    """The number of valid rows in each image."""
     if objects.num is None:
         return [len(rows) for rows in objects.classes]
     return [int(num) for num in np.asarray(objects.num)]

@@ -1,4 +1,4 @@
-"""Which of two evaluations is better: one rule, for the best checkpoint, early stopping and what is printed."""
+"""Which of two evaluations is better: one rule for the best checkpoint, early stopping and printed lines."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from od_eval.evaluation.section import all_sections
 
 
 def main_metric(names: Container[str], prefix: str = "") -> str:
-    """The metric that decides if nobody names one: the AP of masks where it is there, the AP of boxes otherwise.
+    """The metric that is used by default: mask AP if it is available, otherwise box AP.
 
     Args:
-      names: of the metrics that there are.
-      prefix: of these names, `val_` in Keras's `logs`.
+      names: names of the available metrics.
+      prefix: prefix of these names, `val_` in Keras's `logs`.
     """
     return f"{prefix}segm_AP" if f"{prefix}segm_AP" in names else f"{prefix}AP"
 
 
 def direction(metric: str) -> Literal["min", "max"]:
-    """`min` for a metric that gets better by falling, as losses do, judged by its name, `max` for all others."""
+    """`min` for a metric where lower is better, such as a loss (judged by its name), `max` for all others."""
     return "min" if any(section.falls(metric) for section in all_sections().values()) else "max"
 
 
 def is_better(value: float, best: float, mode: Literal["min", "max"]) -> bool:
-    """Whether a value is better than the best so far; an equal one is not."""
+    """Whether a value is better than the best so far; an equal value is not."""
     return value < best if mode == "min" else value > best
 
 
 def main_value(result: EvaluationResult) -> float | None:
-    """The value of the main metric of an evaluation; None where it is not defined."""
+    """The value of the main metric of an evaluation; None if it is not defined."""
     values = result.log_values()
     return values.get(main_metric(values))
 
 
 def best_of(results: Iterable[EvaluationResult]) -> EvaluationResult | None:
-    """The best by the main metric; the older of equals. None where it is nowhere defined."""
+    """The best result by the main metric, the earlier one if equal. None if the metric is never defined."""
     best = None
     for result in results:
         value, before = main_value(result), None if best is None else main_value(best)

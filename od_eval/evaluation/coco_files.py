@@ -1,11 +1,11 @@
-"""Reads COCO's JSON, ground truth and results of a detector, for an evaluation without the model.
+"""Reads ground truth and detections from COCO JSON files, for an evaluation without the model.
 
     groundtruth = read_groundtruth("instances_val.json")
     evaluator = Evaluator(groundtruth.categories, box_format="xywh")
     evaluator.update(read_detections("detections.json", groundtruth))
     evaluator.evaluate()
 
-The numbers are those that pycocotools gives for the same files.
+The numbers are the same as pycocotools' for these files.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from od_eval.text import short, some
 
 @dataclasses.dataclass(frozen=True)
 class CocoGroundTruth:
-    """What a COCO file of ground truth says.
+    """The contents of a COCO ground truth file.
 
     Attributes:
       path: the file.
       categories: id -> name.
-      images: id -> height and width; 0 and 0 where the file does not say and masks are not read.
-      objects: of each image in `images`; boxes are xmin, ymin, width, height. Areas are those of the file, NaN where it
-        has none.
+      images: id -> height and width; 0 and 0 if the file does not give them and masks are not read.
+      objects: the objects of each image in `images`; boxes are xmin, ymin, width, height. Areas are those of the file,
+        or NaN.
       masks: whether masks were read.
-      file_names: id -> the name of the image file; the id where the file does not say.
+      file_names: id -> name of the image file, or the id if the file does not give a name.
     """
 
     path: str
@@ -47,18 +47,18 @@ class CocoGroundTruth:
 
 
 def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
-    """Reads a COCO file of ground truth.
+    """Reads a COCO ground truth file.
 
-    Of an annotation, `image_id`, `category_id`, `bbox`, and where they are there `area` and `iscrowd` are read; with
-    `masks` also `segmentation`: polygons, or an RLE, compressed or not. The ids of annotations are not.
+    From annotations, `image_id`, `category_id`, `bbox`, and if present `area` and `iscrowd` are read; with `masks` also
+    `segmentation`: polygons, or an RLE, compressed or not. Annotation ids are not read.
 
     Args:
-      path: the JSON file, on any filesystem.
+      path: the JSON file, on any file system.
       masks: whether to read masks.
 
     Raises:
-      ODEvalError: the file cannot be read, is not COCO's ground truth, or something in it is wrong; the message names
-        the entry.
+      ODEvalError: the file cannot be read, is not COCO ground truth, or has an invalid entry; the message names the
+        entry.
     """
     path = os.fspath(path)
     content = files.read_json(path)
@@ -73,7 +73,7 @@ def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
             hint = (
                 ", as a file of test images has none; nothing can be evaluated with it" if key == "annotations" else ""
             )
-            raise ODEvalError(f"'{path}' is not COCO's ground truth: there is no list '{key}' in it{hint}.")
+            raise ODEvalError(f"'{path}' is not COCO's ground truth: it has no list '{key}'{hint}.")
     categories = _read_categories(path, content["categories"])
     images = _read_images(path, content["images"], masks)
     rows = _Rows(images, categories, masks, ("boxes", "classes", "is_crowd", "area"))
@@ -85,25 +85,25 @@ def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
 
 
 def read_detections(path: files.Path, groundtruth: CocoGroundTruth) -> EvaluationBatch:
-    """Reads a file in COCO's format of results, a list of detections, and puts the ground truth beside it.
+    """Reads a file in COCO's results format, a list of detections, and combines it with the ground truth.
 
-    Of a detection, `image_id`, `category_id`, `score`, and `bbox` or `segmentation` are read, and both if masks are
-    evaluated. Without `bbox` the box is the one around the mask.
+    From detections, `image_id`, `category_id`, `score`, and `bbox` or `segmentation` are read, and both if masks are
+    evaluated. Without `bbox` the bounding box of the mask is used.
 
-    As in pycocotools, the size of a detection is decided by its box, and by its mask if it has no `bbox`, whether boxes
-    or masks are evaluated. (The evaluation during training decides by the box for boxes and by the mask for masks, as
-    the Object Detection API does; to do so here, leave `bbox` out of files of masks.)
+    As in pycocotools, the area of a detection is that of its box, or of its mask if it has no `bbox`, whether boxes or
+    masks are evaluated. (The evaluation during training uses the box area for boxes and the mask area for masks, as the
+    Object Detection API does; to do so here, leave `bbox` out of files with masks.)
 
     Args:
-      path: the JSON file, on any filesystem.
+      path: the JSON file, on any file system.
       groundtruth: from `read_groundtruth`.
 
     Returns:
       All images of the ground truth, for an Evaluator of its categories with the box format `xywh`.
 
     Raises:
-      ODEvalError: the file cannot be read, is no list of detections, or something in it is wrong; the message names
-        the entry.
+      ODEvalError: the file cannot be read, is not a list of detections, or has an invalid entry; the message names the
+        entry.
     """
     path = os.fspath(path)
     content = files.read_json(path)
@@ -126,7 +126,7 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth) -> Evaluatio
 
 
 class _Rows:
-    """Columns of `GroundTruth` or `Detections`, filled an entry at a time."""
+    """Columns of `GroundTruth` or `Detections`, filled one entry at a time."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class _Rows:
         row["scores"] = _number(where, entry, "score")
         row["area"] = math.nan
         mask = None
-        if entry.get("bbox"):  # some programs write [] where there is none
+        if entry.get("bbox"):  # some programs write [] for no box
             row["boxes"] = _box(where, entry)
             row["area"] = row["boxes"][2] * row["boxes"][3]
         elif entry.get("segmentation"):
@@ -172,7 +172,7 @@ class _Rows:
             row["boxes"] = coco_masks.box(mask["counts"], self._images[image])
             row["area"] = float(coco_masks.areas([mask["counts"]], [self._images[image]])[0])
         else:
-            raise ODEvalError(f"{where}: there is neither 'bbox' nor 'segmentation' in {short(entry)}.")
+            raise ODEvalError(f"{where}: neither 'bbox' nor 'segmentation' is in {short(entry)}.")
         if self._masks:
             row["masks"] = self._mask(where, entry, image) if mask is None else mask
         self._append(image, row)
@@ -183,13 +183,13 @@ class _Rows:
         return {name: [columns[name] for columns in self._rows.values()] for name in names}
 
     def _begin(self, where: str, entry: dict[str, Any]) -> tuple[ImageId, dict[str, Any]]:
-        """The image an entry belongs to, and the beginning of its row."""
+        """The image of an entry, and the first columns of its row."""
         image, category = _id(where, entry, "image_id"), _id(where, entry, "category_id")
         if image not in self._images:
-            raise ODEvalError(f"{where}: image_id {short(image)} is none of the images of the ground truth.")
+            raise ODEvalError(f"{where}: image_id {short(image)} is not an image of the ground truth.")
         if category not in self._categories:
             raise ODEvalError(
-                f"{where}: category_id {short(category)} is none of the categories of the ground truth"
+                f"{where}: category_id {short(category)} is not a category of the ground truth"
                 f" ({some(self._categories)})."
             )
         return image, {"classes": category}
@@ -207,7 +207,7 @@ class _Rows:
             )
         if not all(size):
             raise ODEvalError(
-                f"{where}: the ground truth has no height and width of image {image!r}, which masks need."
+                f"{where}: the ground truth has no height and width for image {image!r}, which masks need."
             )
         try:
             if isinstance(segmentation, list):
@@ -218,7 +218,7 @@ class _Rows:
 
 
 def _entries(path: str, name: str, entries: list[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each entry of a list, with the words that say where it is: `'val.json', annotations[3] (id 7)`."""
+    """Each entry of a list with a description of its position: `'val.json', annotations[3] (id 7)`."""
     for index, entry in enumerate(entries):
         where = f"'{path}', {name}[{index}]" if name else f"'{path}', entry {index}"
         if not isinstance(entry, dict):
@@ -233,7 +233,7 @@ def _read_categories(path: str, entries: list[Any]) -> dict[int, str]:
         if not isinstance(id, int):
             raise ODEvalError(f"{where}: the id of a category must be a whole number.")
         if not isinstance(name, str) or not name.strip():
-            raise ODEvalError(f"{where}: there is no 'name'.")
+            raise ODEvalError(f"{where}: it has no 'name'.")
         if id in categories or name in categories.values():
             raise ODEvalError(f"{where}: another category has the same id or the same name '{name}'.")
         categories[id] = name
@@ -263,7 +263,7 @@ def _read_images(path: str, entries: list[Any], masks: bool) -> dict[ImageId, co
 def _id(where: str, entry: dict[str, Any], key: str) -> ImageId:
     id = entry.get(key)
     if isinstance(id, float) and id.is_integer():
-        return int(id)  # as programs write it that keep ids in a float array
+        return int(id)  # written by programs that keep ids in a float array
     if not isinstance(id, int | str) or isinstance(id, bool):
         found = f"it is {short(id)}" if key in entry else f"there is none in {short(entry)}"
         raise ODEvalError(f"{where}: '{key}' must be a whole number or a string; {found}.")

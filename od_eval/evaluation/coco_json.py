@@ -1,4 +1,4 @@
-"""Writes what an evaluation was given in COCO's JSON, for other tools; `coco_files` reads it."""
+"""Converts ground truth and detections of an evaluation to COCO JSON, for other tools; `coco_files` reads it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from od_eval.evaluation.columns import Columns, ImageId, Size
 def groundtruth_json(images: Mapping[ImageId, Size], categories: Mapping[int, str], columns: Columns) -> dict[str, Any]:
     """Ground truth in COCO format, for `json.dump`.
 
-    Images have their own ids if all of these are ints. Otherwise they are numbered from 1 in the order of their ids
-    (not in that in which they came, so that pycocotools ranks them as an `Evaluator` does). Either way `file_name` is
-    their own id. What is marked as difficult has `"difficult": 1`.
+    Images keep their own ids if all of these are ints. Otherwise they are numbered from 1 in the order of their ids
+    (not in the order of arrival), so that pycocotools ranks them as an `Evaluator` does. Either way `file_name` is
+    their own id. Difficult objects have `"difficult": 1`.
 
     Args:
-      images: id -> height and width, in the order in which COCO ranks them.
+      images: id -> height and width, in COCO's ranking order.
       categories: id -> name.
-      columns: as `columns.read_groundtruth` makes them; `image` is the index in `images`.
+      columns: as returned by `columns.read_groundtruth`; `image` is the index in `images`.
     """
     annotations = []
     for index, common in enumerate(_annotations(images, categories, columns)):
@@ -42,12 +42,12 @@ def detections_json(
 ) -> list[dict[str, Any]]:
     """Detections in COCO's results format, for `json.dump`, with image ids as in `groundtruth_json`.
 
-    With masks, each detection has `bbox` and `segmentation`. For these pycocotools judges the size of masks, too, by
-    the area of the box; it gives the numbers of an `Evaluator` for masks where `bbox` is left out.
+    With masks, each detection has `bbox` and `segmentation`. pycocotools then uses the box area for masks, too; leave
+    out `bbox` to get the mask metrics of an `Evaluator`.
 
     Args:
       images, categories: as for `groundtruth_json`.
-      columns: as `columns.read_detections` makes them; `image` is the index in `images`.
+      columns: as returned by `columns.read_detections`; `image` is the index in `images`.
     """
     annotations = _annotations(images, categories, columns)
     return [
@@ -63,7 +63,7 @@ def _json_ids(images: Mapping[ImageId, Size]) -> Sequence[int]:
 def _annotations(
     images: Mapping[ImageId, Size], categories: Mapping[int, str], columns: Columns
 ) -> Iterator[dict[str, Any]]:
-    """What annotations and detections have in common."""
+    """The fields that annotations and detections share."""
     image_ids, category_ids, sizes = _json_ids(images), list(categories), list(images.values())
     rows = zip(columns["image"], columns["category"], columns["box"].tolist(), strict=True)
     for index, (image, category, box) in enumerate(rows):

@@ -1,7 +1,7 @@
-"""The COCO protocol on arrays: matches objects and detections, and computes the twelve numbers.
+"""The COCO protocol on arrays: matches objects and detections, and computes the twelve metrics.
 
-The matching is done by a backend: `hotcoco`, or, about a hundred times slower, `pycocotools`, which everybody else's
-numbers come from. Both give the same arrays of precision and recall, from which one function computes the numbers.
+The matching is done by a backend: `hotcoco`, or `pycocotools`, the reference implementation, which is about a hundred
+times slower. Both return the same arrays of precision and recall, from which one function computes the metrics.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from od_eval.evaluation.sections.coco import COCO_METRICS, Metrics
 
 BACKENDS = ("hotcoco", "pycocotools")
 
-# Indices in the arrays: of the IoU thresholds 0.50, 0.55, …, 0.95; of the areas; of the maximum detections (1, 10, 100)
-# that count in an image.
+# Indices in the arrays: of the IoU thresholds 0.50, 0.55, …, 0.95; of the area ranges; of the maximum numbers of
+# detections per image (1, 10, 100).
 _IOU_50, _IOU_75 = 0, 5
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
 _MAX_1, _MAX_10, _MAX_100 = range(3)
@@ -29,16 +29,15 @@ _MAX_1, _MAX_10, _MAX_100 = range(3)
 
 @dataclasses.dataclass
 class Objects:
-    """Ground truth or detections of all images: a row an object.
+    """Ground truth or detections of all images: one row per object.
 
-    Attributes:
-      image: int `[n]`, the index of its image, never decreasing.
-      category: int `[n]`, the index of its category.
-      box: float64 `[n, 4]`: xmin, ymin, width, height.
-      area: float64 `[n]`.
-      score: float64 `[n]`, of detections.
-      crowd: bool `[n]`, of ground truth.
-      masks: COCO RLEs, where masks are evaluated.
+    image: int `[n]`, the index of the object's image, in ascending order.
+    category: int `[n]`, the index of the object's category.
+    box: float64 `[n, 4]`: xmin, ymin, width, height.
+    area: float64 `[n]`.
+    score: float64 `[n]`, for detections.
+    crowd: bool `[n]`, for ground truth.
+    masks: COCO RLEs, if masks are evaluated.
     """
 
     image: npt.NDArray[np.int64]
@@ -61,17 +60,17 @@ def precision_and_recall(
     """Matches detections with ground truth.
 
     Args:
-      iou_type: what is compared, boxes or masks.
+      iou_type: whether boxes or masks are matched.
       sizes: height and width of each image.
-      num_categories: how many there are.
-      groundtruth, detections: in all images.
+      num_categories: the number of categories.
+      groundtruth, detections: of all images.
       backend: one of `BACKENDS`.
 
     Returns:
       COCO's precision `[iou, recall, category, area, max detections]` and recall `[iou, category, area, max
-      detections]`; -1 where there is no ground truth.
+      detections]`; -1 if there is no ground truth.
     """
-    # Only images with something in them, which may be few where these are some of the categories.
+    # Only images that have objects or detections: there may be few if these are only some of the categories.
     used, rows = np.unique(np.concatenate((groundtruth.image, detections.image)), return_inverse=True)
     groundtruth = dataclasses.replace(groundtruth, image=rows[: len(groundtruth.image)])
     detections = dataclasses.replace(detections, image=rows[len(groundtruth.image) :])
@@ -85,13 +84,13 @@ def precision_and_recall(
 
 
 def coco_metrics(precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]) -> Metrics:
-    """The twelve numbers, as pycocotools' `summarize` computes them.
+    """The twelve metrics, as pycocotools' `summarize` computes them.
 
     Args:
-      precision, recall: as from `precision_and_recall`, of all categories or some.
+      precision, recall: as returned by `precision_and_recall`, for all categories or some.
 
     Returns:
-      The numbers by the names in `COCO_METRICS`; None where there is no ground truth.
+      The metrics by the names in `COCO_METRICS`; None if there is no ground truth.
     """
     arrays = (
         precision[..., _ALL, _MAX_100],

@@ -1,6 +1,6 @@
-"""Reads the arrays of a batch, checks every row, and puts the rows of all its images into columns.
+"""Reads the arrays of a batch, checks every row, and joins the rows of all images into columns.
 
-This is where wrong input ends in a sentence that names the image and the row.
+Invalid input is reported here, with a message that names the image and the row.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Columns = dict[str, npt.NDArray[Any]]
 
 @dataclasses.dataclass(frozen=True)
 class RowFormat:
-    """What rows look like.
+    """The format of rows.
 
     Attributes:
-      categories: id -> name, ids rising.
+      categories: id -> name, with ascending ids.
       box_format: one of `od_eval.evaluation.options.BOX_FORMATS`.
       masks: whether masks are read.
     """
@@ -38,20 +38,20 @@ class RowFormat:
 
 
 def read_groundtruth(groundtruth: GroundTruth, images: Mapping[ImageId, Size], row_format: RowFormat) -> Columns:
-    """Ground truth of a batch in columns.
+    """Reads the ground truth of a batch into columns.
 
     Args:
-      groundtruth: of these images.
+      groundtruth: the ground truth of these images.
       images: the size of each image, in the order of the batch.
-      row_format: what rows look like.
+      row_format: the format of rows.
 
     Returns:
       `image`: int32 `[n]`, the index of the row's image in `images`; `category`: int32 `[n]`, the index of its category
-      in `categories`; `box`: `[n, 4]`, xmin, ymin, width, height in pixels, in the float type in which it came; `area`:
-      float64 `[n]`; `crowd` and `difficult`: bool `[n]`; `mask`: the counts of RLEs, where masks are read.
+      in `categories`; `box`: `[n, 4]`, xmin, ymin, width, height in pixels, in the float type of the input; `area`:
+      float64 `[n]`; `crowd` and `difficult`: bool `[n]`; `mask`: the counts of RLEs, if masks are read.
 
     Raises:
-      ODEvalError: the arrays do not fit together, or a row cannot be right.
+      ODEvalError: the arrays do not fit together, or a row is invalid.
     """
     reader = _Reader("ground truth object", groundtruth, images, row_format)
     columns = reader.common_columns()
@@ -70,13 +70,13 @@ def read_groundtruth(groundtruth: GroundTruth, images: Mapping[ImageId, Size], r
 
 
 def read_detections(detections: Detections, images: Mapping[ImageId, Size], row_format: RowFormat) -> Columns:
-    """Detections of a batch in columns.
+    """Reads the detections of a batch into columns.
 
-    Args and raises: as `read_groundtruth`.
+    Args and Raises: as for `read_groundtruth`.
 
     Returns:
-      `image`, `category`, `box` and `mask` as `read_groundtruth`; `score`, in the float type in which it came; `area`:
-      float64 `[n]`, NaN where it was not given.
+      `image`, `category`, `box` and `mask` as in `read_groundtruth`; `score`, in the float type of the input; `area`:
+      float64 `[n]`, NaN if it was not given.
     """
     reader = _Reader("detection", detections, images, row_format)
     columns = reader.common_columns()
@@ -89,9 +89,9 @@ def read_detections(detections: Detections, images: Mapping[ImageId, Size], row_
 
 
 class _Reader:
-    """What detections and ground truth have in common.
+    """The part that detections and ground truth share.
 
-    Rows of all images are counted through; `check` finds the image and the row in it again.
+    Rows are numbered over all images; `check` maps such a number back to the image and the row in it.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class _Reader:
                 f" {list(num.shape)}."
             )
         boxes = self._per_image("boxes", objects.boxes)
-        # In each image, those that do not count included. What has no length is no list of boxes, as `_rows` will say.
+        # Per image, including rows beyond `num`. Anything without a length is not a list of boxes; `_rows` reports it.
         self._given = [len(rows) if hasattr(rows, "__len__") else 0 for rows in boxes]
         nums: list[int] = self._given if num is None else num.tolist()
         for index, (rows, given) in enumerate(zip(nums, self._given, strict=True)):
-            if not (0 <= rows <= given and rows == int(rows)):  # the Object Detection API counts in floats
+            if not (0 <= rows <= given and rows == int(rows)):  # the Object Detection API's counts are floats
                 self._fail(index, f"num says {rows} {what}s where there are {given} boxes")
         self._num = [int(rows) for rows in nums]
         self._first = np.cumsum([0, *self._num])
@@ -122,7 +122,7 @@ class _Reader:
         self._xywh = _to_xywh(self._boxes, row_format.box_format, sizes)
 
     def common_columns(self) -> Columns:
-        """The columns `image`, `category`, `box`, `area` (NaN where not given) and `mask`."""
+        """The columns `image`, `category`, `box`, `area` (NaN if not given) and `mask`."""
         objects = self._objects
         box = self._xywh
         self.check(
@@ -137,7 +137,7 @@ class _Reader:
         self.check(
             category_ids[category] == classes,
             lambda index: (
-                f"is of class {classes[index]}, which is none of the categories"
+                f"is of class {classes[index]}, which is not one of the categories"
                 f" ({some(self._format.categories)}); see whether the label map has all classes"
             ),
         )
@@ -147,7 +147,7 @@ class _Reader:
             area = self.column("area", objects.area).astype(np.float64)
             self.check(
                 np.isnan(area) | ((area >= 0) & np.isfinite(area)),
-                lambda index: f"has the area {area[index]}; an area is 0 or more, or NaN where it is not known",
+                lambda index: f"has the area {area[index]}; an area is 0 or more, or NaN if it is unknown",
             )
         columns = {
             "image": np.repeat(np.arange(len(self._ids), dtype=np.int32), self._num),
@@ -160,19 +160,19 @@ class _Reader:
         return columns
 
     def box_areas(self) -> npt.NDArray[np.float64]:
-        """The areas of boxes, multiplied in the type of the boxes as the Object Detection API does."""
+        """The areas of boxes, computed in the dtype of the boxes, as in the Object Detection API."""
         return (self._xywh[:, 2] * self._xywh[:, 3]).astype(np.float64)
 
     def column(self, name: str, values: PerImage) -> npt.NDArray[Any]:
-        """One value a row, of the rows that count."""
+        """One value for each valid row."""
         return self._rows(name, self._per_image(name, values), ())
 
     def flags(self, name: str, values: PerImage | None) -> npt.NDArray[np.bool_]:
-        """One bool a row; where there are no values, all are False."""
+        """One bool for each valid row; all False if there are no values."""
         return np.zeros(sum(self._num), bool) if values is None else self.column(name, values).astype(bool)
 
     def check(self, right: npt.NDArray[np.bool_], message: Callable[[int], str]) -> None:
-        """Raises an ODEvalError for the first row that is not right; `message` makes it from the row's index."""
+        """Raises an ODEvalError for the first row that is not valid; `message` maps the row's index to the text."""
         if not right.all():
             index = int(np.argmin(right))
             image = self._image_of(index)
@@ -202,7 +202,7 @@ class _Reader:
         return column
 
     def _rows(self, name: str, values: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        """The rows that count, of this shape each, of all images one after the other."""
+        """The valid rows of all images, concatenated; each row has the given shape."""
         is_padded = isinstance(values, np.ndarray) and values.ndim == 2 + len(shape) and values.shape[2:] == shape
         if is_padded and {values.shape[1]} == {*self._given}:
             return values[np.arange(values.shape[1]) < np.array(self._num)[:, np.newaxis]]
@@ -216,17 +216,17 @@ class _Reader:
                 self._fail(index, f"{name} of {self._what}s must be of shape [{wanted}], not {list(column.shape)}")
             self._check_length(index, name, len(column))
             columns.append(column[: self._num[index]])
-        # Those without rows have no say in the type: an empty list is of float64.
+        # Arrays without rows must not affect the dtype: an empty list becomes float64.
         return np.concatenate([column for column in columns if len(column)] or columns)
 
     def _per_image(self, name: str, values: PerImage) -> Any:
-        """`values` with one entry an image."""
+        """Checks that `values` has one entry per image."""
         if hasattr(values, "__array__"):
             values = np.asarray(values)
         if len(values) != len(self._ids):
             raise ODEvalError(
                 f"a batch of {len(self._ids)} images (the first is {self._ids[0]!r}) has {name} of {self._what}s for"
-                f" {len(values)}; give one entry an image."
+                f" {len(values)}; give one entry per image."
             )
         return values
 
@@ -242,15 +242,15 @@ class _Reader:
 
 
 def _as_float(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """As they are if float32 or float64; any other type becomes float64."""
+    """float32 and float64 are kept; any other dtype becomes float64."""
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
 def _to_xywh(boxes: npt.NDArray[Any], box_format: str, sizes: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Boxes `[n, 4]` in images of these heights and widths `[n, 2]` as xmin, ymin, width, height in pixels.
+    """Converts boxes `[n, 4]` in images of size `[n, 2]` (height, width) to xmin, ymin, width, height in pixels.
 
-    They stay in the type they come in. The Object Detection API subtracts float32 corners in float32, too, so that its
-    boxes and these are the same to the last bit.
+    They keep their dtype. The Object Detection API also subtracts float32 corners in float32, so these boxes are equal
+    to its boxes to the last bit.
     """
     order = box_format.removeprefix("rel_")
     with np.errstate(invalid="ignore", over="ignore"):
@@ -270,5 +270,5 @@ def _mask_counts(mask: Any, size: Size, padded: Size) -> bytes:
         return coco_masks.from_rle(dict(mask), size)
     mask = np.asarray(mask)
     if mask.shape not in (size, padded):
-        raise ValueError(f"it is of shape {list(mask.shape)}, and the image is of height and width {list(size)}")
+        raise ValueError(f"its shape is {list(mask.shape)}, and the image has height and width {list(size)}")
     return coco_masks.from_array(mask[: size[0], : size[1]])

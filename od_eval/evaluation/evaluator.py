@@ -1,4 +1,4 @@
-"""From detections and ground truth, a batch at a time, to the COCO metrics.
+"""Computes the COCO metrics from batches of detections and ground truth.
 
     evaluator = Evaluator({1: "cat", 2: "dog"})
     evaluator.update(
@@ -11,8 +11,8 @@
     )
     evaluator.evaluate().bbox["AP"]
 
-The numbers are those of pycocotools. What is kept of a detection are a few numbers and the run-length encoding of its
-mask: memory grows with what is detected, not with the pixels of the images.
+The numbers are the same as pycocotools'. For each detection, only a few numbers and the run-length encoding of its mask
+are kept: memory grows with the number of detections, not with the pixels of the images.
 """
 
 from __future__ import annotations
@@ -35,22 +35,21 @@ from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.sections.categories import over_categories
 from od_eval.evaluation.sections.coco import Metrics
 
-# The categories are independent of each other. All of them at once, 5 million detections take 2.7 GB instead of 0.95.
+# Categories are independent of each other. Evaluating all at once, 5 million detections take 2.7 GB instead of 0.95.
 ROWS_AT_A_TIME = 500_000
 
 
 class Evaluator:
-    """Takes detections and ground truth by the batch and computes the COCO metrics of all of it.
+    """Takes batches of detections and ground truth and computes the COCO metrics over all of them.
 
-    COCO counts the 100 detections with the highest scores of each class in each image. All that are given are kept, for
-    the files.
+    COCO counts the 100 detections with the highest scores per class and image. All detections are kept, for the files.
 
-    A detection of negative width or height, which an odd or diverged model may make, counts as it does in pycocotools:
-    it matches nothing. If one of the two is negative, so is its area; it is then of no size that is evaluated, and
-    costs no precision. If both are, it is a false positive.
+    A detection with a negative width or height, which an odd or diverged model may produce, counts as in pycocotools:
+    it matches nothing. If one of the two is negative, so is its area; it then belongs to no evaluated size range and
+    does not lower precision. If both are negative, it is a false positive.
 
-    The order in which images come changes nothing. COCO ranks detections of one score by their image, and here the
-    images are in the order of their ids: ints by value, then strings by code point, as in pycocotools.
+    The order of images does not matter. COCO ranks detections of equal score by image, and here images are sorted by
+    id: ints by value, then strings by code point, as in pycocotools.
     """
 
     def __init__(
@@ -67,36 +66,36 @@ class Evaluator:
           categories: id -> name, of every class.
           box_format: what the four numbers of a box are, one of `od_eval.evaluation.options.BOX_FORMATS`.
           masks: whether to evaluate masks as well as boxes.
-          super_categories: name -> names of the categories whose metrics are averaged under it.
-          backend: `hotcoco`, or `pycocotools`, which takes about a hundred times as long for the same numbers.
+          super_categories: name -> names of the categories over which its metrics are averaged.
+          backend: `hotcoco`, or `pycocotools`, which takes about a hundred times as long and gives the same numbers.
 
         Raises:
-          ValueError: there is no such box format or backend.
-          ODEvalError: there are no categories, two have the same name, or a super category names one that there is not.
+          ValueError: the box format or backend is unknown.
+          ODEvalError: there are no categories, two have the same name, or a super category has an unknown member.
         """
         if box_format not in BOX_FORMATS:
-            raise ValueError(f"box_format is '{box_format}', which is none of {', '.join(BOX_FORMATS)}.")
+            raise ValueError(f"box_format is '{box_format}', which is not one of {', '.join(BOX_FORMATS)}.")
         if backend not in BACKENDS:
-            raise ValueError(f"backend is '{backend}', which is none of {', '.join(BACKENDS)}.")
+            raise ValueError(f"backend is '{backend}', which is not one of {', '.join(BACKENDS)}.")
         categories = {int(id): str(categories[id]) for id in sorted(categories)}
         self._format = RowFormat(categories, box_format, masks)
         self._super_categories = {name: tuple(members) for name, members in (super_categories or {}).items()}
         _check_categories(categories, self._super_categories)
         self._backend = backend
-        # A row names its image by its index in `_sizes`.
+        # Rows refer to images by their index in `_sizes`.
         self._sizes: dict[ImageId, Size] = {}
         self._groundtruth: list[Columns] = []
         self._detections: list[Columns] = []
 
     def update(self, batch: EvaluationBatch) -> None:
-        """Adds a batch of images; if it raises, nothing of it is added.
+        """Adds a batch of images; if it raises, nothing is added.
 
         Args:
-          batch: ids, sizes, detections and ground truth are read. Images whose batch has no detections (None, not an
-            empty list) are left out.
+          batch: ids, sizes, detections and ground truth are used. A batch without detections (None, not an empty list)
+            is skipped.
 
         Raises:
-          ODEvalError: something in it cannot be right; the message names the image and the row.
+          ODEvalError: the batch is invalid; the message names the image and the row.
         """
         if batch.detections is None:
             return
@@ -109,17 +108,16 @@ class Evaluator:
             self._add(images, [groundtruth], [detections])
 
     def merge(self, other: Evaluator) -> None:
-        """Adds the images of another evaluator, as if they had been given to this one; the other stays as it is.
+        """Adds the images of another evaluator, as if they had been given to this one; the other is not changed.
 
         Raises:
-          ODEvalError: the other has other categories, another box format, masks where this one has none or none where
-            this one has, or an image that is here as well.
+          ODEvalError: the two differ in categories, box format or in whether they have masks, or share an image.
         """
         for what in ("categories", "box_format", "masks"):
             mine, theirs = getattr(self._format, what), getattr(other._format, what)
             if mine != theirs:
                 raise ODEvalError(
-                    f"evaluators of different {what} cannot be merged: {mine} and {theirs}; make both with the same."
+                    f"evaluators of different {what} cannot be merged: {mine} and {theirs}; create both with the same."
                 )
         self._check_new(other._sizes)
         self._add(other._sizes, other._groundtruth, other._detections)
@@ -135,7 +133,7 @@ class Evaluator:
         """The metrics of all images so far. More images may be added afterwards.
 
         Args:
-          losses, other, step, checkpoint: what else the result is to hold, see `EvaluationResult`.
+          losses, other, step, checkpoint: further contents of the result, see `EvaluationResult`.
 
         Raises:
           ODEvalError: there are no images.
@@ -210,7 +208,7 @@ class Evaluator:
         images = dict(zip(ids, map(tuple, sizes.astype(int).tolist()), strict=True))
         if len(images) < len(ids):
             twice = next(id for index, id in enumerate(ids) if id in ids[:index])
-            raise ODEvalError(f"image {twice!r} is twice in a batch; give every image an id of its own.")
+            raise ODEvalError(f"image {twice!r} appears twice in a batch; give every image an id of its own.")
         self._check_new(images)
         return images
 
@@ -218,8 +216,8 @@ class Evaluator:
         for id in ids:
             if id in self._sizes:
                 raise ODEvalError(
-                    f"image {id!r} was evaluated already; give every image an id of its own, and see whether the"
-                    " evaluation set holds an image twice or repeats."
+                    f"image {id!r} has already been evaluated; give every image an id of its own, and see whether the"
+                    " evaluation set contains an image twice or repeats."
                 )
 
     def _add(self, images: Mapping[ImageId, Size], groundtruth: list[Columns], detections: list[Columns]) -> None:
@@ -229,11 +227,11 @@ class Evaluator:
         self._sizes.update(images)
 
     def _ordered_images(self) -> dict[ImageId, Size]:
-        """Id -> size, in the order in which COCO is to rank the images."""
+        """Id -> size, in COCO's ranking order."""
         return dict(sorted(self._sizes.items(), key=lambda image: (isinstance(image[0], str), image[0])))
 
     def _columns(self, chunks: list[Columns]) -> Columns:
-        """The rows of all batches in the order of `_ordered_images`; `image` is the index in it."""
+        """The rows of all batches in the order of `_ordered_images`; `image` is the index in this order."""
         if not self._sizes:
             raise ODEvalError("there are no images to evaluate; see whether the evaluation set is empty.")
         columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
@@ -245,7 +243,7 @@ class Evaluator:
     def _coco_metrics(
         self, iou_type: Literal["bbox", "segm"], groundtruth: Columns, detections: Columns
     ) -> tuple[Metrics, list[Metrics]]:
-        """The twelve numbers of all categories together, and of each."""
+        """The twelve metrics over all categories, and of each category."""
         sizes = list(self._ordered_images().values())
         parts = [
             precision_and_recall(
@@ -266,7 +264,7 @@ class Evaluator:
         return coco_metrics(precision, recall), of_categories
 
     def _parts(self, detections: Columns) -> Iterator[range]:
-        """The categories in order, as many at a time as have `ROWS_AT_A_TIME` detections together; at least one."""
+        """Splits the categories into ranges of at most `ROWS_AT_A_TIME` detections, with at least one category each."""
         first, num_rows = 0, 0
         for index, num in enumerate(self._per_category(detections["category"])):
             if index > first and num_rows + num > ROWS_AT_A_TIME:
@@ -276,7 +274,7 @@ class Evaluator:
         yield range(first, len(self._format.categories))
 
     def _per_category(self, categories: npt.NDArray[Any]) -> list[int]:
-        """How many rows are of each category."""
+        """The number of rows of each category."""
         return np.bincount(categories, minlength=len(self._format.categories)).tolist()
 
 
@@ -294,7 +292,7 @@ def _check_categories(categories: Mapping[int, str], super_categories: Mapping[s
         for name in members:
             if name not in first_id:
                 raise ODEvalError(
-                    f"super category '{super_category}' has '{name}' in it, which is none of the categories"
+                    f"super category '{super_category}' has the member '{name}', which is not one of the categories"
                     f" ({', '.join(first_id)}); correct the name, or leave it out."
                 )
 
@@ -309,7 +307,7 @@ def _image_id(id: Any) -> ImageId:
 
 
 def _of_categories(columns: Columns, categories: range) -> Columns:
-    """The rows of some categories; `category` is the index among these."""
+    """The rows of some categories; `category` is the index in this range."""
     category = columns["category"]
     rows = np.flatnonzero((category >= categories.start) & (category < categories.stop))
     columns = {name: column[rows] for name, column in columns.items()}

@@ -1,10 +1,10 @@
-"""The evaluation loop: a model, batches of data, and what is computed of them.
+"""The evaluation loop: runs a model over batches of data and computes losses and metrics.
 
     result = evaluate(detector, pipeline.eval_dataset())
     result.bbox["AP"], result.losses["total_loss"]
 
-The loop and what it feeds know little of each other: a model gives batches of detections and ground truth
-(`Evaluable`), an evaluator takes batches and gives sections of a result (`BatchEvaluator`).
+The loop and its parts know little of each other: a model yields batches of detections and ground truth (`Evaluable`),
+an evaluator takes batches and returns sections of a result (`BatchEvaluator`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class BatchEvaluator(Protocol):
         """Adds a batch of images."""
 
     def merge(self, other: Any) -> None:
-        """Adds what another one of its kind was given, as if it had been given to this one."""
+        """Adds the batches of another evaluator of the same kind, as if they had been given to this one."""
 
     def evaluate(self) -> Mapping[str, Any]:
-        """Name of a section (see `od_eval.evaluation.sections`) -> its value, of all batches so far."""
+        """Name of a section (see `od_eval.evaluation.sections`) -> its value over all batches so far."""
 
 
 class FurtherEvaluator(Protocol):
-    """Computes metrics of a model's own from what the model puts into `EvaluationBatch.outputs`."""
+    """Computes model-specific metrics from `EvaluationBatch.outputs`."""
 
     def update(self, outputs: Any) -> None:
         """Adds the `outputs` of a batch."""
@@ -51,20 +51,20 @@ class FurtherEvaluator(Protocol):
 
 
 class Evaluable(Protocol):
-    """What a model must be able to do to be evaluated; a `Detector` is, and any other model is with a function."""
+    """A model that can be evaluated: a `Detector`, or any other model combined with a function."""
 
     @property
     def evaluation_options(self) -> EvaluationOptions:
-        """What to evaluate and what to show of it, if nobody says otherwise."""
+        """What to evaluate and what to show by default."""
 
     def evaluate_batches(self, dataset: Iterable[Any]) -> Iterator[EvaluationBatch]:
-        """Runs over the dataset once."""
+        """Runs the model over the dataset once."""
 
     def evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
-        """While it is entered, the model has the weights to be evaluated."""
+        """A context in which the model has the weights to be evaluated."""
 
     def further_evaluator(self) -> FurtherEvaluator | None:
-        """A new one for each evaluation."""
+        """A new evaluator of the model's own metrics, or None."""
 
 
 def evaluate(
@@ -79,27 +79,27 @@ def evaluate(
     name: str = "eval",
     num_images: int | None = None,
 ) -> EvaluationResult:
-    """Evaluates a model once: runs it over the batches and computes losses and metrics. It writes nothing.
+    """Evaluates a model once: runs it over the batches and computes losses and metrics. Nothing is written.
 
     Args:
       model: a `Detector`, or another model with the methods of `Evaluable`, or any model together with `detect`.
-      batches: what to evaluate on; gone through once. `pipeline.eval_dataset()` for a `Detector`.
-      evaluators: what computes the sections of the result; by default `default_evaluators(model, options)`.
-      options: what to evaluate; by default the model's own. Where they have fewer categories than the model's own,
-        detections and objects of the others are left out, and a warning says how many objects that were.
-      detect: a function of the model and one element of `batches` that returns an `EvaluationBatch`; with it, `options`
-        are needed.
-      step: of training, for the result.
+      batches: what to evaluate on; iterated once. `pipeline.eval_dataset()` for a `Detector`.
+      evaluators: compute the sections of the result; by default `default_evaluators(model, options)`.
+      options: what to evaluate; by default the model's own. If they have fewer categories than the model's own,
+        detections and objects of the others are left out, and a warning gives the number of objects left out.
+      detect: a function of the model and one element of `batches` that returns an `EvaluationBatch`; it requires
+        `options`.
+      step: the training step, for the result.
       checkpoint: the path of the weights, for the result.
-      name: of the data, for messages and the progress bar on stderr.
-      num_images: how many images there are, for the progress bar, where it is known.
+      name: the name of the data, for messages and the progress bar on stderr.
+      num_images: the number of images, for the progress bar, if it is known.
 
     Returns:
       The sections of all evaluators. Without ground truth there are losses only.
 
     Raises:
-      ODEvalError: there is no image, a batch is wrong (the message names image and row), two evaluators give the same
-        metric, or the model cannot be evaluated.
+      ODEvalError: there are no images, a batch is invalid (the message names image and row), two evaluators return the
+        same metric, or the model cannot be evaluated.
     """
     evaluable = as_evaluable(model, detect, options)
     asked = options or evaluable.evaluation_options
@@ -121,13 +121,13 @@ def evaluate(
 def default_evaluators(
     evaluable: Evaluable, options: EvaluationOptions, evaluator: Evaluator | None = None
 ) -> list[BatchEvaluator]:
-    """COCO metrics, the model's own metrics where it has some, and means of losses.
+    """COCO metrics, the model's own metrics if it has any, and mean losses.
 
     Args:
       evaluable: a model.
       options: what to evaluate.
-      evaluator: of the COCO metrics, for a caller who wants its detections as well; by default a new one. It comes
-        first, as it finds what is wrong with a batch.
+      evaluator: the evaluator of the COCO metrics, for callers that also need its detections; by default a new one. It
+        comes first, because it reports what is wrong with a batch.
     """
     evaluators: list[BatchEvaluator] = [WithGroundTruth(evaluator or coco_evaluator(options))]
     further = evaluable.further_evaluator()
@@ -149,14 +149,14 @@ def coco_evaluator(options: EvaluationOptions) -> Evaluator:
 def as_evaluable(
     model: Any, detect: Detect | None, options: EvaluationOptions | None, asked_by: str = "od_eval.evaluate"
 ) -> Evaluable:
-    """The model itself, or with `detect` what makes it `Evaluable`.
+    """The model itself, or with `detect` a wrapper that makes it `Evaluable`.
 
     Args:
       model, detect, options: as for `evaluate`.
-      asked_by: who needs it, for the message.
+      asked_by: the name of the caller, for the message.
 
     Raises:
-      ODEvalError: the model has not the methods, and there is no `detect`, or no `options` with it.
+      ODEvalError: the model lacks the methods and there is no `detect`, or there is `detect` without `options`.
     """
     if detect is not None:
         if options is None:
@@ -175,7 +175,7 @@ class FunctionOfModel:
     """Makes any model `Evaluable`.
 
     Args:
-      model: handed to the function.
+      model: passed to the function.
       detect: (model, batch of the dataset) -> detections and ground truth.
       options: what to evaluate.
     """
@@ -196,11 +196,11 @@ class FunctionOfModel:
         return None
 
 
-# ---- Evaluators beside `Evaluator` ----------------------------------------------------------------------------------
+# ---- Further evaluators ---------------------------------------------------------------------------------------------
 
 
 class LossMeans:
-    """The section `losses`: means over all images, which batches may have different numbers of."""
+    """The section `losses`: means over all images, weighted by batch size."""
 
     def __init__(self) -> None:
         self._means = RunningMeans()
@@ -236,7 +236,7 @@ class FurtherMetrics:
 
 
 class WithGroundTruth:
-    """Passes an evaluator the batches that have ground truth; without any, it gives no sections."""
+    """Passes batches with ground truth to an evaluator; if there are none, it returns no sections."""
 
     def __init__(self, evaluator: BatchEvaluator):
         self.evaluator = evaluator
@@ -256,7 +256,7 @@ class WithGroundTruth:
 
 
 def _progress_bar(name: str, num_images: int | None) -> Any:
-    # Into a log file, a line every now and then; on a terminal, a bar that goes when all is done.
+    # In a log file, a line every ten seconds; on a terminal, a bar that disappears at the end.
     seconds = 0.1 if sys.stderr.isatty() else 10
     return tqdm.tqdm(
         desc=name, total=num_images, unit=" images", file=sys.stderr, leave=False, mininterval=seconds, delay=2

@@ -1,7 +1,7 @@
-"""Masks as COCO's run-length encodings (RLE): from arrays, from polygons, and from the RLEs of others.
+"""Masks as COCO's run-length encodings (RLE): from arrays, polygons, and other RLEs.
 
-A mask is kept as its *counts*, the compressed bytes of an RLE; its size is that of its image. `hotcoco.mask` does the
-work, because it checks what it is given: `pycocotools.mask` reads past the end of an RLE that is too short.
+A mask is stored as its *counts*, the compressed bytes of an RLE; its size is that of its image. `hotcoco.mask` is used
+because it checks its input: `pycocotools.mask` reads past the end of an RLE that is too short.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ Size = tuple[int, int]
 
 
 def from_array(mask: npt.NDArray[Any]) -> bytes:
-    """The counts of a mask `[height, width]`; what is not 0 belongs to the object."""
+    """The counts of a mask `[height, width]`; nonzero pixels belong to the object."""
     return _mask.encode(mask if mask.dtype == bool else mask != 0)["counts"]
 
 
 def from_rle(rle: Any, size: Size) -> bytes:
-    """The counts of somebody's RLE, compressed (bytes or str) or not (a list of ints).
+    """The counts of any RLE, compressed (bytes or str) or not (a list of ints).
 
     Pixels after its last run do not belong to the object.
 
@@ -31,11 +31,10 @@ def from_rle(rle: Any, size: Size) -> bytes:
       size: height and width of the image.
 
     Raises:
-      ValueError: it is no RLE, or one of another size; the message says what is wrong with it.
+      ValueError: it is not an RLE, or has another size; the message says what is wrong.
     """
     try:
-        # The union with an empty mask of the image's size checks all of it, and gives it its last run if that is
-        # missing.
+        # The union with an empty mask of the image's size validates the RLE and adds the last run if it is missing.
         return _mask.merge([rle, {"size": size, "counts": [size[0] * size[1]]}])["counts"]
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(rle, dict) and isinstance(rle.get("size"), Sequence) and list(rle["size"]) != list(size):
@@ -44,18 +43,18 @@ def from_rle(rle: Any, size: Size) -> bytes:
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> bytes:
-    """The counts of the union of polygons `[x1, y1, x2, y2, …]` in pixels, drawn as pycocotools draws them.
+    """The counts of the union of polygons `[x1, y1, x2, y2, …]` in pixels, rasterized as in pycocotools.
 
-    Polygons of fewer than three points enclose nothing and are passed over.
+    Polygons with fewer than three points enclose nothing and are skipped.
 
     Raises:
-      ValueError: a polygon is no such list, or none is left; the message says which.
+      ValueError: a polygon is not such a list, or none is left; the message says which.
     """
     for number, polygon in enumerate(polygons):
         if not isinstance(polygon, Sequence) or not all(type(value) in (int, float) for value in polygon):
             raise ValueError(f"polygon {number} is not a list of numbers")
         if len(polygon) % 2 or not np.isfinite(polygon).all():
-            raise ValueError(f"polygon {number} is not a list of x and y in turn")
+            raise ValueError(f"polygon {number} is not a list of alternating x and y")
     polygons = [polygon for polygon in polygons if len(polygon) >= 6]
     if not polygons:
         raise ValueError("it has no polygon of three points or more")
@@ -73,5 +72,5 @@ def areas(counts: Iterable[bytes], sizes: Sequence[Size]) -> npt.NDArray[np.floa
 
 
 def box(counts: bytes, size: Size) -> list[float]:
-    """The box around a mask: xmin, ymin, width, height."""
+    """The bounding box of a mask: xmin, ymin, width, height."""
     return _mask.to_bbox(as_rle(counts, size)).tolist()

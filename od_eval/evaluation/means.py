@@ -9,7 +9,7 @@ class RunningMeans:
     """Weighted means of values by name.
 
     Attributes:
-      weight: of all that was added: the number of images, or of steps.
+      weight: the total weight: the number of images, or of steps.
     """
 
     def __init__(self) -> None:
@@ -17,13 +17,13 @@ class RunningMeans:
         self._sums: dict[str, float] = {}
 
     def add(self, values: Mapping[str, float], weight: int) -> None:
-        """Adds values, each the mean over so many images or steps."""
+        """Adds values, each the mean over `weight` images or steps."""
         self.weight += weight
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + weight * value
 
     def merge(self, other: RunningMeans) -> None:
-        """Adds what was added to another one, which stays as it is."""
+        """Adds the values of another instance, which is not changed."""
         self.weight += other.weight
         for name, value in other._sums.items():
             self._sums[name] = self._sums.get(name, 0.0) + value

@@ -1,4 +1,4 @@
-"""What to evaluate and what to show of it."""
+"""What to evaluate and what to show."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ BOX_FORMATS = ("yxyx", "xyxy", "xywh", "rel_yxyx", "rel_xyxy", "rel_xywh")
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-    """What to evaluate and what to show of it. A `Detector` has those of its pipeline.config.
+    """What to evaluate and what to show. A `Detector` takes them from its pipeline.config.
 
     Attributes:
       categories: id -> name, of every class.
       box_format: `yxyx` (ymin, xmin, ymax, xmax), `xyxy` or `xywh` (xmin, ymin, width, height) in pixels of the image;
-        with `rel_` before it relative to the image, from 0 to 1.
+        with the prefix `rel_` relative to the image, from 0 to 1.
       masks: whether to evaluate masks as well.
-      super_categories: name -> names of the categories whose metrics are averaged under it.
-      per_category: what TensorBoard shows of each category: its AP, all twelve numbers, or nothing. Files hold all.
-      num_pictures: the first so many images are shown with detections and ground truth.
-      max_boxes: in a picture, the detections with the highest scores.
-      min_score: of detections in a picture.
-      show_groundtruth_boxes: whether ground truth is drawn into the picture of the detections, too; beside it it always
-        is.
-      groundtruth_color: of these, a name or #rrggbb.
-      show_scores, show_labels: what is written at a detection.
+      super_categories: name -> names of the categories over which its metrics are averaged.
+      per_category: what TensorBoard shows for each category: its AP, all twelve metrics, or nothing. Files hold all.
+      num_pictures: the number of images, from the first on, that are shown with detections and ground truth.
+      max_boxes: the maximum number of detections in a picture; those with the highest scores are shown.
+      min_score: the minimum score of detections in a picture.
+      show_groundtruth_boxes: whether ground truth is also drawn into the picture of the detections; the picture next to
+        it always shows ground truth.
+      groundtruth_color: the color of these ground truth boxes, a name or #rrggbb.
+      show_scores, show_labels: what is written next to a detection.
       keypoint_edges: pairs of keypoints to connect.
       pictures_dir: a folder for these pictures as PNG files.
       save_detections: whether ground truth and detections are written in COCO format.

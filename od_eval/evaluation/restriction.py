@@ -1,4 +1,4 @@
-"""Batches of a model, restricted to what an evaluation asks for: fewer categories, no masks."""
+"""Restricts a model's batches to what an evaluation needs: fewer categories, no masks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from od_eval.evaluation.options import EvaluationOptions
 def restricted(
     batches: Iterable[EvaluationBatch], asked: EvaluationOptions, own: EvaluationOptions, name: str
 ) -> Iterator[EvaluationBatch]:
-    """Takes out of a model's batches what its own options have and those of the evaluation do not.
+    """Removes from a model's batches what is in its own options but not in those of the evaluation.
 
-    A class that neither has is left to the evaluators, which refuse it. What was taken out is counted, and said in a
-    warning when the batches are over.
+    A class that is in neither is left to the evaluators, which reject it. The removed objects are counted and reported
+    in a warning after the last batch.
 
     Args:
-      batches: of the model.
+      batches: the model's batches.
       asked: the options of the evaluation.
-      own: those of the model.
-      name: of the data, for the warning.
+      own: the options of the model.
+      name: the name of the data, for the warning.
     """
     left_out = sorted(own.categories.keys() - asked.categories.keys())
     num_objects: Counter[int] = Counter()
@@ -37,8 +37,8 @@ def restricted(
     if num_objects:
         names = ", ".join(f"'{own.categories[id]}' ({num})" for id, num in sorted(num_objects.items()))
         warnings.warn(
-            f"{name}: {sum(num_objects.values())} ground truth objects of categories that are not among those of the"
-            f" evaluation's options, and all detections of these, are left out: {names}.",
+            f"{name}: {sum(num_objects.values())} ground truth objects of categories that are not in the"
+            f" evaluation's options, and all detections of these categories, are left out: {names}.",
             stacklevel=3,
         )
 
@@ -60,7 +60,7 @@ def _without(batch: EvaluationBatch, classes: Sequence[int], masks: bool, num_ob
 
 
 def _without_classes(objects: Any, classes: Sequence[int]) -> tuple[Any, list[Any] | None]:
-    """Objects without those of some classes, and the rows that were kept; a copy in any case."""
+    """A copy of the objects without those of some classes, and the rows that were kept."""
     if objects is None or not classes:
         return objects if objects is None else dataclasses.replace(objects), None
     kept = [

@@ -1,4 +1,4 @@
-"""What one evaluation found: sections by name.
+"""The result of an evaluation: sections by name.
 
 result = evaluator.evaluate()
 result.bbox["AP"], result["per_category"]["cat"]["AP50"]
@@ -15,31 +15,30 @@ from od_eval.evaluation.section import all_sections
 
 
 class EvaluationResult(Mapping[str, Any]):
-    """What one evaluation found. A metric that is not defined (no ground truth of that size) is None.
+    """The result of an evaluation. A metric that is not defined (no ground truth of that size) is None.
 
-    It is a mapping from the names of its sections to plain data, and each section is an attribute as well; one that the
-    evaluation did not give is empty or None. `od_eval.evaluation.sections` has a module for each:
+    It is a mapping from section names to plain data. Each section is also an attribute, which is empty or None if the
+    evaluation did not produce it. `od_eval.evaluation.sections` has a module for each:
 
-    * `losses`: loss name -> mean over the images; NaN for what is not finite.
-    * `bbox`, `segm`: the COCO metrics of boxes and, where masks were evaluated, of masks, by the names in
-      `COCO_METRICS`.
-    * `per_category`: category name -> its COCO metrics of boxes; `num_groundtruth`, the objects to be found, which
-      crowds are not; `num_detections`, all that were given; and under `segm` its COCO metrics of masks.
+    * `losses`: loss name -> mean over the images; NaN if not finite.
+    * `bbox`, `segm`: the COCO metrics of boxes and, if masks were evaluated, of masks, by the names in `COCO_METRICS`.
+    * `per_category`: category name -> its COCO metrics of boxes; `num_groundtruth`, the number of ground truth objects
+      without crowds; `num_detections`, the number of all detections; and under `segm` its COCO metrics of masks.
     * `per_super_category`: super category name -> the same for its categories: means of the metrics that are defined,
       and sums of the counts.
-    * `other`: metrics of a model's own evaluators, by their own tags; NaN for what is not finite.
+    * `other`: metrics of a model's own evaluators, by their own tags; NaN if not finite.
 
     Args:
-      num_images: images evaluated.
-      step: of training, of the weights that were evaluated.
-      checkpoint: the path that holds these weights, where there is one.
-      **sections: name -> value.
+      num_images: the number of images evaluated.
+      step: the training step of the evaluated weights.
+      checkpoint: the path of a checkpoint with these weights, if there is one.
+      **sections: section name -> value.
 
     Attributes:
       num_images, step, checkpoint: as given.
 
     Raises:
-      TypeError: there is no such section.
+      TypeError: a section name is unknown.
     """
 
     __slots__ = ("_sections", "checkpoint", "num_images", "step")
@@ -84,9 +83,9 @@ class EvaluationResult(Mapping[str, Any]):
         return f"EvaluationResult({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     def to_json_dict(self) -> dict[str, Any]:
-        """What metrics.json holds: nothing but what JSON can, so NaN is null; `from_json_dict` makes it NaN again.
+        """The contents of metrics.json: only what JSON allows, so NaN becomes null; `from_json_dict` restores it.
 
-        Sections that are optional are only there where there is something in them.
+        Optional sections are only included if they are not empty.
         """
         content: dict[str, Any] = {"step": self.step, "checkpoint": self.checkpoint, "num_images": self.num_images}
         for name, section in all_sections().items():
@@ -96,10 +95,10 @@ class EvaluationResult(Mapping[str, Any]):
 
     @classmethod
     def from_json_dict(cls, content: Mapping[str, Any]) -> EvaluationResult:
-        """The result that `to_json_dict` made this from; sections it does not know are passed over.
+        """The inverse of `to_json_dict`; unknown sections are ignored.
 
         Raises:
-          ValueError: that is no such thing.
+          ValueError: the content is not an evaluation result.
         """
         try:
             sections = {
@@ -113,7 +112,7 @@ class EvaluationResult(Mapping[str, Any]):
             raise ValueError(f"this is not the result of an evaluation: {error!r}") from error
 
     def table_values(self) -> dict[str, float | None]:
-        """Name -> value of everything that is one number, as the columns of metrics.csv; None where not defined."""
+        """Name -> value of all single numbers, as in the columns of metrics.csv; None if not defined."""
         return {
             name: value
             for section_name, value_of_section in self._sections.items()
@@ -121,19 +120,19 @@ class EvaluationResult(Mapping[str, Any]):
         }
 
     def log_values(self) -> dict[str, float]:
-        """What Keras's `logs` get of it, before `val_` is put in front: name -> value.
+        """The values for Keras's `logs`, without the prefix `val_`: name -> value.
 
-        Losses by their names, metrics of boxes by theirs (`AP`, `AP50`, …), those of masks as `segm_AP`, …, others by
+        Losses under their names, box metrics under theirs (`AP`, `AP50`, …), mask metrics as `segm_AP`, …, others under
         their tags. Metrics that are not defined are left out.
         """
         return {name: value for name, value in self.table_values().items() if value is not None}
 
     def scalars(self, per_category: str = "AP") -> dict[str, float]:
-        """Every scalar for TensorBoard under its tag; what is not defined is left out.
+        """All scalars for TensorBoard by tag; metrics that are not defined are left out.
 
         Args:
-          per_category: what is shown of each category: `AP`, `all` or `none`, as in `EvaluationOptions`. Of super
-            categories, which somebody asked for, AP is shown in any case.
+          per_category: what is shown for each category: `AP`, `all` or `none`, as in `EvaluationOptions`. AP of super
+            categories, which the user has defined, is always shown.
         """
         return {
             tag: float(value)
@@ -144,10 +143,10 @@ class EvaluationResult(Mapping[str, Any]):
 
 
 def join_sections(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sections of several evaluators together: two may share one if no metric is in both.
+    """Joins the sections of several evaluators; two may share a section if they have no metric in common.
 
     Raises:
-      ODEvalError: two evaluators give a metric of the same name.
+      ODEvalError: two evaluators return a metric of the same name.
     """
     joined: dict[str, Any] = {}
     names: set[str] = set()

@@ -1,8 +1,8 @@
-"""What a section of an `EvaluationResult` is, and which sections there are.
+"""Sections of an `EvaluationResult`.
 
-A section is a module of `od_eval.evaluation.sections` with a tuple `SECTIONS` in it. That module alone says what its
-section looks like in metrics.json, which scalars TensorBoard gets of it, which entries Keras's `logs` and metrics.csv
-get, and what of it stands in the line after an evaluation and in the table at the end. A new section is a new module.
+A section is defined by a module of `od_eval.evaluation.sections` that has a tuple `SECTIONS`. Only this module defines
+what the section looks like in metrics.json, its scalars in TensorBoard, its entries in Keras's `logs` and metrics.csv,
+and its values in the line after an evaluation and in the table at the end. A new section is a new module.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 
 class Section:
-    """One section of a result: its value is plain data, and this says where and how it is shown.
+    """A section of a result. Its value is plain data; this class defines where and how it is shown.
 
     Attributes:
-      name: its key in metrics.json, and its attribute of a result.
-      rank: sections with a lower one come first in files.
-      absent: the value of a section that no evaluator gave.
-      optional: whether metrics.json leaves it out where it is empty.
-      line_rank: sections with a lower one come first in the line after an evaluation and in the table at the end.
-      in_line, in_summary: the names among `log_values` that stand there, where they are defined.
+      name: its key in metrics.json, and the attribute of a result.
+      rank: sections with a lower rank come first in files.
+      absent: the value of a section that no evaluator returned.
+      optional: whether metrics.json omits it if it is empty.
+      line_rank: sections with a lower rank come first in the line after an evaluation and in the table at the end.
+      in_line, in_summary: the names among `log_values` that are shown there, if they are defined.
     """
 
     name: str
@@ -34,38 +34,38 @@ class Section:
     in_summary: tuple[str, ...] = ()
 
     def checked(self, value: Any) -> Any:
-        """The value as plain Python numbers, whatever they were, so that all of it can go into JSON."""
+        """The value with all numbers converted to plain Python numbers, for JSON."""
         return value
 
     def to_json(self, value: Any) -> Any:
-        """The value as metrics.json holds it: nothing but what JSON can."""
+        """The value for metrics.json: only what JSON allows."""
         return value
 
     def from_json(self, value: Any) -> Any:
-        """The value that `to_json` made this from.
+        """The inverse of `to_json`.
 
         Raises:
-          ValueError: that is no such thing.
+          ValueError: the value is not such a section.
         """
         if not isinstance(value, Mapping):
             raise ValueError(f"'{self.name}' is {value!r}")
         return value
 
     def scalars(self, value: Any, per_category: str) -> Mapping[str, float | None]:
-        """TensorBoard's tag -> value; None for what is not defined.
+        """TensorBoard's tag -> value; None if not defined.
 
         Args:
-          value: of the section.
-          per_category: what is shown of each category: `AP`, `all` or `none`, as in `EvaluationOptions`.
+          value: the value of the section.
+          per_category: what is shown for each category: `AP`, `all` or `none`, as in `EvaluationOptions`.
         """
         return {}
 
     def log_values(self, value: Any) -> Mapping[str, float | None]:
-        """Name -> value, for Keras's `logs` and the columns of metrics.csv; None for what is not defined."""
+        """Name -> value, for Keras's `logs` and the columns of metrics.csv; None if not defined."""
         return {}
 
     def falls(self, name: str) -> bool:
-        """Whether one of its `log_values` gets better by falling, judged by its name, with or without a prefix."""
+        """Whether lower is better for one of its `log_values`, judged by its name, with or without a prefix."""
         return False
 
 
@@ -73,14 +73,14 @@ class Section:
 def all_sections() -> dict[str, Section]:
     """Name -> section, by rank."""
     from od_eval.discovery import modules_of
-    from od_eval.evaluation import sections  # here, as these modules import this one
+    from od_eval.evaluation import sections  # here, because these modules import this one
 
     found = [section for module in modules_of(sections) for section in module.SECTIONS]
     return {section.name: section for section in sorted(found, key=lambda section: section.rank)}
 
 
 class NumbersByName(Section):
-    """A section that is nothing but numbers: name -> number, NaN for what is not finite, which JSON has as null."""
+    """A section of numbers by name: NaN if not finite, which is null in JSON."""
 
     absent: Mapping[str, float] = {}
 

@@ -1,4 +1,4 @@
-"""The first images of an evaluation, kept while it runs and drawn when its numbers are safe.
+"""The first images of an evaluation, kept while it runs and drawn after its numbers have been saved.
 
 first_images = FirstImages(10)
 evaluate(model, batches, [*default_evaluators(model, options), first_images])
@@ -20,10 +20,10 @@ from od_eval.figures.pictures import pictures_of
 
 
 class FirstImages:
-    """Looks on at an evaluation as a `BatchEvaluator` that gives no section.
+    """A `BatchEvaluator` that only collects images and returns no section.
 
     Args:
-      number: how many images are kept, of those whose batches have pixels.
+      number: the number of images to keep, from batches that have pixels.
     """
 
     def __init__(self, number: int):
@@ -43,6 +43,6 @@ class FirstImages:
         return {}
 
     def pictures(self, options: EvaluationOptions) -> Iterator[tuple[int | str, npt.NDArray[Any]]]:
-        """Draws one image after the other; see `pictures_of` for what it yields and raises."""
+        """Draws the images one by one; yields and raises as `pictures_of` does."""
         for batch in self._batches:
             yield from pictures_of(batch, options)

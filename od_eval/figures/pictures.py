@@ -1,9 +1,9 @@
-"""Pictures for people: an image with the detections on the left, and with the ground truth on the right.
+"""Draws pictures: an image with its detections on the left, and with its ground truth on the right.
 
     for image_id, picture in pictures_of(batch, options):
         Image.fromarray(picture).save(os.path.join(folder, file_name(image_id)))
 
-Class names and image ids come from somebody's dataset: nothing is taken for granted about them.
+Class names and image ids come from a user's dataset: no assumptions are made about them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from od_eval.evaluation.options import EvaluationOptions
 
 Color = tuple[int, int, int]
 
-# Pixels of a half's sides. Small images are enlarged so that labels can be read; large ones are reduced, because
-# TensorBoard keeps many in memory; very long and thin ones get a margin, so that there is room for words.
+# Side lengths of each half in pixels. Small images are enlarged so that labels can be read; large ones are reduced,
+# because TensorBoard keeps many in memory; very long and thin ones get a margin, so that there is room for text.
 _SHORTEST = 320
 _LONGEST = 960
 _SMALLEST = (240, 64)  # width, height
@@ -47,7 +47,7 @@ _MASK_OPACITY = 0.45
 
 @dataclasses.dataclass
 class _Object:
-    """Something to draw; `box` is (left, top, right, bottom) and `keypoints` are (x, y), in pixels of the picture."""
+    """An object to draw; `box` is (left, top, right, bottom) and `keypoints` are (x, y), in pixels of the picture."""
 
     box: tuple[float, float, float, float]
     category: int
@@ -58,17 +58,17 @@ class _Object:
 
 
 def pictures_of(batch: EvaluationBatch, options: EvaluationOptions) -> Iterator[tuple[int | str, npt.NDArray[Any]]]:
-    """Draws the images of a batch, one after the other, as long as somebody asks for the next.
+    """Draws the images of a batch lazily, one by one.
 
     Args:
-      batch: of which the first `len(batch.images)` images are drawn.
-      options: how; `num_pictures` is left to the caller, who knows how many there were before.
+      batch: a batch, of which the first `len(batch.images)` images are drawn.
+      options: how to draw; `num_pictures` is left to the caller, who knows how many pictures came before.
 
     Yields:
       Image id and picture: uint8 `[height, width, 3]`. See `draw`.
 
     Raises:
-      ODEvalError: `groundtruth_color` is no colour.
+      ODEvalError: `groundtruth_color` is not a color.
     """
     for index in range(len(batch.images)):
         yield batch.image_ids[index], draw(batch, index, options)
@@ -77,20 +77,20 @@ def pictures_of(batch: EvaluationBatch, options: EvaluationOptions) -> Iterator[
 def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.NDArray[Any]:
     """Draws one image of a batch twice: with detections on the left, with ground truth on the right.
 
-    A category has the same colour on both sides, and in every picture. A crowd's box is dashed. The image has the
-    proportions of `batch.image_sizes`, whatever a model's input made of them, and is enlarged where it is too small for
-    labels to be read. What is not finite is not drawn, nor is what lies outside the image.
+    A category has the same color on both sides, and in every picture. A crowd's box is dashed. The image has the aspect
+    ratio of `batch.image_sizes`, whatever the model's input size, and is enlarged if it is too small for readable
+    labels. Values that are not finite are not drawn, nor is anything outside the image.
 
     Args:
-      batch: with images; detections or ground truth may be None.
-      index: of the image in the batch.
-      options: of the evaluation: categories, the box format, and what to show.
+      batch: a batch with images; detections or ground truth may be None.
+      index: the index of the image in the batch.
+      options: the options of the evaluation: categories, the box format, and what to show.
 
     Returns:
-      uint8 `[height, width, 3]`; each half is as wide as the other.
+      uint8 `[height, width, 3]`; both halves have the same width.
 
     Raises:
-      ODEvalError: `groundtruth_color` is no colour.
+      ODEvalError: `groundtruth_color` is not a color.
     """
     height, width = (int(side) for side in np.asarray(batch.image_sizes)[index])
     image = _image(batch.images[index], height, width)
@@ -98,7 +98,7 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
     detections = _detections(batch, index, options, (height, width), scale)
     groundtruth = _groundtruth(batch.groundtruth, index, options, (height, width), scale)
 
-    # In layers, so that no box is under a mask and no label under a box.
+    # In layers, so that no mask covers a box and no box covers a label.
     left, right = image.copy(), image
     _draw_masks(left, detections, (height, width))
     if options.show_groundtruth_boxes:
@@ -118,14 +118,14 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
 
 
 def file_name(image_id: int | str) -> str:
-    """A name for the picture of an image, as a PNG file, that is safe in every folder.
+    """A file name for the picture of an image, as a PNG file, that is safe on any file system.
 
     Args:
-      image_id: whatever somebody wrote into a dataset: a path, nothing at all, a megabyte.
+      image_id: any content of a dataset: a path, an empty string, a megabyte.
 
     Returns:
-      The id itself, if it is harmless, with `.png`; otherwise what is harmless of it and a hash of all of it, so that
-      no two ids share a file.
+      The id with `.png` if it is safe; otherwise its safe characters and a hash of all of it, so that no two ids share
+      a file.
     """
     name = str(image_id)
     harmless = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100].lstrip(".-")
@@ -135,7 +135,7 @@ def file_name(image_id: int | str) -> str:
     return f"{harmless}.png"
 
 
-# ---- What there is to draw ------------------------------------------------------------------------------------------
+# ---- Objects to draw ------------------------------------------------------------------------------------------------
 
 
 def _image(image: npt.NDArray[Any], height: int, width: int) -> Image.Image:
@@ -146,7 +146,7 @@ def _image(image: npt.NDArray[Any], height: int, width: int) -> Image.Image:
     scale = max(1.0, _SHORTEST / min(height, width))
     scale = min(scale, _LONGEST / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Enlarged, pixels stay visible as what the model was given.
+    # Even if enlarged, the pixels that the model was given stay visible.
     enlarged = size[0] > 1.5 * pixels.shape[1]
     return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS)
 
@@ -158,7 +158,7 @@ def _detections(
     image_size: tuple[int, int],
     scale: tuple[float, float],
 ) -> list[_Object]:
-    """The detections to show, from the lowest score to the highest, which so comes to lie on top."""
+    """The detections to show, in ascending order of scores, so that the highest is on top."""
     detections = batch.detections
     if detections is None:
         return []
@@ -211,7 +211,7 @@ def _groundtruth(
 
 
 def _rows(objects: Detections | GroundTruth, field: Any, index: int) -> Any:
-    """A field's rows of one image, without those that pad it."""
+    """A field's rows for one image, without padding."""
     if field is None:
         return None
     return field[index] if objects.num is None else field[index][: int(np.asarray(objects.num)[index])]
@@ -220,7 +220,7 @@ def _rows(objects: Detections | GroundTruth, field: Any, index: int) -> Any:
 def _boxes(
     boxes: npt.ArrayLike, box_format: str, image_size: tuple[int, int], scale: tuple[float, float]
 ) -> npt.NDArray[np.float64]:
-    """Boxes of any format as left, top, right, bottom in pixels of the picture."""
+    """Converts boxes of any format to left, top, right, bottom in pixels of the picture."""
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     order = box_format.removeprefix("rel_")
     if order == "yxyx":
@@ -231,7 +231,7 @@ def _boxes(
     return boxes * np.tile(pixels, 2)
 
 
-# ---- Drawing it -----------------------------------------------------------------------------------------------------
+# ---- Drawing --------------------------------------------------------------------------------------------------------
 
 
 def _draw_masks(image: Image.Image, objects: Sequence[_Object], image_size: tuple[int, int]) -> None:
@@ -295,15 +295,15 @@ def _draw_keypoints(
 
 
 def _opacity(mask: Any, image_size: tuple[int, int], picture_size: tuple[int, int]) -> Image.Image:
-    """A mask, an array or an RLE, as the opacity of its colour for each pixel of the picture."""
+    """Converts a mask (an array or an RLE) to the opacity of its color for each pixel of the picture."""
     pixels = np.asarray(hotcoco.mask.decode(mask) if isinstance(mask, dict) else mask)
-    pixels = pixels[: image_size[0], : image_size[1]]  # the rest pads it to the size of a larger image
+    pixels = pixels[: image_size[0], : image_size[1]]  # the rest is padding to the size of a larger image
     opacity = np.where(pixels != 0, np.uint8(255 * _MASK_OPACITY), np.uint8(0))
     return Image.fromarray(opacity).resize(picture_size, Image.Resampling.NEAREST)
 
 
 def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The part of a box inside the picture, at least a pixel; None if there is none."""
+    """The part of a box inside the picture, at least one pixel; None if there is none."""
     left, right = sorted((box[0], box[2]))
     top, bottom = sorted((box[1], box[3]))
     if right < 0 or bottom < 0 or left > size[0] or top > size[1]:
@@ -313,11 +313,11 @@ def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tu
     return left, top, right, bottom
 
 
-# ---- Words ----------------------------------------------------------------------------------------------------------
+# ---- Text -----------------------------------------------------------------------------------------------------------
 
 
 def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, notes: str, color: Color) -> None:
-    """Above the box, where there is room, otherwise in its upper part; never outside the picture."""
+    """Writes a label above the box if there is room, otherwise in its upper part; never outside the picture."""
     font = _font(_FONT_SIZE)
     room = image.width - 4
     if name and notes:
@@ -328,7 +328,7 @@ def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, 
     if top < 0:
         top = min(box[1], image.height - height)
     label = Image.new("RGB", (width, height), color)
-    # Drawn on a piece of its own: what towers over the line, as some scripts do, is cut off.
+    # Drawn on an image of its own: parts above the line, as in some scripts, are cut off.
     ImageDraw.Draw(label).text((2, height / 2), text, _INK if _is_light(color) else _PAPER, font, anchor="lm")
     image.paste(label, (left, top))
 
@@ -345,19 +345,19 @@ def _write_heading(sheet: Image.Image, x: int, width: int, text: str, note: str 
 
 
 def _category_name(category: int, options: EvaluationOptions) -> str:
-    """The name of a category in one line; its id, if it has no name or one that the font cannot show."""
+    """The name of a category on one line, or its id if it has no name or one that the font cannot show."""
     name = _one_line(options.categories.get(category, ""))
     return name if name and _can_show(name) else f"class {category}"
 
 
 def _one_line(text: str) -> str:
-    """Untrusted text without line ends, control characters and what turns the direction of writing around."""
+    """Removes line breaks, control characters and changes of writing direction from untrusted text."""
     text = unicodedata.normalize("NFC", text[:500])
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
-    """The text, or as much of its beginning as there is room for, with an ellipsis; nothing if there is no room."""
+    """The text, or as much of its beginning as fits, with an ellipsis; nothing if there is no room."""
     if font.getlength(text) <= room:
         return text
     fitting = [end for end in range(1, len(text)) if font.getlength(f"{text[:end]}…") <= room]
@@ -373,8 +373,8 @@ def _can_show(text: str) -> bool:
 
 @functools.lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    # Pillow's own font knows ASCII alone. Matplotlib, which the Object Detection API requires, has one with the
-    # letters of most of Europe, the Caucasus and the Arab world.
+    # Pillow's own font has only ASCII. Matplotlib, which the Object Detection API requires, has one with the letters of
+    # most European, Caucasian and Arabic scripts.
     matplotlib = importlib.util.find_spec("matplotlib")
     if matplotlib is not None and matplotlib.submodule_search_locations:
         path = os.path.join(matplotlib.submodule_search_locations[0], "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
@@ -383,7 +383,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-# ---- Colours --------------------------------------------------------------------------------------------------------
+# ---- Colors ---------------------------------------------------------------------------------------------------------
 
 
 def _color_of(category: int) -> Color:
@@ -399,7 +399,7 @@ def _color_named(name: str) -> Color:
         return ImageColor.getrgb(name)[:3]
     except ValueError as error:
         raise ODEvalError(
-            f"groundtruth_color '{name}' is no colour; write a name like 'black' or 'red', or '#rrggbb'."
+            f"groundtruth_color '{name}' is not a color; write a name like 'black' or 'red', or '#rrggbb'."
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""What a check of a config, of data or of a training has found, and how a list of findings becomes an error.
+"""Findings of a check of a config, of data or of training, and how they become an error.
 
-A check is a function that yields findings, as many as there are; whoever wants the first as an error asks for it:
+A check is a function that yields its findings; to raise the first one as an error:
 
     raise_first_error(check_labels(config))
 """
@@ -22,14 +22,13 @@ class Finding:
 
     Attributes:
       kind: a stable name of this kind of finding, for programs: `empty_record_files`.
-      severity: `error`: it cannot work, or would be wrong; `warning`: it works, and probably not as is meant; `note`.
-      where: file, line, record or field, as exact as it is known; empty for the whole.
-      symptom: what was seen; it begins the sentence, after `where`.
-      cause: why it is so or what follows of it, as a clause that goes on after a comma; empty where the symptom says
-        it all.
+      severity: `error`: it cannot work, or would be wrong; `warning`: it works, but probably not as intended; `note`.
+      where: file, line, record or field, as precise as possible; empty for the whole.
+      symptom: the observation; the sentence starts with it, after `where`.
+      cause: its cause or consequence, as a clause after a comma; empty if the symptom is sufficient.
       remedy: what to do, as a clause in the imperative.
-      field: the field of the pipeline.config to change, where there is one: `train_config.batch_size`.
-      evidence: name -> number or text that the finding rests on.
+      field: the field of the pipeline.config to change, if any: `train_config.batch_size`.
+      evidence: name -> number or text that the finding is based on.
     """
 
     kind: str
@@ -49,7 +48,7 @@ class Finding:
 
 
 def raise_first_error(findings: Iterable[Finding]) -> None:
-    """Raises the first finding that is an error; what would come after it is not looked for.
+    """Raises the first finding that is an error; later findings are not computed.
 
     Raises:
       ODEvalError: with the sentence of the finding.

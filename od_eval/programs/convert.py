@@ -1,4 +1,4 @@
-"""Converts images with annotations to TFRecords as the Object Detection API reads them, and a label map.
+"""Converts annotated images to TFRecords for the Object Detection API, and writes a label map.
 
     od-eval convert --annotations=instances.json --images=photos --output_dir=records
     od-eval convert --annotations=VOC2012 --validation_list=VOC2012/ImageSets/Main/val.txt --output_dir=records
@@ -7,17 +7,17 @@
 Reads COCO's JSON (boxes, polygon and RLE masks, crowds, keypoints), a folder of Pascal VOC's XML files, or a CSV file
 with the columns filename, class, xmin, ymin, xmax, ymax and, if known, width and height. Writes train-?????-of-?????,
 validation-?????-of-?????, label_map.pbtxt and conversion_report.json into --output_dir, all or none of them, and prints
-what to write into the pipeline.config.
+the lines for the pipeline.config.
 
-What cannot be converted is left out, counted by reason here and listed in the report: an image that is missing, broken
-or of another shape than annotated, a box without area or outside the image, an unknown class. What can be made right is
-converted and listed too: a box that reaches over the edge of the image is cut there, CMYK becomes RGB, BMP, GIF and
-TIFF become PNG, WebP becomes JPEG, an image that EXIF turns is turned.
+Whatever cannot be converted is left out, counted here by reason and listed in the report: an image that is missing,
+broken or of another shape than annotated, a box without area or outside the image, an unknown class. Whatever can be
+corrected is converted and listed too: a box that extends beyond the image is clipped, CMYK becomes RGB, BMP, GIF and
+TIFF become PNG, WebP becomes JPEG, an image with an EXIF rotation is rotated.
 
-What is read may be on any filesystem that TensorFlow knows (gs://…); --output_dir is a folder on this machine.
+Inputs may be on any file system that TensorFlow supports (gs://…); --output_dir is a folder on this machine.
 
-Training and validation images with annotation files of their own take two commands: --validation_fraction=0 for the
-first, then --validation_fraction=1 and --label_map=OUTPUT_DIR/label_map.pbtxt for the second.
+Training and validation images with separate annotation files take two commands: --validation_fraction=0 for the first,
+then --validation_fraction=1 and --label_map=OUTPUT_DIR/label_map.pbtxt for the second.
 
 Exit status: 0 converted; 1 nothing converted, or with --strict anything left out; 2 wrong flags.
 """
@@ -44,24 +44,24 @@ flags.DEFINE_string(
     "images", None, "Folder of the image files. By default VOC's JPEGImages, else the folder of the annotations."
 )
 flags.DEFINE_string("output_dir", None, "Folder for the records, the label map and the report.", required=True)
-flags.DEFINE_enum("format", None, FORMATS, "Format of the annotations. By default told from --annotations.")
+flags.DEFINE_enum("format", None, FORMATS, "Format of the annotations. By default inferred from --annotations.")
 flags.DEFINE_string(
     "label_map",
     None,
     "Label map (.pbtxt) whose ids are used; classes that are not in it are left out. By default one is written: COCO's"
-    " own ids where they start at 1 and have few gaps or end by 90, else ids from 1.",
+    " own ids if they start at 1 and have few gaps or end by 90, else ids from 1.",
 )
 flags.DEFINE_float(
-    "validation_fraction", 0.1, "Part of the images that is for validation.", lower_bound=0.0, upper_bound=1.0
+    "validation_fraction", 0.1, "Fraction of the images used for validation.", lower_bound=0.0, upper_bound=1.0
 )
 flags.DEFINE_string(
-    "validation_list", None, "Text file of the images for validation, one a line, instead of a fraction of them."
+    "validation_list", None, "Text file that lists the images for validation, one per line, instead of a fraction."
 )
 flags.DEFINE_integer("seed", 0, "Decides which images are for validation, and the order of the training images.")
 flags.DEFINE_integer(
     "num_shards", None, "Number of files for training. By default one per 500 images, 100 at most.", lower_bound=1
 )
-flags.DEFINE_bool("include_masks", True, "Write masks, where the annotations have any.")
+flags.DEFINE_bool("include_masks", True, "Write masks, if the annotations have any.")
 flags.DEFINE_integer(
     "num_workers",
     None,
@@ -73,11 +73,11 @@ flags.DEFINE_bool("strict", False, "Exit with status 1 when anything was left ou
 
 
 def main() -> int:
-    """Converts as the flags say; returns the exit status."""
+    """Runs the conversion given by the flags; returns the exit status."""
     print("Reading annotations and loading TensorFlow …", flush=True)
     if not FLAGS.format and told_format(FLAGS.annotations) is None:
         raise ODEvalError(
-            f"the format of '{FLAGS.annotations}' cannot be told from its name; say --format={'|'.join(FORMATS)}."
+            f"the format of '{FLAGS.annotations}' cannot be inferred from its name; pass --format={'|'.join(FORMATS)}."
         )
     conversion = convert_dataset(
         FLAGS.annotations,
@@ -95,7 +95,7 @@ def main() -> int:
     print(_summary(conversion, FLAGS.output_dir))
     left_out = conversion.left_out
     if left_out and FLAGS.strict:
-        print(f"error: {len(left_out)} things were left out, see {conversion.report_path}.", file=sys.stderr)
+        print(f"error: {len(left_out)} items were left out, see {conversion.report_path}.", file=sys.stderr)
         return 1
     return 0
 
@@ -122,7 +122,7 @@ def _summary(conversion: Conversion, folder: str) -> str:
     ]
     lines += shortened(rows)
     if conversion.num_unannotated:
-        lines += ["", f"{conversion.num_unannotated} image files have no annotation and are in no record."]
+        lines += ["", f"{conversion.num_unannotated} image files have no annotation and are not in any record."]
     for title, remarks in (
         ("left out:", conversion.left_out),
         ("converted with a change:", [remark for remark in conversion.remarks if not remark.left_out]),

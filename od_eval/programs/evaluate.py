@@ -1,19 +1,19 @@
-"""Evaluates detections against ground truth, both files in COCO's format, without a model.
+"""Evaluates detections against ground truth, both files in COCO format, without a model.
 
     od-eval evaluate --groundtruth=instances_val.json --detections=detections.json --model_dir=runs/a
 
-Prints the COCO metrics of boxes, and of masks where both files have them, of all categories and of each, and writes
-what an evaluation in training writes: metrics.json, metrics/, metrics.csv and a TensorBoard run, into <model_dir>/eval.
-The numbers are those of pycocotools for the same files.
+Prints the COCO metrics of boxes, and of masks if both files have them, over all categories and for each, and writes the
+same files as an evaluation during training: metrics.json, metrics/, metrics.csv and a TensorBoard run, into
+<model_dir>/eval. The numbers are the same as pycocotools' for these files.
 
-Detections of several checkpoints are evaluated one after the other, each with its step; they make one curve:
+Detections of several checkpoints are evaluated one by one, each with its step; together they form a curve:
 
     for step in 1000 2000 3000; do
       od-eval evaluate --groundtruth=val.json --detections=detections-$step.json --step=$step --model_dir=runs/a
     done
 
-An evaluation of the same step that is there already is replaced; so let no training write to that run meanwhile. With
---images, TensorBoard shows the first images with what was found and what is there.
+An existing evaluation of the same step is replaced; so do not train into that run at the same time. With --images,
+TensorBoard shows the first images with detections and ground truth.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ from od_eval.figures.first_images import FirstImages
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("groundtruth", None, "COCO JSON file with images, annotations and categories.", required=True)
-flags.DEFINE_string("detections", None, "JSON file in COCO's format of results.", required=True)
-flags.DEFINE_string("model_dir", None, "Folder above the run; that of the training, if there is one.", required=True)
+flags.DEFINE_string("detections", None, "JSON file in COCO's results format.", required=True)
+flags.DEFINE_string("model_dir", None, "Folder that contains the run; that of the training, if any.", required=True)
 flags.DEFINE_string("run", "eval", "Folder of the run below model_dir, e.g. eval/night for a second set of images.")
-flags.DEFINE_integer("step", 0, "The training step of the weights that made the detections.", lower_bound=0)
-flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default where both files have some.")
-flags.DEFINE_string("images", None, "Folder of the image files, for pictures. By default there are none.")
-flags.DEFINE_integer("num_pictures", 10, "With --images, pictures of so many images.", lower_bound=0)
-flags.DEFINE_enum("backend", "hotcoco", BACKENDS, "What matches the boxes; the numbers are the same, the time is not.")
+flags.DEFINE_integer("step", 0, "The training step of the weights that produced the detections.", lower_bound=0)
+flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default if both files have masks.")
+flags.DEFINE_string("images", None, "Folder of the image files, for pictures. By default no pictures are drawn.")
+flags.DEFINE_integer("num_pictures", 10, "With --images, the number of images to draw.", lower_bound=0)
+flags.DEFINE_enum("backend", "hotcoco", BACKENDS, "What matches the boxes; the numbers are the same, not the speed.")
 
 flags.register_validator(
     "run",
     lambda run: bool(run) and not os.path.isabs(run) and ".." not in re.split(r"[/\\]", run),
-    message="it is the name of a folder below model_dir",
+    message="it must be the name of a folder below model_dir",
 )
 
 _MEANINGS = {
@@ -64,7 +64,7 @@ _MEANINGS = {
     "APs": "small: area up to 32²",
     "APm": "medium: up to 96²",
     "APl": "large: over 96²",
-    "AR1": "recall with 1 detection an image",
+    "AR1": "recall with 1 detection per image",
     "AR10": "recall with 10",
     "AR100": "recall with 100",
     "ARs": "small",
@@ -74,7 +74,7 @@ _MEANINGS = {
 
 
 def main() -> int:
-    """Evaluates as the flags say; returns the exit status."""
+    """Runs the evaluation given by the flags; returns the exit status."""
     masks = FLAGS.masks
     if masks is None:
         masks = _has_masks(FLAGS.groundtruth) and _has_masks(FLAGS.detections)
@@ -96,16 +96,16 @@ def main() -> int:
 
     from od_eval.tensorboard.command import how_to_look
 
-    print(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv beside it\n{how_to_look(FLAGS.model_dir)}")
+    print(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv next to it\n{how_to_look(FLAGS.model_dir)}")
     return 0
 
 
 def _has_masks(path: str) -> bool:
-    """Whether there is a segmentation that is not empty in a JSON file; what else is in it is not looked at."""
+    """Whether a JSON file contains a segmentation that is not empty. The rest of the file is not parsed."""
     try:
         return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', files.read_bytes(path)) is not None
     except OSError:
-        return False  # reading it again says what is wrong
+        return False  # reading it again reports what is wrong
 
 
 def _write(
@@ -139,7 +139,7 @@ def _write(
 def _images(
     groundtruth: CocoGroundTruth, batch: EvaluationBatch, folder: ImageFolder, number: int
 ) -> Iterator[EvaluationBatch]:
-    """The first images that can be read, one at a time, each with its pixels."""
+    """The first images that can be read, one at a time, with their pixels."""
     problems = []
     num_read = 0
     for index, (id, (height, width)) in enumerate(groundtruth.images.items()):
@@ -163,7 +163,7 @@ def _images(
         raise ODEvalError(f"--images has none of the images of '{groundtruth.path}': {problems[0]}.")
     if problems:
         print(
-            f"warning: {len(problems)} images are not in the pictures, as they cannot be read; the first:"
+            f"warning: {len(problems)} images cannot be read and are not drawn; the first:"
             f" {text.printable(problems[0])}.",
             file=sys.stderr,
         )

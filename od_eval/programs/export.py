@@ -2,10 +2,10 @@
 
     od-eval export --model_dir=runs/raccoon
 
-writes runs/raccoon/exported from the best checkpoint of the training, or from the newest where there is no best one:
+writes runs/raccoon/exported from the best checkpoint of the training run, or from the newest if there is no best one:
 saved_model/, checkpoint/, pipeline.config and label_map.pbtxt. With --format=tflite it writes model.tflite. It runs the
-Object Detection API's own exporters; the flags that it shares with exporter_main_v2.py and export_tflite_graph_tf2.py
-have the same names and meaning. Side inputs and keypoints need no flags: a model that has them is exported with them.
+Object Detection API's own exporters; flags shared with exporter_main_v2.py and export_tflite_graph_tf2.py have the same
+names and meanings. Side inputs and keypoints need no flags: a model that has them is exported with them.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ INPUT_TYPES = (
     "image_and_boxes_tensor",
 )
 
-flags.DEFINE_string("model_dir", None, "The model_dir of the training; says where the following are by default.")
+flags.DEFINE_string("model_dir", None, "The model_dir of the training run; gives the defaults of the following.")
 flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config; default: the one in model_dir.")
 flags.DEFINE_string(
     "trained_checkpoint_dir",
     None,
-    "A folder of checkpoints, of which the newest is exported, or one checkpoint; default: the best of the training, or"
-    " the newest where there is no best one.",
+    "A folder of checkpoints, whose newest is exported, or one checkpoint; default: the best of the training run, or"
+    " the newest if there is no best one.",
 )
-flags.DEFINE_string("output_directory", None, "Where the model is written; default: exported/ in model_dir.")
+flags.DEFINE_string("output_directory", None, "The folder to write the model to; default: exported/ in model_dir.")
 flags.DEFINE_enum("format", "saved_model", ["saved_model", "tflite"], "What to export.")
-flags.DEFINE_enum("input_type", None, INPUT_TYPES, "What a SavedModel takes; default: image_tensor, uint8 images.")
-flags.DEFINE_integer("max_detections", None, "With --format=tflite, detections in an image; default: 10.", 1)
-flags.DEFINE_bool("ssd_use_regular_nms", None, "With --format=tflite, suppresses non-maxima class by class.")
+flags.DEFINE_enum("input_type", None, INPUT_TYPES, "The input of a SavedModel; default: image_tensor, uint8 images.")
+flags.DEFINE_integer("max_detections", None, "With --format=tflite, detections per image; default: 10.", 1)
+flags.DEFINE_bool("ssd_use_regular_nms", None, "With --format=tflite, applies non-maximum suppression per class.")
 flags.DEFINE_string("config_override", None, "Text proto (TrainEvalPipelineConfig) merged into the config.")
 flags.DEFINE_multi_string("set", [], "Sets one field of the config, e.g. --set model.ssd.num_classes=4.")
 flags.register_multi_flags_validator(
@@ -60,7 +60,7 @@ FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    """Exports as the flags say; returns the exit status."""
+    """Runs the export given by the flags; returns the exit status."""
     model_dir = FLAGS.model_dir or ""
     config = FLAGS.pipeline_config_path or os.path.join(model_dir, "pipeline.config")
     output_directory = FLAGS.output_directory or os.path.join(model_dir, "exported")

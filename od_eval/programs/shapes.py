@@ -1,9 +1,9 @@
-"""Draws a dataset of circles, squares, stars and triangles with boxes and masks, to try a training on.
+"""Draws a dataset of circles, squares, stars and triangles with boxes and masks, to try out training.
 
     od-eval shapes --output_dir=shapes --num_train=200 --num_validation=50
 
-Writes train-?????-of-?????, validation-?????-of-????? and label_map.pbtxt, all or none of them, and prints what to
-write into the pipeline.config. The same flags give the same files, byte for byte.
+Writes train-?????-of-?????, validation-?????-of-????? and label_map.pbtxt, all or none of them, and prints the lines
+for the pipeline.config. The same flags produce the same files, byte for byte.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ flags.DEFINE_string("output_dir", None, "Folder for the records and the label ma
 flags.DEFINE_integer("num_train", 200, "Number of images for training.", lower_bound=0)
 flags.DEFINE_integer("num_validation", 50, "Number of images for validation.", lower_bound=0)
 flags.DEFINE_integer("image_size", 320, "Width and height of the images in pixels.", lower_bound=32, upper_bound=4096)
-flags.DEFINE_integer("max_shapes", 5, "The most shapes in an image.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Another seed gives other images.", lower_bound=0)
+flags.DEFINE_integer("max_shapes", 5, "The maximum number of shapes per image.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "A different seed gives different images.", lower_bound=0)
 flags.DEFINE_bool("overwrite", False, "Replace the files of an earlier dataset in --output_dir.")
 
 
 def main() -> int:
-    """Draws as the flags say; returns the exit status."""
+    """Draws the dataset given by the flags; returns the exit status."""
     print("Loading TensorFlow …", flush=True)
     patterns = write_shapes(
         FLAGS.output_dir,

@@ -1,11 +1,11 @@
-"""Trains a detector of the TensorFlow Object Detection API from its pipeline.config, and evaluates it meanwhile.
+"""Trains a detector of the TensorFlow Object Detection API from its pipeline.config, and evaluates it during training.
 
     python scripts/model_main_tf2.py --pipeline_config_path=pipeline.config --model_dir=runs/first
 
-Checkpoints, the best one, the config as run, the TensorBoard runs train/ and eval/ and files with all metrics go to
---model_dir. The same command goes on where an earlier one stopped. With --checkpoint_dir it evaluates the checkpoints
+Checkpoints, the best one, the effective config, the TensorBoard runs train/ and eval/ and files with all metrics go to
+--model_dir. The same command continues where an earlier one stopped. With --checkpoint_dir it evaluates the checkpoints
 that another process writes there. Flags of the Object Detection API's own model_main_tf2.py keep their names and
-meaning.
+meanings.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ flags.DEFINE_multi_string(
     "set", [], "Sets one field of the config, e.g. --set train_config.batch_size=4. May be given several times."
 )
 flags.DEFINE_integer("checkpoint_every_n", 1000, "Steps between checkpoints; the last step is always saved.", 1)
-flags.DEFINE_integer("checkpoint_max_to_keep", 7, "How many of the newest checkpoints stay.", 1)
+flags.DEFINE_integer("checkpoint_max_to_keep", 7, "The number of newest checkpoints to keep.", 1)
 flags.DEFINE_integer("log_every_n", 10, "Steps between points of the curves.", 1)
 flags.DEFINE_integer(
     "steps_per_execution",
     None,
-    "Training steps in one call into TensorFlow, whose end curves, checkpoints and Ctrl-C wait for; default: up to 10"
+    "Training steps in one call into TensorFlow; curves, checkpoints and Ctrl-C wait for its end; default: up to 10"
     " on GPUs and TPUs, 1 on CPUs.",
     1,
 )
-flags.DEFINE_integer("seed", None, "Seed of all that is random; on a CPU, the same curves to the bit.")
+flags.DEFINE_integer("seed", None, "Seed of everything random; on a CPU, curves are bit-identical.")
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
-flags.DEFINE_integer("num_workers", 1, "Over 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1)
+flags.DEFINE_integer("num_workers", 1, "Above 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1)
 flags.DEFINE_bool("use_tpu", False, "Whether to train on a Cloud TPU.")
 flags.DEFINE_string("tpu_name", None, "The name of the Cloud TPU.")
 flags.DEFINE_integer(
     "eval_every_n", None, "Steps between evaluations; default: checkpoint_every_n. 0 trains without evaluating.", 0
 )
-flags.DEFINE_integer("eval_batch_size", None, "Images in a batch of an evaluation; default: eval_config.batch_size.", 1)
-flags.DEFINE_integer("sample_1_of_n_eval_examples", None, "Evaluates one of so many evaluation images.", 1)
+flags.DEFINE_integer("eval_batch_size", None, "Batch size of evaluations; default: eval_config.batch_size.", 1)
+flags.DEFINE_integer("sample_1_of_n_eval_examples", None, "Evaluates one in n evaluation images.", 1)
 flags.DEFINE_bool("eval_on_train_data", False, "Whether to evaluate a sample of the training images, too.")
 flags.DEFINE_integer(
-    "sample_1_of_n_eval_on_train_examples", 5, "With eval_on_train_data, evaluates one of so many training images.", 1
+    "sample_1_of_n_eval_on_train_examples", 5, "With eval_on_train_data, evaluates one in n training images.", 1
 )
 flags.DEFINE_bool("save_detections", False, "Whether to write ground truth and detections in COCO format.")
 flags.DEFINE_string("best_metric", None, "What decides which checkpoint is the best, e.g. val_AP50; default: the AP.")
-flags.DEFINE_string("early_stopping_metric", None, "Stops the training when this gets no better, e.g. val_AP.")
-flags.DEFINE_integer("early_stopping_patience", 5, "After so many evaluations without improvement.", 0)
-flags.DEFINE_float("early_stopping_min_delta", 0.0, "A change of less is no improvement.", 0.0)
-flags.DEFINE_string("checkpoint_dir", None, "Evaluates the checkpoints in this folder, or this one, does not train.")
+flags.DEFINE_string("early_stopping_metric", None, "Stops training when this metric stops improving, e.g. val_AP.")
+flags.DEFINE_integer("early_stopping_patience", 5, "The number of evaluations without improvement before that.", 0)
+flags.DEFINE_float("early_stopping_min_delta", 0.0, "A smaller change is not an improvement.", 0.0)
+flags.DEFINE_string("checkpoint_dir", None, "Evaluates checkpoints in this folder, or this one; does not train.")
 flags.DEFINE_integer("eval_timeout", 3600, "With checkpoint_dir, seconds to wait for the next checkpoint.", 0)
 
 FLAGS = flags.FLAGS
 
 
 def main() -> int:
-    """Trains or evaluates as the flags say; returns the exit status."""
+    """Runs the training or evaluation given by the flags; returns the exit status."""
     print("Loading TensorFlow …", flush=True)
     from od_eval.callbacks.stop_signals import Interrupted
     from od_eval.training.checkpoint_evaluation import evaluate_checkpoints
@@ -109,7 +109,7 @@ def main() -> int:
 
 
 def _strategy() -> Any:
-    """None: all GPUs of this machine, or the CPU."""
+    """The strategy given by the flags; None: all GPUs of this machine, or the CPU."""
     from od_eval.training import strategies
 
     if FLAGS.use_tpu:

@@ -1,4 +1,4 @@
-"""`best/` of a model_dir: the best checkpoint so far, and `best.json`, which says what made it so."""
+"""`best/` in a model_dir: the best checkpoint so far, and `best.json`, which describes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from od_eval import files
 from od_eval.errors import ODEvalError
 
 _TYPES = {"metric": str, "mode": str, "value": float, "step": int, "checkpoint": str}
-# Of a `tensorflow.CheckpointState`.
+# Fields of a `tensorflow.CheckpointState`.
 _NAMES_IN_STATE = ("model_checkpoint_path", "all_model_checkpoint_paths")
 
 
@@ -22,13 +22,13 @@ def directory_in(model_dir: str) -> str:
 
 
 def read_best(directory: str) -> dict[str, Any] | None:
-    """What `best.json` says of the best checkpoint: `checkpoint`, its name, and `metric`, `mode`, `value`, `step`.
+    """Reads `best.json`: `checkpoint` (the name of the best checkpoint), `metric`, `mode`, `value`, `step`.
 
     Args:
       directory: `<model_dir>/best`.
 
     Returns:
-      None where there is no best checkpoint.
+      None if there is no best checkpoint.
 
     Raises:
       ODEvalError: `best.json` is damaged or cannot be read.
@@ -40,12 +40,12 @@ def read_best(directory: str) -> dict[str, Any] | None:
         best = json.loads(files.read_text(path))
         best = {key: of_type(best[key]) for key, of_type in _TYPES.items()}
     except (ValueError, KeyError, TypeError) as error:
-        raise ODEvalError(f"'{path}' is damaged; remove it, and the next evaluation is the best again.") from error
+        raise ODEvalError(f"'{path}' is damaged; remove it, and the next evaluation becomes the best.") from error
     except OSError as error:
         raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
     if not files.exists(os.path.join(directory, best["checkpoint"] + ".index")):
         print(
-            f"warning: '{path}' names {best['checkpoint']}, which is gone; the next evaluation is the best again.",
+            f"warning: '{path}' names {best['checkpoint']}, which is gone; the next evaluation becomes the best.",
             file=sys.stderr,
         )
         return None
@@ -53,13 +53,13 @@ def read_best(directory: str) -> dict[str, Any] | None:
 
 
 def write_best(directory: str, best: dict[str, Any]) -> None:
-    """Names a checkpoint that has been written to `directory` as the best, and then removes all others there.
+    """Records a checkpoint in `directory` as the best, then removes all others there.
 
-    In this order `best.json` never names what is not there.
+    In this order, `best.json` never names a checkpoint that does not exist.
 
     Args:
       directory: `<model_dir>/best`.
-      best: as from `read_best`.
+      best: as returned by `read_best`.
 
     Raises:
       ODEvalError: a file cannot be written.
@@ -72,7 +72,7 @@ def write_best(directory: str, best: dict[str, Any]) -> None:
 
 
 def remove_all_but(directory: str, step: int | None) -> None:
-    """Removes all checkpoints but that of a step, and what is left of any that was cut off."""
+    """Removes all checkpoints except that of a step, and incomplete ones."""
     for name in files.names_in(directory):
         match = re.match(r"ckpt-(\d+)\.", name)
         if re.match(r"ckpt-\d+_temp", name) or (match and int(match[1]) != step):
@@ -80,7 +80,7 @@ def remove_all_but(directory: str, step: int | None) -> None:
 
 
 def move_away(directory: str) -> str:
-    """Moves the best checkpoint of an earlier training to `best-replaced-…` beside it, and returns that folder."""
+    """Moves the best checkpoint of an earlier run to a folder `best-replaced-…` next to it; returns that folder."""
     number = 1
     while files.exists(f"{directory}-replaced-{number}"):
         number += 1

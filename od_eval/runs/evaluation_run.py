@@ -1,9 +1,9 @@
-"""The run of an evaluation in a model_dir: writes one evaluation wherever it goes, and takes back those of later steps.
+"""The run of an evaluation in a model_dir: writes an evaluation to all its files, and removes those of later steps.
 
     write_evaluation("runs/a/eval", result, options)
     write_pictures("runs/a/eval", step, first_images, options)
 
-Numbers are written first: drawing may fail, and then costs no number.
+Numbers are written first, so that none are lost if drawing fails.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def write_evaluation(
     """Writes the numbers of an evaluation: the files of its run, and TensorBoard's scalars.
 
     Args:
-      run_dir: the folder of its TensorBoard run, where the files go, too.
-      result: of a step.
-      options: of the evaluation.
-      evaluator: with `options.save_detections`, whose ground truth and detections are written.
-      with_layout: whether to write the layout of TensorBoard's Custom Scalars; once a run is enough.
+      run_dir: the folder of its TensorBoard run, which also holds the files.
+      result: the result.
+      options: the options of the evaluation.
+      evaluator: with `options.save_detections`, the evaluator whose ground truth and detections are written.
+      with_layout: whether to write the layout of TensorBoard's Custom Scalars; once per run is enough.
 
     Raises:
       ODEvalError: a file cannot be written.
@@ -51,7 +51,7 @@ def write_evaluation(
     if with_layout:
         layout.write(run_dir, options)
     writers.write_scalars(run_dir, result.step or 0, result.scalars(options.per_category))
-    metrics_files.write(run_dir, result)  # last: a step that is there counts as evaluated
+    metrics_files.write(run_dir, result)  # last: once this file exists, the step counts as evaluated
 
 
 def write_pictures(run_dir: str, step: int, first_images: FirstImages, options: EvaluationOptions) -> int:
@@ -59,15 +59,15 @@ def write_pictures(run_dir: str, step: int, first_images: FirstImages, options: 
 
     Args:
       run_dir: the folder of the TensorBoard run.
-      step: of the evaluation.
-      first_images: of the evaluation.
-      options: how they are drawn.
+      step: the step of the evaluation.
+      first_images: the first images of the evaluation.
+      options: how to draw them.
 
     Returns:
-      How many there are.
+      The number of pictures.
 
     Raises:
-      ODEvalError: `groundtruth_color` is no colour, or a file cannot be written.
+      ODEvalError: `groundtruth_color` is not a color, or a file cannot be written.
     """
     pictures = list(first_images.pictures(options))
     if options.pictures_dir:
@@ -78,9 +78,9 @@ def write_pictures(run_dir: str, step: int, first_images: FirstImages, options: 
 
 
 def go_back(run_dir: str, step: int) -> None:
-    """Prepares a run for a training that goes on from `step`: its evaluations of later steps are set aside.
+    """Prepares a run for training that continues from `step`: evaluations of later steps are set aside.
 
-    See `writers.resume` and `metrics_files.drop_after` for what becomes of them.
+    See `writers.resume` and `metrics_files.drop_after` for where they are kept.
 
     Raises:
       ODEvalError: a file cannot be moved or written, or metrics.csv is damaged.

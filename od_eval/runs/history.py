@@ -1,10 +1,10 @@
-"""The curves of a training and its evaluations, as a table.
+"""The curves of training and evaluation, as a table.
 
     history = load_history("runs/a")
     loss = history[(history.run == "train") & (history.tag == "Loss/total_loss")]
     loss.plot(x="step", y="value")
 
-It is read from the event files, which hold every value; TensorBoard shows a sample of them.
+It is read from the event files, which hold every value; TensorBoard shows only a sample.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from od_eval.tensorboard.event_files import event_files
 def load_history(model_dir: str | os.PathLike[str]) -> pd.DataFrame:
     """Reads every scalar from the event files of all runs under a folder: `train`, `eval`, `eval/<name>`, ….
 
-    The event files may be those of this package or of the Object Detection API's own programs. What a resumed training
-    has taken back (`…replaced-at-step-…`) is not read, nor is a last record that is cut off.
+    The event files may come from this package or from the Object Detection API's own programs. Files that resumed
+    training has replaced (`…replaced-at-step-…`) are not read, nor is an incomplete last record.
 
     Args:
-      model_dir: the folder, local or on any filesystem that TensorFlow knows.
+      model_dir: the folder, local or on any file system that TensorFlow supports.
 
     Returns:
-      One row for each value, sorted by run, tag and step; where a run has several for one tag and step, the newest.
+      One row per value, sorted by run, tag and step; if a run has several for one tag and step, the newest.
       Columns: `run` (its folder under `model_dir`; `.` for `model_dir` itself), `tag`, `step` (int64), `value`
       (float64, as it was logged, NaN included), `time` (when it was logged, UTC).
 
     Raises:
-      ODEvalError: there is no such folder, or there are no curves in it.
+      ODEvalError: there is no such folder, or it contains no curves.
     """
     model_dir = os.fspath(model_dir)
     if not files.is_folder(model_dir):
@@ -48,7 +48,7 @@ def load_history(model_dir: str | os.PathLike[str]) -> pd.DataFrame:
             " model_dir of a training, or wait until it has logged its first losses."
         )
     history = pd.DataFrame(rows, columns=["run", "tag", "step", "value", "time"])
-    # Stable: of two values of the same moment, the one that was read later is the newer one.
+    # Stable: of two values with the same time, the one read later is the newer one.
     history = history.sort_values(["run", "tag", "step", "time"], kind="stable")
     history = history.drop_duplicates(["run", "tag", "step"], keep="last", ignore_index=True)
     history["time"] = pd.to_datetime(history["time"], unit="s", utc=True)
@@ -62,7 +62,7 @@ def _run(model_dir: str, folder: str) -> str:
 def _scalars(run: str, folder: str) -> list[tuple[str, str, int, float, float]]:
     rows = []
     for event_file in event_files(folder):
-        is_scalar: dict[str, bool] = {}  # Some writers say of a tag what it is in its first event alone.
+        is_scalar: dict[str, bool] = {}  # Some writers store a tag's metadata only in its first event.
         for event in EventFileLoader(event_file).Load():
             for value in event.summary.value:
                 plugin = value.metadata.plugin_data.plugin_name

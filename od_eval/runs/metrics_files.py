@@ -3,11 +3,11 @@
 metrics_files.write("runs/a/eval", result)
 od_eval.load_metrics("runs/a")["bbox"]["AP"]
 
-metrics.json                       the newest evaluation
+metrics.json                       the latest evaluation
 metrics/step-00001000.json         every evaluation
-metrics.csv                        one row an evaluation
-groundtruth.json                   the objects of the evaluation set
-detections/step-00001000.json      the detections in it
+metrics.csv                        one row per evaluation
+groundtruth.json                   the ground truth of the evaluation set
+detections/step-00001000.json      the detections
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _DETECTIONS = "detections"
 def load_metrics(
     model_dir: str | os.PathLike[str], run: str = "eval", every: bool = False
 ) -> dict[str, Any] | list[dict[str, Any]]:
-    """The evaluations of a training as plain dicts: `load_metrics("runs/a")["bbox"]["AP"]`.
+    """The evaluations of a training run as plain dicts: `load_metrics("runs/a")["bbox"]["AP"]`.
 
     Args:
-      model_dir: the folder of the training.
-      run: of its evaluations: `eval`, `eval/<name>` of a named eval_input_reader, or `eval_train`.
-      every: whether to return all evaluations, by rising step, or the newest one.
+      model_dir: the folder of the training run.
+      run: the run of the evaluations: `eval`, `eval/<name>` for a named eval_input_reader, or `eval_train`.
+      every: whether to return all evaluations, in ascending order of steps, or the latest one.
 
     Returns:
-      The contents of metrics.json, or a list of the same for every step. What is not defined is None.
+      The contents of metrics.json, or a list of these for every step. Metrics that are not defined are None.
 
     Raises:
-      ODEvalError: there is no evaluation there, or a file is damaged.
+      ODEvalError: there is no evaluation, or a file is damaged.
     """
     model_dir = os.fspath(model_dir)
     run_dir = os.path.join(model_dir, run)
@@ -61,9 +61,9 @@ def load_metrics(
         missing = os.path.join(run_dir, f"{_EVERY}/step-*.json" if every else _NEWEST)
         runs = _runs(model_dir)
         if runs:
-            advice = f"runs that have some are {', '.join(repr(one) for one in runs)}"
+            advice = f"runs that have some are {', '.join(repr(name) for name in runs)}"
         elif files.is_folder(model_dir):
-            advice = "none of the runs under it has any; evaluate a checkpoint first"
+            advice = "none of the runs in it has any; evaluate a checkpoint first"
         else:
             advice = "there is no such folder; see whether model_dir is right"
         raise ODEvalError(f"there is no evaluation in run '{run}' of '{model_dir}' ({missing} is missing): {advice}.")
@@ -77,7 +77,7 @@ def write(run_dir: str, result: EvaluationResult) -> None:
     An earlier evaluation of the same step is replaced. A result without a step is filed under step 0.
 
     Args:
-      run_dir: the folder of the eval run, made where it is missing.
+      run_dir: the folder of the eval run, created if missing.
       result: the evaluation.
 
     Raises:
@@ -95,14 +95,14 @@ def write(run_dir: str, result: EvaluationResult) -> None:
 
 
 def write_coco(run_dir: str, step: int, evaluator: Evaluator) -> None:
-    """Writes what an evaluation was given: groundtruth.json and detections/step-….json.
+    """Writes the ground truth and detections of an evaluation: groundtruth.json and detections/step-….json.
 
-    The ground truth of a run is nearly always the same; it is written where there is none yet or another.
+    The ground truth of a run is nearly always the same; it is written only if it is new or has changed.
 
     Args:
       run_dir: the folder of the eval run.
-      step: of training, of the weights that were evaluated.
-      evaluator: which has the images.
+      step: the training step of the evaluated weights.
+      evaluator: the evaluator that holds the images.
 
     Raises:
       ODEvalError: a file cannot be written, or the evaluator has no images.
@@ -115,15 +115,15 @@ def write_coco(run_dir: str, step: int, evaluator: Evaluator) -> None:
 
 
 def drop_after(run_dir: str, step: int) -> int:
-    """Prepares a run for a training that goes on from `step`: its evaluations of later steps are set aside.
+    """Prepares a run for training that continues from `step`: evaluations of later steps are set aside.
 
-    They are kept in metrics/replaced-at-step-…/, and their detections in detections/replaced-at-step-…/. Their rows of
-    metrics.csv are dropped, and metrics.json becomes the last of what remains. A training that begins at step 0 begins
-    with an empty run: then even the evaluation of step 0 is set aside.
+    They are kept in metrics/replaced-at-step-…/, and their detections in detections/replaced-at-step-…/. Their rows in
+    metrics.csv are dropped, and metrics.json becomes the latest of the remaining ones. Training that starts at step 0
+    starts with an empty run: then even the evaluation of step 0 is set aside.
 
     Args:
       run_dir: the folder of the eval run; it need not exist.
-      step: from which the training goes on.
+      step: the step from which training continues.
 
     Returns:
       The number of evaluations that were set aside.
@@ -137,7 +137,7 @@ def drop_after(run_dir: str, step: int) -> int:
     if len(remaining_rows) < len(rows):
         _write_table(run_dir, columns, remaining_rows)
     _set_aside(os.path.join(run_dir, _DETECTIONS), kept, step)
-    # Last, so that a call that was cut short finds something to do when it is made again.
+    # Last, so that an interrupted call can be repeated.
     newest = os.path.join(run_dir, _NEWEST)
     step_files = _step_files(os.path.join(run_dir, _EVERY))
     remaining = [path for at, path in step_files.items() if at <= kept]
@@ -149,14 +149,14 @@ def drop_after(run_dir: str, step: int) -> int:
     moved = _set_aside(os.path.join(run_dir, _EVERY), kept, step)
     if moved and step == 0:
         _log.warning(
-            "This training starts at step 0: %d evaluation(s) of an earlier one in %s were moved to %s.",
+            "This training starts at step 0: %d evaluation(s) of an earlier run in %s were moved to %s.",
             *(moved, run_dir, os.path.join(_EVERY, _aside_name(step))),
         )
     return moved
 
 
 def read_all(run_dir: str) -> list[EvaluationResult]:
-    """Every evaluation of a run, by rising step; none where there is none.
+    """All evaluations of a run, in ascending order of steps; may be empty.
 
     Raises:
       ODEvalError: a file is damaged; the message names it.
@@ -175,7 +175,7 @@ def _step_file(run_dir: str, folder: str, step: int) -> str:
 
 
 def _step_files(folder: str) -> dict[int, str]:
-    """Step -> path, by rising step."""
+    """Step -> path, in ascending order of steps."""
     names = files.names_in(folder)
     steps = {int(match[1]): name for name in names if (match := re.fullmatch(r"step-(\d+)\.json", name))}
     return {step: os.path.join(folder, steps[step]) for step in sorted(steps)}
@@ -186,11 +186,11 @@ def _aside_name(step: int) -> str:
 
 
 def _set_aside(folder: str, kept: int, step: int) -> int:
-    """Moves the files of steps above `kept` into a folder of their own, and returns how many."""
+    """Moves the files of steps above `kept` into a folder of their own, and returns their number."""
     later = [path for at, path in _step_files(folder).items() if at > kept]
     aside = os.path.join(folder, _aside_name(step))
     for path in later:
-        # A training may go on from the same step more than once; nothing is ever lost.
+        # Training may continue from the same step more than once; nothing is ever lost.
         name, number = os.path.basename(path), 1
         while files.exists(os.path.join(aside, name)):
             number += 1
@@ -219,7 +219,7 @@ def _read_sections(path: str) -> dict[str, Any]:
     except ValueError as error:
         raise ODEvalError(f"'{path}' is damaged: it is not JSON ({error}); delete it or move it away.") from error
     if not isinstance(sections, dict):
-        raise ODEvalError(f"'{path}' is damaged: it holds no object; delete it or move it away.")
+        raise ODEvalError(f"'{path}' is damaged: it is not a JSON object; delete it or move it away.")
     return sections
 
 
@@ -231,7 +231,7 @@ def _runs(model_dir: str) -> list[str]:
 
 
 def _table_row(result: EvaluationResult) -> dict[str, int | float | str]:
-    """Column -> value, in the order of columns; "" for a metric that is not defined."""
+    """Column -> value, in the order of columns; "" for metrics that are not defined."""
     values = {name: "" if value is None else value for name, value in result.table_values().items()}
     return {"step": result.step or 0, "num_images": result.num_images, **values}
 
@@ -246,8 +246,8 @@ def _read_table(run_dir: str) -> tuple[list[str], dict[int, Mapping[str, str]]]:
         rows: dict[int, Mapping[str, str]] = {int(row["step"]): row for row in reader}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ODEvalError(
-            f"'{path}' has no row a step as it was written ({error!r}); delete it or move it away, the files in"
-            f" {_EVERY}/ hold the same."
+            f"'{path}' is damaged: it is not a table with one row per step ({error!r}); delete it or move it away,"
+            f" the files in {_EVERY}/ hold the same."
         ) from error
     return list(reader.fieldnames or []), rows
 
@@ -265,7 +265,7 @@ def _write_table(run_dir: str, columns: Sequence[str], rows: Mapping[int, Mappin
 
 
 def _in_order(columns: Sequence[str], more: Sequence[str]) -> list[str]:
-    """The columns there are and more, each new one after the one it follows in `more`."""
+    """The union of both; each new column comes after the one that precedes it in `more`."""
     united = list(columns)
     index = 0
     for name in more:

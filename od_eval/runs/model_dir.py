@@ -1,4 +1,4 @@
-"""A model_dir as a whole: whether it can be written to, and which of its checkpoints to use."""
+"""Checks whether a model_dir can be written to, and selects one of its checkpoints."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from od_eval.runs import best
 
 
 def check_model_dir(model_dir: str) -> None:
-    """Finds out whether a model_dir can be written to, before minutes are spent on what could not be saved.
+    """Checks whether a model_dir can be written to, before minutes are spent on results that could not be saved.
 
     Raises:
-      ODEvalError: it cannot, or its name is one that TensorFlow cannot find checkpoints in.
+      ODEvalError: it cannot, or it has a name in which TensorFlow cannot find checkpoints.
     """
     if set("*?[]") & set(model_dir):
         raise ODEvalError(
-            f"model_dir '{model_dir}' has one of * ? [ ] in it, which TensorFlow takes for a pattern and then finds no"
+            f"model_dir '{model_dir}' contains one of * ? [ ], which TensorFlow takes for a pattern and then finds no"
             " checkpoint; choose another name."
         )
     probe = os.path.join(model_dir, ".od_eval_can_write")
@@ -26,7 +26,7 @@ def check_model_dir(model_dir: str) -> None:
 
 
 def best_or_newest(model_dir: str) -> str:
-    """The best checkpoint of a training; the model_dir itself, which stands for its newest one, where there is no best.
+    """The path of the best checkpoint; if there is none, the model_dir, which stands for its newest checkpoint.
 
     Raises:
       ODEvalError: `best.json` is damaged.

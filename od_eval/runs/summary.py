@@ -1,4 +1,4 @@
-"""The table at the end of a run: losses and metrics of its first, best and last evaluation."""
+"""The table at the end of a run: losses and metrics of the first, the best and the last evaluation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from od_eval.tensorboard import tags
 
 
 def summary_table(model_dir: str, run: str) -> str:
-    """Losses of training and evaluation and the metrics, of the first, the best and the last evaluation.
+    """Training and evaluation losses, and the metrics, of the first, the best and the last evaluation.
 
-    The best is the one with the highest AP. A training loss is the last point of its curve up to that step.
+    The best is the one with the highest main metric (mask AP if there is one, else box AP). A training loss is the last
+    point of its curve up to that step.
 
     Args:
-      model_dir: of the training.
-      run: of the evaluations, below `model_dir`.
+      model_dir: the folder of the training run.
+      run: the run of the evaluations, below `model_dir`.
 
     Raises:
       ODEvalError: a file of an evaluation is damaged.

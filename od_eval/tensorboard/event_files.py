@@ -1,4 +1,4 @@
-"""The event files of a run: which they are, and how a resumed training takes back what it will train again."""
+"""The event files of a run, and how to remove the events of steps that resumed training will repeat."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2
 
 from od_eval import files
 
-# TensorBoard reads every file that has this in its name.
+# TensorBoard reads every file with this in its name.
 _MARK = "tfevents"
 
 
@@ -24,19 +24,19 @@ def has_events_after(event_file: str, step: int) -> bool:
 
 
 def drop_events_after(event_file: str, step: int) -> bool:
-    """Takes the events of later steps than `step` out of an event file.
+    """Removes the events of steps after `step` from an event file.
 
-    A file without such events is not touched. Otherwise what remains is written to a file beside it, which then takes
-    its place in one move. A last record that was cut off when its writer was killed is not taken over. The original is
-    kept, in the same folder, under a name that TensorBoard does not read: `tfevents` becomes
-    `replaced-at-step-00001000`, and to undo this is to rename it back.
+    A file without such events is not touched. Otherwise the remaining events are written to a file next to it, which
+    then replaces it in a single move. An incomplete last record, left by a killed writer, is dropped. The original is
+    kept in the same folder under a name that TensorBoard does not read: `tfevents` becomes `replaced-at-step-00001000`;
+    to undo this, rename it back.
 
     Args:
-      event_file: local or remote. Nobody may be writing to it.
-      step: of the newest event to keep; -1 keeps none, and no file.
+      event_file: local or remote; no process may be writing to it.
+      step: the step of the last events to keep; -1 keeps none, and removes the file.
 
     Returns:
-      Whether there were events to drop.
+      Whether there were events to remove.
     """
     if not has_events_after(event_file, step):
         return False
@@ -48,12 +48,12 @@ def drop_events_after(event_file: str, step: int) -> bool:
 
 
 def drop_values(event_file: str, step: int, prefixes: tuple[str, ...]) -> bool:
-    """Takes values of one step out of an event file, because they are to be written anew; as `drop_events_after`.
+    """Removes values of one step from an event file, because they will be rewritten; works like `drop_events_after`.
 
     Args:
-      event_file: as there.
-      step: of the values.
-      prefixes: what their tags begin with.
+      event_file: as for `drop_events_after`.
+      step: the step of the values.
+      prefixes: the prefixes of their tags.
 
     Returns:
       Whether there were any.
@@ -78,10 +78,10 @@ def drop_values(event_file: str, step: int, prefixes: tuple[str, ...]) -> bool:
 
 
 def _rewrite(event_file: str, step: int, records: Iterable[bytes]) -> None:
-    import tensorflow as tf  # here, as reading event files does without
+    import tensorflow as tf  # here, because reading event files does not need it
 
     kept_original = _name_of_original(event_file, step)
-    # Copied, not renamed: the run has its curves whenever this is interrupted.
+    # Copied, not renamed: the run keeps its curves if this is interrupted.
     files.copy(event_file, kept_original)
     rewritten = kept_original + ".tmp"
     with tf.io.TFRecordWriter(rewritten) as writer:
@@ -96,7 +96,7 @@ def _name_of_original(event_file: str, step: int) -> str:
 
 
 def _records(event_file: str) -> Iterator[bytes]:
-    """The serialized events of a file, up to its end or to the first record that is not whole."""
+    """The serialized events of a file, up to its end or the first incomplete record."""
     return RawEventFileLoader(event_file).Load()
 
 

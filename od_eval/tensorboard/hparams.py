@@ -1,12 +1,12 @@
-"""The HParams tab: a table of runs with the hyperparameters of each and what came of them.
+"""The HParams tab: a table of runs with their hyperparameters and metrics.
 
     write("runs/a/eval", {"architecture": "ssd_mobilenet_v2_keras", "batch_size": 8})
     …
     end("runs/a/eval", succeeded=True, step=1000)
 
-TensorBoard takes a run with hyperparameters for a *session*, and looks for its metrics among the scalars of the same
-run. So they are written to the run of the evaluation. The session goes by the name of this run, and is a row of its own
-even where another has the same hyperparameters.
+TensorBoard treats a run with hyperparameters as a *session*, and looks for its metrics among the scalars of the same
+run. So they are written to the run of the evaluation. The session has the name of this run, and is a row of its own
+even if another run has the same hyperparameters.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from od_eval import losses
 from od_eval.evaluation.sections.coco import metric_tag
 from od_eval.tensorboard import writers
 
-# So many columns of hyperparameters are in TensorBoard's table at first; others can be added.
+# The number of hyperparameter columns that TensorBoard's table shows at first; others can be added.
 _NUM_SHOWN = 5
 
 _TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
 
 
 def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: bool = False) -> None:
-    """Enters a run into the table of the HParams tab, when its training begins.
+    """Adds a run to the table of the HParams tab when training starts.
 
-    TensorBoard keeps the first values a run has: those of a training that is resumed with others are not shown. Which
-    columns there are it asks one of the runs under its logdir, so all of them should have the same names of values.
+    TensorBoard keeps the first values of a run: other values of resumed training are not shown. It takes the columns
+    from one of the runs under its logdir, so all of them should have the same names of values.
 
     Args:
       run_dir: the run with the metrics: that of the evaluation.
-      values: name -> value; see `od_eval.odapi.hyperparameters`. The first five are columns of the table from the
-        start, the others where somebody ticks them.
-      masks: whether there are metrics of masks to show.
+      values: name -> value; see `od_eval.odapi.hyperparameters`. The first five are shown as columns, the others can be
+        selected by the user.
+      masks: whether there are mask metrics to show.
     """
     metrics = {"AP": metric_tag("AP"), "AP50": metric_tag("AP50"), "AR100": metric_tag("AR100")}
     if masks:
         metrics["mask AP"] = metric_tag("AP", "segm")
     metrics["loss"] = losses.tag(losses.TOTAL)
-    # Without a domain for each, which `summary_v2` asks for and which no single run knows: TensorBoard then has a field
+    # Without a domain for each, which `summary_v2` requires and no single run knows: TensorBoard then offers a field
     # for a range or a pattern.
     experiment = api_pb2.Experiment(
         hparam_infos=[
@@ -60,23 +60,23 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
         time_created_secs=time.time(),
     )
     summary = _summary(hparams_metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
-    # With no group, a session is its own, and has the name of its run instead of a hash of its values.
+    # Without a group, a session is its own group, named after its run instead of a hash of its values.
     summary.MergeFrom(summary_v2.hparams_pb(values, trial_id=""))
     writers.write_summary(run_dir, 0, summary)
 
 
 def end(run_dir: str, succeeded: bool, step: int) -> None:
-    """Says in the table that the training of a run is over, and how it ended.
+    """Records in the table that training has ended, and how.
 
     Args:
       run_dir: as given to `write`.
-      succeeded: whether it came to its end.
-      step: of training, where it ended. A training that is resumed there takes this back (`writers.resume`).
+      succeeded: whether training was completed.
+      step: the training step at the end. Training that is resumed there removes this record (`writers.resume`).
     """
     status = api_pb2.STATUS_SUCCESS if succeeded else api_pb2.STATUS_FAILURE
     info = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     data = plugin_data_pb2.HParamsPluginData(session_end_info=info)
-    # TensorBoard never learns of a second status; so the first must be among what a resumed training drops: events of
+    # TensorBoard ignores a second status, so the first must be among the events that resumed training drops: those of
     # later steps.
     writers.write_summary(run_dir, step + 1, _summary(hparams_metadata.SESSION_END_INFO_TAG, data))
 

@@ -1,4 +1,4 @@
-"""The Custom Scalars tab: which charts a person wants to see together, in which order."""
+"""The Custom Scalars tab: which charts are shown together, and in which order."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from od_eval.tensorboard import tags, writers
 def write(run_dir: str, options: EvaluationOptions) -> None:
     """Writes the layout of the Custom Scalars tab.
 
-    TensorBoard shows the layouts of all runs under its logdir as one: charts that are the same in several appear once,
-    and each has the curves of every run. So it does no harm to write it to more than one run.
+    TensorBoard merges the layouts of all runs under its logdir: charts that occur in several appear once, with the
+    curves of every run. So it does no harm to write it to more than one run.
 
     Args:
-      run_dir: the folder of a run; whichever.
-      options: of the evaluation; what it does not evaluate has no chart.
+      run_dir: the folder of any run.
+      options: the options of the evaluation; there are no charts for metrics it does not compute.
     """
     summary = summary_pb2.Summary()
     summary.value.add(
@@ -36,24 +36,24 @@ def write(run_dir: str, options: EvaluationOptions) -> None:
 
 
 def layout(options: EvaluationOptions) -> layout_pb2.Layout:
-    """The layout for an evaluation with these options; training and evaluation are in the same charts.
+    """The layout for an evaluation with these options; training and evaluation share their charts.
 
-    No chart depends on the names in a dataset, so that runs on different ones still share their charts. A category with
-    "(" in its name is in the Scalars tab only.
+    No chart depends on the names in a dataset, so that runs on different datasets still share charts. A category with
+    "(" in its name is only in the Scalars tab.
     """
     kinds = {"bbox": "boxes", "segm": "masks"} if options.masks else {"bbox": "boxes"}
     precision, recall, by_category = [], [], []
     for iou_type, what in kinds.items():
-        # Those of small, medium and large objects are in the Scalars tab only: see _chart_of_prefix.
+        # Metrics of small, medium and large objects are only in the Scalars tab: see _chart_of_prefix.
         precision += [
             _chart(f"AP of {what}: mean over IoU 0.50 to 0.95", metric_tag("AP", iou_type)),
             _chart(f"AP50 of {what}: IoU of 0.50 or more", metric_tag("AP50", iou_type)),
             _chart(f"AP75 of {what}: IoU of 0.75 or more", metric_tag("AP75", iou_type)),
         ]
         recall += [
-            _chart(f"AR100 of {what}: 100 detections an image", metric_tag("AR100", iou_type)),
-            _chart(f"AR10 of {what}: 10 detections an image", metric_tag("AR10", iou_type)),
-            _chart(f"AR1 of {what}: 1 detection an image", metric_tag("AR1", iou_type)),
+            _chart(f"AR100 of {what}: 100 detections per image", metric_tag("AR100", iou_type)),
+            _chart(f"AR10 of {what}: 10 detections per image", metric_tag("AR10", iou_type)),
+            _chart(f"AR1 of {what}: 1 detection per image", metric_tag("AR1", iou_type)),
         ]
         if options.per_category != "none":
             by_category.append(_chart_of_prefix(f"AP of {what} by category", PER_CATEGORY.ap_tag("", iou_type)))
@@ -88,11 +88,11 @@ def _chart(title: str, tag: str) -> layout_pb2.Chart:
 
 
 def _chart_of_prefix(title: str, prefix: str) -> layout_pb2.Chart:
-    # A tag with "(" would spoil the chart: TensorBoard takes what is between the first "(" and the last ")" of
-    # `tag (run)` for the run, finds no colour for it, and stops drawing.
+    # A tag with "(" would break the chart: TensorBoard takes what is between the first "(" and the last ")" of
+    # `tag (run)` for the run, finds no color for it, and stops drawing.
     return _chart_of_pattern(title, re.escape(prefix) + "[^(]*$")
 
 
 def _chart_of_pattern(title: str, pattern: str) -> layout_pb2.Chart:
-    """A curve for each tag in each run that `re.match` finds: for all that begin with what fits the pattern."""
+    """One curve per run and tag that `re.match` accepts, so the pattern matches from the start of the tag."""
     return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[pattern]))

@@ -10,7 +10,7 @@ from od_eval.evaluation.sections.coco import TAG_PREFIX
 # Runs: folders under a log_dir or model_dir.
 TRAIN = "train"
 EVAL = "eval"
-EVAL_TRAIN = "eval_train"  # an evaluation of training images
+EVAL_TRAIN = "eval_train"  # evaluation on training images
 
 # Scalars. `learning_rate` and `steps_per_sec` are the Object Detection API's tags.
 LEARNING_RATE = "learning_rate"
@@ -24,13 +24,13 @@ LABEL_MAP = "label_map"
 
 _PICTURE = "eval_side_by_side_"
 
-# What the tags of metrics and pictures of detections begin with.
+# Prefixes of the tags of metrics and pictures of detections.
 OF_DETECTIONS = (*TAG_PREFIX.values(), _PICTURE)
 
 
 def picture(index: int) -> str:
-    """The tag of the picture of detections and ground truth of an evaluation's image, counted from 0.
+    """The tag of the picture of detections and ground truth for the image with this index, from 0.
 
-    It is the Object Detection API's (model_lib_v2.py).
+    It is the tag of the Object Detection API (model_lib_v2.py).
     """
     return f"{_PICTURE}{index}_0"

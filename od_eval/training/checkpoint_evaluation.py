@@ -36,31 +36,31 @@ def evaluate_checkpoints(
     evaluation: EvaluationPlan | None = None,
     timeout: float = 3600,
 ) -> None:
-    """Evaluates checkpoints, of this package or of the Object Detection API's own driver, as they come.
+    """Evaluates checkpoints of this package or of the Object Detection API's own program as they are written.
 
-    Every one is evaluated, in order, however long an evaluation takes: those that wait are kept even if the training
-    deletes them. What an earlier call with the same `model_dir` has evaluated is not evaluated again. Runs, files and
-    the best checkpoint are written to `model_dir` as `train` writes them.
+    All are evaluated, in order, however long an evaluation takes: waiting checkpoints are kept even if training deletes
+    them. Checkpoints that an earlier call with the same `model_dir` has evaluated are skipped. Runs, files and the best
+    checkpoint are written to `model_dir` in the same way as by `train`.
 
     Args:
-      pipeline_config_path: the pipeline.config of the training.
-      model_dir: where the evaluations go; may be `checkpoint_dir`.
-      checkpoint_dir: a folder of checkpoints, which need not be there yet, or one checkpoint (`…/ckpt-12`), which is
-        evaluated even if it was before.
+      pipeline_config_path: the pipeline.config of the training run.
+      model_dir: the folder for the evaluations; may be `checkpoint_dir`.
+      checkpoint_dir: a folder of checkpoints, which need not exist yet, or one checkpoint (`…/ckpt-12`), which is
+        evaluated even if it has been evaluated before.
       overrides: as for `Pipeline.load`.
-      num_train_steps: the step of the last checkpoint to wait for; by default `train_config.num_steps`, and none where
+      num_train_steps: the step of the last checkpoint to wait for; by default `train_config.num_steps`, or no limit if
         that is not set.
       evaluation: what to evaluate.
       timeout: seconds to wait for the next checkpoint, and for the first.
 
     Raises:
-      ODEvalError: something the user can put right; an evaluation has failed; no checkpoint came at all.
+      ODEvalError: something the user can fix; an evaluation has failed; no checkpoint appeared.
     """
     plan = evaluation or EvaluationPlan()
     pipeline = Pipeline.load(pipeline_config_path, overrides)
     plan.apply(pipeline)
     if plan.early_stopping_metric:
-        raise ODEvalError("early_stopping_metric is for a training; leave it out to evaluate checkpoints.")
+        raise ODEvalError("early_stopping_metric is for training; leave it out to evaluate checkpoints.")
     last_step = num_train_steps or pipeline.config.train_config.num_steps or math.inf
     say = functools.partial(print, flush=True)
     options = plan.check(pipeline)
@@ -98,7 +98,7 @@ def evaluate_checkpoints(
 
 
 def _single_checkpoint(path: str) -> str | None:
-    """The checkpoint a path names, if it names one and not a folder."""
+    """The checkpoint that a path names, or None if it names a folder."""
     prefix = checkpoint_names.prefix_of(path)
     if files.exists(prefix + ".index"):
         return prefix
@@ -111,8 +111,8 @@ class _CheckpointEvaluator:
     """Restores a checkpoint into a detector and evaluates it.
 
     Attributes:
-      sets: what is evaluated.
-      newest_step: the highest step of a checkpoint that was taken; -1 before the first.
+      sets: the evaluation sets.
+      newest_step: the highest step of a checkpoint taken so far; -1 before the first.
     """
 
     def __init__(
@@ -134,29 +134,29 @@ class _CheckpointEvaluator:
         self.newest_step = -1
 
     def evaluate_new(self, original: str, kept: str) -> None:
-        """Evaluates a checkpoint into the runs that do not have it yet, unless it cannot be read.
+        """Evaluates a checkpoint on the sets that do not have it yet, unless it cannot be read.
 
         Args:
-          original: what the checkpoint is called in files.
-          kept: where it can be read.
+          original: the path of the checkpoint to record in files.
+          kept: the path from which it can be read.
         """
         missing = [evaluation_set for evaluation_set in self.sets if not self._has(evaluation_set, original, kept)]
         if missing and self.restore(original, kept):
             self.evaluate(original, missing)
 
     def restore(self, original: str, kept: str) -> bool:
-        """Restores a checkpoint; False, with a warning, where it cannot be read."""
+        """Restores a checkpoint; returns False, with a warning, if it cannot be read."""
         try:
             self._checkpoints.restore(kept)
         except tf.errors.OpError as error:
             print(
-                f"warning: checkpoint '{original}' is damaged and passed over: {files.reason(error)}", file=sys.stderr
+                f"warning: checkpoint '{original}' is damaged and was skipped: {files.reason(error)}", file=sys.stderr
             )
             return False
         return True
 
     def evaluate(self, checkpoint: str, sets: Sequence[EvaluationSet]) -> None:
-        """Evaluates what was restored on these sets; what the evaluations on the others found is in their files."""
+        """Evaluates the restored checkpoint on these sets; results on the other sets are read from their files."""
         step = self._detector.steps_done
         print(f"Evaluating {checkpoint} of step {step} …", flush=True)
         logs: dict[str, float] = {}
@@ -170,11 +170,11 @@ class _CheckpointEvaluator:
         self.newest_step = max(self.newest_step, step)
 
     def _has(self, evaluation_set: EvaluationSet, original: str, kept: str) -> bool:
-        """Whether an evaluation of this very checkpoint is in the files of a set."""
+        """Whether the files of a set have an evaluation of this very checkpoint."""
         try:
             step = int(tf.train.load_variable(kept, "step/.ATTRIBUTES/VARIABLE_VALUE"))
         except tf.errors.OpError:
-            return False  # restoring it says what is wrong
+            return False  # restoring it reports what is wrong
         name = os.path.basename(original)
         is_recorded = any(
             result.step == step and os.path.basename(result.checkpoint or "") == name

@@ -1,4 +1,4 @@
-"""The checkpoints that another process writes, as they come."""
+"""A queue of the checkpoints that another process writes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class CheckpointQueue:
-    """The checkpoints of a folder in order, each kept until it is evaluated, even if its training deletes it.
+    """The checkpoints of a folder in order, each kept until it is evaluated, even if training deletes it.
 
-    While this context is entered, a thread looks for new ones and links or copies them to a folder of its own. What is
-    left there when a process ends is waiting in the next.
+    While this context is active, a thread looks for new checkpoints and links or copies them to a folder of its own.
+    Checkpoints left there when a process ends are waiting in the next process.
 
     Args:
-      checkpoint_dir: where checkpoints appear.
-      kept_dir: where they wait.
+      checkpoint_dir: the folder where checkpoints appear.
+      kept_dir: the folder where they wait.
     """
 
     def __init__(self, checkpoint_dir: str, kept_dir: str):
@@ -44,17 +44,17 @@ class CheckpointQueue:
             files.remove(self._kept_dir)
 
     def waiting(self) -> bool:
-        """Whether there is one to take."""
+        """Whether a checkpoint is waiting."""
         return bool(checkpoint_names.numbers_in(self._kept_dir))
 
     def take(self, timeout: float) -> tuple[str, str] | None:
         """Waits for the next checkpoint.
 
         Returns:
-          Its path in `checkpoint_dir`, and the path where it is kept; None if none came within `timeout` seconds.
+          Its path in `checkpoint_dir`, and the path where it is kept; None if none appeared within `timeout` seconds.
 
         Raises:
-          ODEvalError: checkpoints can no longer be looked for or kept.
+          ODEvalError: checkpoints can no longer be listed or kept.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.waiting() or self._error, timeout)
@@ -70,7 +70,7 @@ class CheckpointQueue:
         return original, checkpoint_names.path_of(self._kept_dir, numbers[0])
 
     def done(self, kept: str) -> None:
-        """Lets go of a checkpoint that was taken."""
+        """Releases a checkpoint that was taken."""
         checkpoint_names.remove(kept)
 
     def _look(self) -> None:
@@ -91,7 +91,7 @@ class CheckpointQueue:
     def _keep(self, number: int) -> None:
         files.make_folder(self._kept_dir)
         try:
-            # The index last, as TensorFlow itself writes it: where it is, all is there.
+            # The index last, as TensorFlow writes it: once it exists, the checkpoint is complete.
             for path in checkpoint_names.files_of(checkpoint_names.path_of(self._checkpoint_dir, number)):
                 files.link_or_copy(path, os.path.join(self._kept_dir, os.path.basename(path)))
         except FileNotFoundError:

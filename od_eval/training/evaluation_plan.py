@@ -1,4 +1,4 @@
-"""What a training evaluates, and what it decides by that: the evaluation sets, best checkpoint, early stopping."""
+"""What to evaluate during training, and what depends on it: the evaluation sets, best checkpoint, early stopping."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from od_eval.tensorboard import tags
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationPlan:
-    """What to evaluate during a training, or of its checkpoints.
+    """What to evaluate during training, or for its checkpoints.
 
     Attributes:
-      batch_size: images in a batch; by default `eval_config.batch_size`.
-      sample_1_of_n_examples: evaluates one of so many images; by default `eval_input_reader.sample_1_of_n_examples`.
+      batch_size: batch size of the evaluation; by default `eval_config.batch_size`.
+      sample_1_of_n_examples: evaluates one in n images; by default `eval_input_reader.sample_1_of_n_examples`.
       on_train_data: whether to evaluate a sample of the training data as well, without augmentation.
-      sample_1_of_n_train_examples: one of so many images of it.
+      sample_1_of_n_train_examples: takes one in n of its images.
       save_detections: whether to write ground truth and detections in COCO format.
       best_metric: the key of `logs` that decides which checkpoint is the best; by default the AP.
-      early_stopping_metric: the key of `logs` to stop by; None: never.
-      early_stopping_patience: evaluations without improvement after which the training stops.
-      early_stopping_min_delta: what counts as improvement.
+      early_stopping_metric: the key of `logs` to monitor for early stopping; None: no early stopping.
+      early_stopping_patience: evaluations without improvement after which training stops.
+      early_stopping_min_delta: the smallest change that counts as improvement.
     """
 
     batch_size: int | None = None
@@ -48,10 +48,10 @@ class EvaluationPlan:
     early_stopping_min_delta: float = 0.0
 
     def apply(self, pipeline: Pipeline) -> None:
-        """Writes into the config what stands there: batch size and sampling.
+        """Writes batch size and sampling into the config.
 
         Raises:
-          ODEvalError: something is to be decided by a metric that there is not.
+          ODEvalError: one of the metrics does not exist.
         """
         self._check_metrics(pipeline)
         config = pipeline.config
@@ -62,10 +62,10 @@ class EvaluationPlan:
                 reader.sample_1_of_n_examples = self.sample_1_of_n_examples
 
     def check(self, pipeline: Pipeline) -> EvaluationOptions:
-        """Finds what would stop an evaluation, before anything is built; returns what the config asks for.
+        """Checks the evaluation inputs before anything is built; returns the options of the config.
 
         Raises:
-          ODEvalError: an input reader or `eval_config` has to be put right.
+          ODEvalError: an input reader or `eval_config` has to be fixed.
         """
         _runs(pipeline)
         for index, reader in enumerate(pipeline.config.eval_input_reader):
@@ -82,14 +82,14 @@ class EvaluationPlan:
         interruptible: Callable[[Iterable[Any]], Iterable[Any]],
         on_error: Literal["report", "raise"],
     ) -> list[DetectionEvaluation]:
-        """The callbacks that evaluate: one for each `eval_input_reader`, and one for the training data if asked for.
+        """The callbacks that evaluate: one for each `eval_input_reader`, and one for the training data if requested.
 
         Args:
-          pipeline: its input readers are read.
+          pipeline: provides the datasets.
           options: from `check`.
-          model_dir: where the runs go.
+          model_dir: the folder of the runs.
           checkpoint, on_error: as for `DetectionEvaluation`.
-          interruptible: makes batches such that an evaluation can be interrupted.
+          interruptible: wraps batches so that an evaluation can be interrupted.
         """
         return [
             DetectionEvaluation(dataset, model_dir, **about, checkpoint=checkpoint, on_error=on_error)
@@ -97,7 +97,7 @@ class EvaluationPlan:
         ]
 
     def evaluation_sets(self, pipeline: Pipeline, options: EvaluationOptions, model_dir: str) -> list[EvaluationSet]:
-        """The same sets for evaluations without a training; arguments as for `evaluations`."""
+        """The same sets for evaluations without training; arguments as for `evaluations`."""
         return [
             EvaluationSet(dataset, model_dir, **about)
             for dataset, about in self._datasets(pipeline, options, interruptible=lambda batches: batches)
@@ -124,7 +124,7 @@ class EvaluationPlan:
         return BestCheckpoint(model_dir, self.best_metric)
 
     def early_stopping(self, evaluations: Iterable[DetectionEvaluation]) -> EarlyStopping | None:
-        """Keras's early stopping, or None where it is not asked for."""
+        """Keras's early stopping, or None if it is not requested."""
         if self.early_stopping_metric is None:
             return None
         return EarlyStopping(
@@ -141,7 +141,7 @@ class EvaluationPlan:
         prefixes = [prefix for _, prefix in _runs(pipeline)] + (["val_train_"] if self.on_train_data else [])
         decides = {"best_metric": self.best_metric, "early_stopping_metric": self.early_stopping_metric}
         for argument, key in decides.items():
-            # What has a / in it is a tag of other metrics, which are not known before they are there.
+            # A key with a / is the tag of another metric, and those are only known after an evaluation.
             known = key is None or "/" in key or any(key == prefix + name for prefix in prefixes for name in names)
             if not known:
                 raise ODEvalError(
@@ -152,7 +152,7 @@ class EvaluationPlan:
 
 
 def _runs(pipeline: Pipeline) -> list[tuple[str, str]]:
-    """For each `eval_input_reader`, the TensorBoard run it is evaluated into, and the prefix of its keys in `logs`."""
+    """For each `eval_input_reader`, its TensorBoard run and the prefix of its keys in `logs`."""
     readers = pipeline.config.eval_input_reader
     if not readers:
         raise ODEvalError(f"{pipeline.source} has no eval_input_reader; add one, or train with eval_every_n=0.")

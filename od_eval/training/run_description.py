@@ -1,4 +1,4 @@
-"""What a run tells of itself in TensorBoard before it trains: config, label map and hyperparameters."""
+"""Describes a run in TensorBoard before training starts: config, label map and hyperparameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from od_eval.tensorboard import hparams, tags, writers
 
 
 def describe_training(pipeline: Pipeline, model_dir: str, step: int) -> None:
-    """Writes the config as run and the label map to the run of the training, which goes on from `step`."""
+    """Writes the effective config and the label map to the training run, which continues from `step`."""
     train_run = os.path.join(model_dir, tags.TRAIN)
     writers.resume(train_run, step)
     writers.write_text(train_run, tags.PIPELINE_CONFIG, pipeline.text(), step)
@@ -22,6 +22,6 @@ def describe_training(pipeline: Pipeline, model_dir: str, step: int) -> None:
 
 
 def enter_hyperparameters(pipeline: Pipeline, evaluation: DetectionEvaluation | EvaluationSet) -> None:
-    """Enters the run of an evaluation, which has options of its own, into the table of the HParams tab."""
+    """Adds the run of an evaluation, which has its own options, to the table of the HParams tab."""
     masks = evaluation.options is not None and evaluation.options.masks
     hparams.write(evaluation.run_dir, hyperparameters(pipeline.config), masks)

@@ -1,4 +1,4 @@
-"""When what happens in a training, counted in steps."""
+"""The schedule of training, counted in steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from od_eval.training.evaluation_plan import EvaluationPlan
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """When what happens, in steps; `eval_every_n` 0: never."""
+    """What happens at which step. An `eval_every_n` of 0 means never."""
 
     last_step: int
     checkpoint_every_n: int
@@ -25,16 +25,16 @@ class Schedule:
     steps_per_execution: int
 
     def is_evaluated(self, step: int) -> bool:
-        """Whether an evaluation belongs to a step."""
+        """Whether the schedule has an evaluation at a step."""
         if not self.eval_every_n or step == 0:
             return False
         return step % self.eval_every_n == 0 or step >= self.last_step
 
     def epochs(self, first_step: int) -> list[tuple[int, int]]:
-        """What Keras is to train from a step on, so that an epoch ends at each evaluation.
+        """Splits training from a step on into epochs for Keras, so that an epoch ends at each evaluation.
 
         Returns:
-          Number of epochs, and steps in each, of one `fit` after the other.
+          The number of epochs and the steps per epoch of each successive `fit`.
         """
         if not self.eval_every_n:
             return [(1, self.last_step - first_step)]
@@ -51,30 +51,34 @@ def steps_between_evaluations(
     strategy: tf.distribute.Strategy,
     say: Callable[..., None],
 ) -> int:
-    """0 where nothing is evaluated."""
+    """The number of steps between evaluations, 0 for none."""
     workers = num_workers(strategy)
     if workers == 1:
         every_n = checkpoint_every_n if asked is None else asked
     elif asked:
         raise ODEvalError(
-            f"of {workers} workers none evaluates: leave out eval_every_n, and let another process evaluate the"
+            f"with {workers} workers, none evaluates: leave out eval_every_n, and let another process evaluate the"
             " checkpoints, with checkpoint_dir=MODEL_DIR."
         )
     else:
         every_n = 0
-        say(f"{workers} workers train without evaluating; another process does, with this model_dir as checkpoint_dir.")
+        say(
+            f"{workers} workers train without evaluating; let another process do so, with this model_dir as checkpoint_dir."
+        )
     if not every_n and plan.early_stopping_metric:
         raise ODEvalError("early_stopping_metric needs evaluations during training, and there are none.")
     return every_n
 
 
 def default_steps_per_execution(*intervals: int) -> int:
-    """How many steps are made in one call of the training function, if nobody says it.
+    """The default number of steps in one call of the training function.
 
-    A call takes 10 ms beside its steps (on two CPU cores, see docs/performance.md), which is much where these are
-    short: on GPUs and TPUs it makes up to ten. On CPUs it makes one, after which signals are answered.
+    A call takes 10 ms in addition to its steps (on two CPU cores, see docs/performance.md), which matters if steps are
+    short: on GPUs and TPUs a call does up to ten steps. On CPUs it does one, so that signals are handled after each
+    step.
 
     Args:
+      intervals: numbers of steps after which something happens at the end of a call; 0: never.
       intervals: numbers of steps after which something is to be done, at the end of a call; 0: never.
     """
     if not strategies.has_accelerator():

@@ -1,4 +1,4 @@
-"""On which devices and machines to train: the `tf.distribute` strategies of a training."""
+"""The `tf.distribute` strategies for training: which devices and machines to train on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from od_eval.errors import ODEvalError
 
 
 def default_strategy() -> tf.distribute.Strategy:
-    """`MirroredStrategy` over the GPUs of this machine where there are several, no distribution otherwise."""
+    """`MirroredStrategy` over the GPUs of this machine if there are several, otherwise no distribution."""
     if len(tf.config.list_logical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
@@ -63,7 +63,7 @@ def has_accelerator() -> bool:
 
 
 def devices(strategy: tf.distribute.Strategy) -> str:
-    """What a strategy trains on, in words."""
+    """A description of the devices of a strategy."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         names = {tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus}

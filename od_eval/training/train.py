@@ -1,6 +1,4 @@
-"""Training and evaluation from a pipeline.config: what `model_main_tf2.py` does, on top of `Detector.fit` and the
-callbacks.
-"""
+"""Training and evaluation from a pipeline.config: what `model_main_tf2.py` does, built on `Detector.fit` and callbacks."""
 
 from __future__ import annotations
 
@@ -51,35 +49,35 @@ def train(
     seed: int | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
-    """Trains and evaluates a detector, or goes on where an earlier call with the same `model_dir` stopped.
+    """Trains and evaluates a detector, or continues where an earlier call with the same `model_dir` stopped.
 
-    Writes checkpoints, `pipeline.config` as run, the TensorBoard runs `train/` and `eval/` with the files of the
-    evaluations, and the best checkpoint to `model_dir`; progress to stdout.
+    Writes checkpoints, the effective `pipeline.config`, the TensorBoard runs `train/` and `eval/` with the files of the
+    evaluations, and the best checkpoint to `model_dir`, and progress to stdout.
 
     Args:
       pipeline_config_path: the pipeline.config.
-      model_dir: made where it is missing.
+      model_dir: the output folder, created if missing.
       overrides: as for `Pipeline.load`.
       num_train_steps: the step to stop after; by default `train_config.num_steps`.
       checkpoint_every_n: steps between checkpoints. The last step is always saved.
-      checkpoint_max_to_keep: the newest checkpoints that stay.
-      eval_every_n: steps between evaluations, by default `checkpoint_every_n`; the last step is always evaluated. 0
-        trains without evaluating, and so do several workers.
-      evaluation: what to evaluate, and what to decide by it.
+      checkpoint_max_to_keep: the number of newest checkpoints to keep.
+      eval_every_n: steps between evaluations, by default `checkpoint_every_n`; the last step is always evaluated. With
+        0, or with several workers, there is no evaluation.
+      evaluation: what to evaluate, and what depends on it.
       log_every_n: steps between points of the curves.
-      steps_per_execution: steps in one call of the training function; signals are answered, points written and
-        checkpoints saved in between. By default up to ten on GPUs and TPUs, one on CPUs.
+      steps_per_execution: steps in one call of the training function; signals are handled, points written and
+        checkpoints saved between calls. By default up to ten on GPUs and TPUs, one on CPUs.
       record_summaries: whether to write images of training batches, at the first step and with every checkpoint.
-      seed: of initial weights, shuffling, augmentation and sampling. On a CPU a run with the same seed has the same
-        curves to the bit: TensorFlow's deterministic operations are asked for, and stay so in this process. On GPUs,
-        where some operations have no deterministic form, they are not.
-      strategy: to train under; by default all GPUs of the machine, or the CPU.
+      seed: the seed for initial weights, shuffling, augmentation and sampling. On a CPU, runs with the same seed have
+        bit-identical curves: TensorFlow's deterministic operations are enabled, and stay enabled in this process. On
+        GPUs, where some operations have no deterministic form, they are not.
+      strategy: the strategy to train under; by default all GPUs of the machine, or the CPU.
 
     Raises:
-      ODEvalError: something the user can put right. An evaluation that fails does not end the training; but if the last
-        one did, this says so in the end.
-      Interrupted: SIGTERM or SIGINT arrived; a checkpoint is saved and the curves are flushed, unless it came before
-        the first execution had ended, when nothing is there to save, or for the second time.
+      ODEvalError: something the user can fix. A failed evaluation does not end training, but if the last one failed,
+        this is raised at the end.
+      Interrupted: SIGTERM or SIGINT was received. A checkpoint is saved and the curves are flushed, unless the signal
+        came before the end of the first execution, when there is nothing to save, or for the second time.
     """
     started = time.monotonic()
     strategy = strategy or strategies.default_strategy()
@@ -90,7 +88,7 @@ def train(
     plan.apply(pipeline)
     last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
     if last_step < 1:
-        raise ODEvalError("how long to train is not said: set num_train_steps or train_config.num_steps.")
+        raise ODEvalError("the number of training steps is missing: set num_train_steps or train_config.num_steps.")
     say = functools.partial(print, flush=True) if strategy.extended.should_checkpoint else _silent
     eval_every_n = steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
     schedule = Schedule(
@@ -115,9 +113,9 @@ def train(
         first_step = training.detector.steps_done
         training.evaluate_what_is_missing()
         if first_step >= last_step:
-            say(f"Nothing to train: {restored} is of step {first_step} already, and num_train_steps is {last_step}.")
+            say(f"Nothing to train: {restored} is already at step {first_step}, and num_train_steps is {last_step}.")
         elif training.is_stopped_early():
-            say(f"Nothing to train: early stopping has ended this run, of which {restored} is the last checkpoint.")
+            say(f"Nothing to train: early stopping has ended this run; its last checkpoint is {restored}.")
         else:
             say(f"Tracing the training step, which takes a while; {last_step - first_step} steps follow.")
             training.run()
@@ -126,7 +124,7 @@ def train(
             losses = training.progress.total_losses
             say(f"Trained {steps} steps in {took}; total_loss went from {losses[0]:.4g} to {losses[-1]:.4g}.")
             if training.detector.stop_training:
-                say(f"Early stopping has ended it: {plan.early_stopping_metric} got no better.")
+                say(f"Early stopping ended training: {plan.early_stopping_metric} did not improve.")
         for detection_evaluation in training.evaluations:
             hparams.end(detection_evaluation.run_dir, succeeded=True, step=training.detector.steps_done)
         if training.evaluations:
@@ -136,10 +134,10 @@ def train(
 
 
 class _Training:
-    """A detector with its data and everything that looks on, made in the order in which it can fail.
+    """A detector with its data and callbacks, created in the order in which they can fail.
 
     Attributes:
-      detector, checkpoints: what is trained, and where it is saved.
+      detector, checkpoints: the model that is trained, and its checkpoints.
       evaluations, progress: callbacks.
     """
 
@@ -180,10 +178,10 @@ class _Training:
         self._early_stopping = plan.early_stopping(self.evaluations)
 
     def restore(self) -> str | None:
-        """Goes on from the newest checkpoint, if there is one, and returns its path; writes what is run."""
+        """Continues from the newest checkpoint, if there is one, and returns its path; writes the config."""
         restored = self.checkpoints.restore_newest()
         if restored:
-            self._say(f"Going on from {restored}, step {self.detector.steps_done}.")
+            self._say(f"Continuing from {restored}, step {self.detector.steps_done}.")
         else:
             load_fine_tune_checkpoint(self.detector, self._pipeline.config.train_config)
         if self._is_chief:
@@ -195,7 +193,7 @@ class _Training:
         return restored
 
     def evaluate_what_is_missing(self) -> None:
-        """Evaluates the checkpoint that the run goes on from, if its evaluation was interrupted or has failed."""
+        """Evaluates the checkpoint from which the run continues, if its evaluation was interrupted or failed."""
         step = self.detector.steps_done
         if not self._schedule.is_evaluated(step) or self._best_checkpoint is None:
             return
@@ -208,23 +206,23 @@ class _Training:
                 evaluation.set_model(self.detector)
                 evaluation.begin()
                 evaluation.evaluate_into(logs, step)
-        # The best checkpoint is asked in any case: the run may have ended between an evaluation and that.
+        # The best checkpoint is always updated: the run may have ended between the evaluation and that update.
         self._best_checkpoint.set_model(self.detector)
         self._best_checkpoint.begin(starts_anew=False)
         self._best_checkpoint.keep_if_better(logs)
 
     def is_stopped_early(self) -> bool:
-        """Whether the evaluations so far have ended the run."""
+        """Whether the evaluations so far have triggered early stopping."""
         if self._early_stopping:
             self._early_stopping.set_model(self.detector)
-            self._early_stopping.on_train_begin()  # Keras's own looks at them when a `fit` begins
+            self._early_stopping.on_train_begin()  # replays the recorded evaluations
         return self.detector.stop_training
 
     def run(self) -> None:
         """Trains up to the last step and saves it.
 
         Raises:
-          ODEvalError, Interrupted: as `train`.
+          ODEvalError, Interrupted: as for `train`.
         """
         try:
             self._fit()
@@ -240,12 +238,12 @@ class _Training:
             if not interrupted.at_once:
                 self._saver.save()
                 self._loss_logger.on_train_end()
-                self._say(f"Stopped; saved {self.checkpoints.newest()}. The same command goes on from there.")
+                self._say(f"Stopped; saved {self.checkpoints.newest()}. The same command continues from there.")
             raise
         self._saver.save()
 
     def _fit(self) -> None:
-        """An epoch of Keras is what lies between two evaluations."""
+        """Trains; a Keras epoch spans the steps between two evaluations."""
         callbacks: list[Callback] = [self._loss_logger, self.progress, self._saver, self._stopper, *self.evaluations]
         callbacks += [callback for callback in (self._best_checkpoint, self._early_stopping) if callback]
         step, schedule = self.detector.steps_done, self._schedule
@@ -257,7 +255,7 @@ class _Training:
                 break
 
     def _checkpoint_of(self, step: int) -> str | None:
-        """The path of the checkpoint of this step, if the newest one is."""
+        """The path of the checkpoint of this step, if it is the newest one."""
         return self.checkpoints.newest() if step == self._saver.saved_step else None
 
 
@@ -269,7 +267,7 @@ def _make_reproducible(seed: int) -> None:
 
 @contextlib.contextmanager
 def _remedy(words: str) -> Iterator[None]:
-    """Adds to the errors of what is inside what else can be done about them."""
+    """Appends another remedy to the errors raised inside."""
     try:
         yield
     except ODEvalError as error:
@@ -289,4 +287,4 @@ def _raise_if_last_evaluation_failed(evaluations: Sequence[DetectionEvaluation])
 
 
 def _silent(*args: object, **kwargs: object) -> None:
-    """What workers other than the chief say."""
+    """Prints nothing, for workers other than the chief."""

@@ -139,7 +139,7 @@ def test_an_evaluation_in_the_middle_of_an_epoch_counts_with_the_weights_it_was_
 
 
 def test_one_that_never_saw_its_metric_says_so(tmp_path, keras):
-    with pytest.warns(UserWarning, match="never saw val_AP50 in the logs, and kept nothing"):
+    with pytest.warns(UserWarning, match="never saw val_AP50 in the logs, and saved nothing"):
         train(keras, make_model(keras), od_eval.BestCheckpoint(tmp_path, "val_AP50"), *of_ap(0.5))
     assert not (tmp_path / "best").exists()
     with warnings.catch_warnings():

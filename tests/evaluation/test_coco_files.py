@@ -264,8 +264,8 @@ def test_an_annotation_that_cannot_be_right_is_named(tmp_path, changes, words) -
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"image_id": 3}, ["image_id 3", "none of the images"]),
-        ({"category_id": 1}, ["category_id 1", "none of the categories"]),
+        ({"image_id": 3}, ["image_id 3", "not an image"]),
+        ({"category_id": 1}, ["category_id 1", "not a category"]),
         ({"score": ...}, ["'score'", "none in"]),
         ({"score": NAN}, ["'score'", "nan"]),
         ({"score": "high"}, ["'score'", "'high'"]),

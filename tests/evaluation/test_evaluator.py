@@ -616,7 +616,7 @@ def test_masks_that_cannot_be_right_are_named(masks, words) -> None:
 
 def test_an_image_is_evaluated_once() -> None:
     evaluator = evaluated([one_image()])
-    with pytest.raises(ODEvalError, match="'a' was evaluated already"):
+    with pytest.raises(ODEvalError, match="'a' has already been evaluated"):
         evaluator.update(one_image())
     batch = one_image(image_ids=["b"])
     twice = EvaluationBatch(
@@ -625,7 +625,7 @@ def test_an_image_is_evaluated_once() -> None:
         Detections([*batch.detections.boxes] * 2, [*batch.detections.scores] * 2, [*batch.detections.classes] * 2),
         GroundTruth([*batch.groundtruth.boxes] * 2, [*batch.groundtruth.classes] * 2),
     )
-    with pytest.raises(ODEvalError, match="'b' is twice"):
+    with pytest.raises(ODEvalError, match="'b' appears twice"):
         evaluator.update(twice)
     assert evaluator.evaluate().num_images == 1
 

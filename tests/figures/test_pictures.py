@@ -124,7 +124,7 @@ def test_ground_truth_can_be_drawn_into_the_picture_of_detections_too():
 
 def test_a_colour_that_is_none_is_named():
     options = EvaluationOptions(CATEGORIES, show_groundtruth_boxes=True, groundtruth_color="redd")
-    with pytest.raises(ODEvalError, match="groundtruth_color 'redd' is no colour; write"):
+    with pytest.raises(ODEvalError, match="groundtruth_color 'redd' is not a color; write"):
         pictures.draw(batch_of(), 0, options)
 
 

@@ -67,7 +67,7 @@ def test_convert_is_strict_when_it_is_told_to(dataset) -> None:
     assert "\x1b" not in result.stdout
     result = run("create_tf_record.py", *arguments, "--strict", "--overwrite")
     assert result.returncode == 1
-    assert result.stderr == f"error: 2 things were left out, see {dataset}/out/conversion_report.json.\n"
+    assert result.stderr == f"error: 2 items were left out, see {dataset}/out/conversion_report.json.\n"
     assert (dataset / "out" / "train-00000-of-00001").exists()
 
 

@@ -175,7 +175,7 @@ def test_images_that_are_missing_are_told_and_the_next_are_drawn(tmp_path) -> No
     (photos / "2024" / "photo-1.png").write_bytes(b"no image")
     result = evaluate(folder, f"--images={photos}", "--num_pictures=2")
     assert result.returncode == 0
-    assert result.stderr.startswith("warning: 2 images are not in the pictures, as they cannot be read; the first:")
+    assert result.stderr.startswith("warning: 2 images cannot be read and are not drawn; the first:")
     assert "photo-0.png" in result.stderr
     assert "eval_side_by_side_1_0" in shown_images(folder / "runs" / "a" / "eval")
 
@@ -195,7 +195,7 @@ def spoiled(folder: Path, name: str, **changes: Any) -> None:
         (
             lambda folder: spoiled(folder, "detections.json", category_id=7),
             [],
-            "category_id 7 is none of the categories",
+            "category_id 7 is not a category",
         ),
         (lambda folder: spoiled(folder, "groundtruth.json", bbox=[1, 2, 3]), [], "annotations[0] (id 1): 'bbox' must"),
         (lambda folder: None, ["--masks"], "there is no 'segmentation'"),

@@ -226,11 +226,11 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     assert status == 143
     assert "Stopping after the steps under way …\n" in errors
     stopped_at = checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
-    assert "The same command goes on from there" in output
+    assert "The same command continues from there" in output
     assert steps(model_dir / "train") == list(range(1, stopped_at + 1))
 
     background = Background(*args, "--num_train_steps=100000")
-    assert int(background.wait_for(r"Going on from .*, step (\d+)\.")[1]) == stopped_at
+    assert int(background.wait_for(r"Continuing from .*, step (\d+)\.")[1]) == stopped_at
     background.wait_for(r"^step\s+\d+/")
     status, _, _ = background.stop(signal.SIGINT)
     assert status == 130
@@ -253,8 +253,8 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     last = going_on_from + 3
     process = run(*args, f"--num_train_steps={last}")
     assert process.returncode == 0, process.stderr
-    assert f"Going on from {newest}, step {going_on_from}." in process.stdout
-    assert f"warning: checkpoint '{broken}' is damaged and passed over" in process.stderr
+    assert f"Continuing from {newest}, step {going_on_from}." in process.stdout
+    assert f"warning: checkpoint '{broken}' is damaged and was skipped" in process.stderr
     assert steps(model_dir / "train") == list(range(1, last + 1))
     optimizer_steps = tf.train.load_variable(str(model_dir), "optimizer/iter/.ATTRIBUTES/VARIABLE_VALUE")
     assert optimizer_steps == last == checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))

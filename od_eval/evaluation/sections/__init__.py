@@ -1,1 +1,1 @@
-"""The sections of an `EvaluationResult`, a module each; see `od_eval.evaluation.section`."""
+"""The sections of an `EvaluationResult`, one module each; see `od_eval.evaluation.section`."""

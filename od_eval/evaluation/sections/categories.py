@@ -11,13 +11,13 @@ from od_eval.text import utf8
 
 
 class PerCategory(Section):
-    """Name -> its COCO metrics of boxes; `num_groundtruth`, `num_detections`; and under `segm` those of masks.
+    """Name -> COCO metrics of boxes, `num_groundtruth`, `num_detections`, and under `segm` those of masks.
 
     Args:
       name, rank, optional: see `Section`.
-      group: what the tag of an AP has in it: `PerformanceByCategory/mAP/`.
-      of_each: what the tags of all twelve numbers have in them: ` ByCategory/`.
-      always_ap: whether the AP is shown in any case.
+      group: the middle part of AP tags: `PerformanceByCategory/mAP/`.
+      of_each: the middle part of the tags of all twelve metrics: ` ByCategory/`.
+      always_ap: whether the AP is always shown.
     """
 
     absent: Mapping[str, Any] = {}
@@ -46,11 +46,11 @@ class PerCategory(Section):
         return scalars
 
     def ap_tag(self, name: str, iou_type: str = "bbox") -> str:
-        """The tag of the AP of a category; of no category (""), what these tags begin with."""
+        """The tag of the AP of a category; for "", the common prefix of these tags."""
         return TAG_PREFIX[iou_type] + self._group + utf8(name)
 
     def metric_tag(self, metric: str, name: str, iou_type: str = "bbox") -> str:
-        """The tag of a COCO metric of a category, where all are shown."""
+        """The tag of a COCO metric of a category, used if all metrics are shown."""
         return metric_tag(metric, iou_type) + self._of_each + utf8(name)
 
 
@@ -69,13 +69,13 @@ PER_SUPER_CATEGORY = PerCategory(
     optional=True,
     group="PerformanceBySuperCategory/",
     of_each=" BySuperCategory/",
-    always_ap=True,  # somebody has named them
+    always_ap=True,  # the user has defined them
 )
 SECTIONS = (PER_CATEGORY, PER_SUPER_CATEGORY)
 
 
 def over_categories(categories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a super category has of its categories: means of the metrics that are defined, and sums of the counts."""
+    """The values of a super category: means of the metrics that are defined in its categories, and sums of counts."""
 
     def means(metrics_of: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
         defined = {

@@ -1,4 +1,4 @@
-"""The sections `bbox` and `segm`: the twelve COCO metrics of boxes, and of masks; None where one is not defined."""
+"""The sections `bbox` and `segm`: the twelve COCO metrics of boxes, and of masks; None if one is not defined."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from od_eval.evaluation.section import Section
 
-# The twelve numbers of the COCO protocol, in its order (cocodataset.org/#detection-eval), under the tags of the Object
+# The twelve metrics of the COCO protocol, in its order (cocodataset.org/#detection-eval), under the tags of the Object
 # Detection API (metrics/coco_tools.py).
 TAG_OF_METRIC = {
     "AP": "Precision/mAP",
@@ -25,10 +25,11 @@ TAG_OF_METRIC = {
 }
 COCO_METRICS = tuple(TAG_OF_METRIC)
 
-# Metrics by the names in `COCO_METRICS`; None for one that is not defined, as there is no ground truth of that size.
+# Metrics by the names in `COCO_METRICS`; None for one that is not defined because there is no ground truth of that
+# size.
 Metrics = Mapping[str, float | None]
 
-# What the tags of boxes and of masks begin with.
+# The prefixes of the tags of boxes and of masks.
 TAG_PREFIX = {"bbox": "DetectionBoxes_", "segm": "DetectionMasks_"}
 
 
@@ -46,10 +47,10 @@ class CocoMetrics(Section):
     """The metrics of boxes or of masks.
 
     Args:
-      iou_type: `bbox` or `segm`, which is the name of the section.
+      iou_type: `bbox` or `segm`, which is also the name of the section.
       rank, optional, line_rank: see `Section`.
-      log_prefix: of the names in `logs`.
-      in_line, in_summary: without the prefix.
+      log_prefix: prefix of the names in `logs`.
+      in_line, in_summary: see `Section`; without the prefix.
     """
 
     def __init__(
