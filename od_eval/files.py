@@ -235,6 +235,20 @@ def write_whole(path: Path, contents: str | bytes) -> None:
 
 
 @contextlib.contextmanager
+def errors_as_sentences(what: str) -> Iterator[None]:
+    """Turns an `OSError` raised inside into an `ODEvalError`.
+
+    Args:
+      what: the beginning of the sentence: what could not be done.
+    """
+    try:
+        yield
+    except OSError as error:
+        path = f"'{error.filename}': " if error.filename else ""
+        raise ODEvalError(f"{what}: {path}{reason(error)}.") from error
+
+
+@contextlib.contextmanager
 def _gfile(path: Path) -> Iterator[Any]:
     """`tf.io.gfile`, with its errors converted to `OSError`."""
     import tensorflow as tf

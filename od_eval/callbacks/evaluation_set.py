@@ -9,14 +9,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from od_eval.errors import describe
 from od_eval.evaluation.better import best_of, main_value
-from od_eval.evaluation.loop import Detect, as_evaluable, coco_evaluator, default_evaluators, evaluate
+from od_eval.evaluation.loop import Detect, as_evaluable, coco_evaluator, evaluate
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.section import all_sections
@@ -81,19 +79,19 @@ class EvaluationSet:
             written, …
         """
         # Imported here for the reason given in `callbacks.base`: it imports TensorFlow.
-        from od_eval.runs.evaluation_run import write_evaluation
+        from od_eval.runs.evaluation_run import draw_pictures, write_evaluation
 
         started = time.monotonic()
         if self._best is None:
             self._best = best_of(self.recorded())
         evaluable = as_evaluable(model, self._detect, self.options, self._asked_by)
         options = self.options or evaluable.evaluation_options
-        first_images = FirstImages(options.num_pictures if self._pictures_are_due(step, options) else 0)
+        first_images = FirstImages(options, None if self._pictures_are_due(step, options) else 0)
         evaluator = coco_evaluator(options)
         result = evaluate(
             evaluable,
             self._dataset,
-            [*default_evaluators(evaluable, options, evaluator), first_images],
+            [evaluator, first_images],
             options=options,
             step=step,
             checkpoint=checkpoint,
@@ -109,7 +107,8 @@ class EvaluationSet:
             with_layout=not self._has_layout,
         )
         self._has_layout = True
-        self._draw(step, first_images, options)
+        if draw_pictures(self.run, self.run_dir, step, first_images, options):
+            self._last_step_with_pictures = step
         self._report(result, time.monotonic() - started)
         self.results.append(result)
         return result
@@ -133,20 +132,6 @@ class EvaluationSet:
         last = self._last_step_with_pictures
         has_some_like_these = last is not None and last < step < last * 17 / 16
         return bool(options.pictures_dir) or not has_some_like_these
-
-    def _draw(self, step: int, first_images: FirstImages, options: EvaluationOptions) -> None:
-        from od_eval.runs.evaluation_run import write_pictures
-
-        try:
-            if write_pictures(self.run_dir, step, first_images, options):
-                self._last_step_with_pictures = step
-        except Exception as error:  # whatever went wrong, the numbers have been written
-            print(
-                f"warning: {self.run}: the pictures of the evaluation at step {step} could not be drawn:"
-                f" {describe(error)}",
-                file=sys.stderr,
-                flush=True,
-            )
 
     def _report(self, result: EvaluationResult, seconds: float) -> None:
         values = result.log_values()

@@ -97,7 +97,7 @@ def dataset_folder(
         existing += [folder / name for name in other_files if (folder / name).exists()]
         if existing and not overwrite:
             names = some(sorted(path.name for path in existing), 3)
-            raise ODEvalError(f"'{folder}' already holds {names}; choose another output folder, or set overwrite.")
+            raise ODEvalError(f"'{folder}' already holds {names}; choose another output folder, or set overwrite=True.")
         is_new = not folder.exists()
         if aside.exists():
             shutil.rmtree(aside)

@@ -70,7 +70,7 @@ class Evaluable(Protocol):
 def evaluate(
     model: Any,
     batches: Iterable[Any],
-    evaluators: Sequence[BatchEvaluator] | None = None,
+    evaluators: Sequence[BatchEvaluator] = (),
     *,
     options: EvaluationOptions | None = None,
     detect: Detect | None = None,
@@ -84,9 +84,12 @@ def evaluate(
     Args:
       model: a `Detector`, or another model with the methods of `Evaluable`, or any model together with `detect`.
       batches: what to evaluate on; iterated once. `pipeline.eval_dataset()` for a `Detector`.
-      evaluators: compute the sections of the result; by default `default_evaluators(model, options)`.
+      evaluators: compute further sections of the result, besides the losses, the COCO metrics and the metrics of the
+        model's own evaluator. An `Evaluator` among them takes the place of the one that would be created, for callers
+        that also need its detections.
       options: what to evaluate; by default the model's own. If they have fewer categories than the model's own,
-        detections and objects of the others are left out, and a warning gives the number of objects left out.
+        detections and objects of the others are left out, and a warning gives the number of objects left out. (A
+        model's own evaluator still gets all of them.)
       detect: a function of the model and one element of `batches` that returns an `EvaluationBatch`; it requires
         `options`.
       step: the training step, for the result.
@@ -103,37 +106,26 @@ def evaluate(
     """
     evaluable = as_evaluable(model, detect, options)
     asked = options or evaluable.evaluation_options
-    if evaluators is None:
-        evaluators = default_evaluators(evaluable, asked)
+    own = evaluable.evaluation_options
+    if asked.box_format != own.box_format:
+        raise ODEvalError(
+            f"the options have the box_format '{asked.box_format}', but the model has '{own.box_format}'; use the same."
+        )
+    all_evaluators = _all_evaluators(evaluable, asked, evaluators)
     num_evaluated = 0
     with evaluable.evaluation_weights(), _progress_bar(name, num_images) as progress:
-        for batch in restricted(evaluable.evaluate_batches(batches), asked, evaluable.evaluation_options, name):
-            for evaluator in evaluators:
+        evaluated = evaluable.evaluate_batches(batches)
+        if not isinstance(evaluable, FunctionOfModel):  # which returns what its author asks for
+            evaluated = restricted(evaluated, asked, own, name)
+        for batch in evaluated:
+            for evaluator in all_evaluators:
                 evaluator.update(batch)
             num_evaluated += len(batch.image_ids)
             progress.update(len(batch.image_ids))
     if not num_evaluated:
         raise ODEvalError(f"there is no image to evaluate in the dataset of {name}; look at its input_path.")
-    sections = join_sections(evaluator.evaluate() for evaluator in evaluators)
+    sections = join_sections(evaluator.evaluate() for evaluator in all_evaluators)
     return EvaluationResult(num_evaluated, step=step, checkpoint=checkpoint, **sections)
-
-
-def default_evaluators(
-    evaluable: Evaluable, options: EvaluationOptions, evaluator: Evaluator | None = None
-) -> list[BatchEvaluator]:
-    """COCO metrics, the model's own metrics if it has any, and mean losses.
-
-    Args:
-      evaluable: a model.
-      options: what to evaluate.
-      evaluator: the evaluator of the COCO metrics, for callers that also need its detections; by default a new one. It
-        comes first, because it reports what is wrong with a batch.
-    """
-    evaluators: list[BatchEvaluator] = [WithGroundTruth(evaluator or coco_evaluator(options))]
-    further = evaluable.further_evaluator()
-    if further is not None:
-        evaluators.append(WithGroundTruth(FurtherMetrics(further)))
-    return [*evaluators, LossMeans()]
 
 
 def coco_evaluator(options: EvaluationOptions) -> Evaluator:
@@ -253,6 +245,21 @@ class WithGroundTruth:
 
     def evaluate(self) -> Mapping[str, Any]:
         return self.evaluator.evaluate() if self.has_any else {}
+
+
+def _all_evaluators(
+    evaluable: Evaluable, options: EvaluationOptions, given: Sequence[BatchEvaluator]
+) -> list[BatchEvaluator]:
+    """COCO metrics, the model's own metrics if it has any, mean losses, and what the caller adds.
+
+    The evaluator of the COCO metrics comes first, because it reports what is wrong with a batch.
+    """
+    coco = next((evaluator for evaluator in given if isinstance(evaluator, Evaluator)), None)
+    evaluators: list[BatchEvaluator] = [WithGroundTruth(coco or coco_evaluator(options))]
+    further = evaluable.further_evaluator()
+    if further is not None:
+        evaluators.append(WithGroundTruth(FurtherMetrics(further)))
+    return [*evaluators, LossMeans(), *(evaluator for evaluator in given if evaluator is not coco)]
 
 
 def _progress_bar(name: str, num_images: int | None) -> Any:

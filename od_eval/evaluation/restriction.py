@@ -32,7 +32,7 @@ def restricted(
     num_objects: Counter[int] = Counter()
     for batch in batches:
         has_masks = batch.detections is not None and batch.detections.masks is not None
-        drops_masks = has_masks and own is not asked and not asked.masks
+        drops_masks = has_masks and not asked.masks
         yield _without(batch, left_out, drops_masks, num_objects) if left_out or drops_masks else batch
     if num_objects:
         names = ", ".join(f"'{own.categories[id]}' ({num})" for id, num in sorted(num_objects.items()))

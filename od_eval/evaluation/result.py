@@ -41,20 +41,28 @@ class EvaluationResult(Mapping[str, Any]):
       TypeError: a section name is unknown.
     """
 
+    num_images: int
+    step: int | None
+    checkpoint: str | None
+    _sections: dict[str, Any]
     __slots__ = ("_sections", "checkpoint", "num_images", "step")
 
     def __init__(self, num_images: int, *, step: int | None = None, checkpoint: str | None = None, **sections: Any):
         unknown = sections.keys() - all_sections().keys()
         if unknown:
             raise TypeError(f"there is no section '{min(unknown)}'; there are {', '.join(all_sections())}")
-        self.num_images = operator.index(num_images)
-        self.step = None if step is None else operator.index(step)
-        self.checkpoint = checkpoint
-        self._sections = {
-            name: section.checked(sections[name])
-            for name, section in all_sections().items()
-            if sections.get(name) not in (None, {})
+        values = {
+            "num_images": operator.index(num_images),
+            "step": None if step is None else operator.index(step),
+            "checkpoint": checkpoint,
+            "_sections": {
+                name: section.checked(sections[name])
+                for name, section in all_sections().items()
+                if sections.get(name) not in (None, {})
+            },
         }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         section = None if name.startswith("_") else all_sections().get(name)
@@ -70,6 +78,15 @@ class EvaluationResult(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._sections)
+
+    def __bool__(self) -> bool:
+        return True  # also without sections
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"an EvaluationResult cannot be changed, and its {name} neither; make another one.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EvaluationResult.from_json_dict, (self.to_json_dict(),)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EvaluationResult):
@@ -146,11 +163,17 @@ def join_sections(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Joins the sections of several evaluators; two may share a section if they have no metric in common.
 
     Raises:
-      ODEvalError: two evaluators return a metric of the same name.
+      ODEvalError: two evaluators return a metric of the same name, or one returns a section that does not exist.
     """
     joined: dict[str, Any] = {}
     names: set[str] = set()
     for part in parts:
+        unknown = part.keys() - all_sections().keys()
+        if unknown:
+            raise ODEvalError(
+                f"an evaluator returns the section '{min(unknown)}', which does not exist; there are"
+                f" {', '.join(all_sections())}. Metrics of your own go into 'other'."
+            )
         sections = {name: all_sections()[name] for name in part}
         names_of_part = {
             metric

@@ -22,7 +22,10 @@ class Section:
       absent: the value of a section that no evaluator returned.
       optional: whether metrics.json omits it if it is empty.
       line_rank: sections with a lower rank come first in the line after an evaluation and in the table at the end.
+      log_names: the names among `log_values` that are known before an evaluation, to stop early by, for example.
       in_line, in_summary: the names among `log_values` that are shown there, if they are defined.
+      tag_prefixes: how the tags of what is computed from detections begin; they are replaced where the detections of a
+        step are evaluated again.
     """
 
     name: str
@@ -30,8 +33,10 @@ class Section:
     absent: Any = None
     optional = True
     line_rank = 100
+    log_names: tuple[str, ...] = ()
     in_line: tuple[str, ...] = ()
     in_summary: tuple[str, ...] = ()
+    tag_prefixes: tuple[str, ...] = ()
 
     def checked(self, value: Any) -> Any:
         """The value with all numbers converted to plain Python numbers, for JSON."""

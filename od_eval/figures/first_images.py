@@ -1,8 +1,8 @@
 """The first images of an evaluation, kept while it runs and drawn after its numbers have been saved.
 
-first_images = FirstImages(10)
-evaluate(model, batches, [*default_evaluators(model, options), first_images])
-for image_id, picture in first_images.pictures(options):
+first_images = FirstImages(options)
+evaluate(model, batches, [first_images], options=options)
+for image_id, picture in first_images.pictures():
     …
 """
 
@@ -12,9 +12,11 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from od_eval.evaluation.batch import EvaluationBatch
+from od_eval.evaluation import masks as coco_masks
+from od_eval.evaluation.batch import EvaluationBatch, Objects, num_rows, of_image, rows_of
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.figures.pictures import pictures_of
 
@@ -22,27 +24,77 @@ from od_eval.figures.pictures import pictures_of
 class FirstImages:
     """A `BatchEvaluator` that only collects images and returns no section.
 
+    It keeps only what is drawn: of each image the detections that are shown, and masks as RLEs.
+
     Args:
-      number: the number of images to keep, from batches that have pixels.
+      options: of the evaluation: how pictures are drawn, and how many there are.
+      number: the number of images to keep, from batches that have pixels; by default `options.num_pictures`.
     """
 
-    def __init__(self, number: int):
-        self._number = number
-        self._batches: list[EvaluationBatch] = []
+    def __init__(self, options: EvaluationOptions, number: int | None = None):
+        self._options = options
+        self._number = options.num_pictures if number is None else number
+        self._images: list[EvaluationBatch] = []  # of one image each
+        self._error: Exception | None = None
 
     def update(self, batch: EvaluationBatch) -> None:
-        missing = self._number - sum(len(kept.images) for kept in self._batches)
-        if missing > 0 and len(batch.images):
-            self._batches.append(dataclasses.replace(batch, images=batch.images[:missing], outputs=None))
+        if self._error is not None:
+            return
+        try:
+            for index in range(min(self._number - len(self._images), len(batch.images))):
+                self._images.append(_drawn_part(batch, index, self._options))
+        except Exception as error:  # an evaluation does not fail for its pictures; `pictures` raises it
+            self._error = error
 
     def merge(self, other: FirstImages) -> None:
-        for batch in other._batches:
-            self.update(batch)
+        for image in other._images:
+            self.update(image)
 
     def evaluate(self) -> dict[str, Any]:
         return {}
 
-    def pictures(self, options: EvaluationOptions) -> Iterator[tuple[int | str, npt.NDArray[Any]]]:
-        """Draws the images one by one; yields and raises as `pictures_of` does."""
-        for batch in self._batches:
-            yield from pictures_of(batch, options)
+    def pictures(self) -> Iterator[tuple[int | str, npt.NDArray[Any]]]:
+        """Draws the images one by one; yields and raises as `pictures_of` does.
+
+        Raises:
+          Exception: whatever was wrong with a batch.
+        """
+        if self._error is not None:
+            raise self._error
+        for image in self._images:
+            yield from pictures_of(image, self._options)
+
+
+def _drawn_part(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> EvaluationBatch:
+    """One image of a batch, as a batch, with no more than what is drawn of it."""
+    height, width = (int(side) for side in np.asarray(batch.image_sizes)[index])
+    detections, keypoints, groundtruth = batch.detections, batch.keypoints, batch.groundtruth
+    if detections is not None:
+        scores = np.asarray(detections.scores[index], np.float64)[: num_rows(detections)[index]]
+        best_first = np.argsort(-scores, kind="stable")
+        rows = best_first[scores[best_first] >= options.min_score][: options.max_boxes]
+        detections = _with_rles(rows_of(of_image(detections, index), [rows]), (height, width))
+        keypoints = None if keypoints is None else [np.asarray(keypoints[index])[rows]]
+    if groundtruth is not None:
+        rows = np.arange(num_rows(groundtruth)[index])
+        groundtruth = _with_rles(rows_of(of_image(groundtruth, index), [rows]), (height, width))
+    return EvaluationBatch(
+        image_ids=[batch.image_ids[index]],
+        image_sizes=[[height, width]],
+        detections=detections,
+        groundtruth=groundtruth,
+        images=[batch.images[index]],
+        keypoints=keypoints,
+    )
+
+
+def _with_rles(objects: Objects, size: coco_masks.Size) -> Objects:
+    """Objects of one image with masks as RLEs, which take a thousandth of the memory."""
+    if objects.masks is None or objects.masks[0] is None:
+        return dataclasses.replace(objects, masks=None)
+    rles = []
+    for mask in objects.masks[0]:
+        if not isinstance(mask, dict):  # an array, which may be padded to the size of a larger image
+            mask = coco_masks.as_rle(coco_masks.from_array(np.asarray(mask)[: size[0], : size[1]]), size)
+        rles.append(mask)
+    return dataclasses.replace(objects, masks=[rles])

@@ -35,6 +35,7 @@ from od_eval.evaluation.batch import EvaluationBatch, of_image
 from od_eval.evaluation.coco_files import CocoGroundTruth, read_detections, read_groundtruth
 from od_eval.evaluation.coco_metrics import BACKENDS
 from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.loop import evaluate
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
@@ -82,16 +83,20 @@ def main() -> int:
     folder = ImageFolder(FLAGS.images) if FLAGS.images else None
     groundtruth = read_groundtruth(FLAGS.groundtruth, masks)
     batch = read_detections(FLAGS.detections, groundtruth)
+    options = EvaluationOptions(
+        groundtruth.categories, box_format="xywh", masks=masks, num_pictures=FLAGS.num_pictures if FLAGS.images else 0
+    )
     evaluator = Evaluator(groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend)
-    evaluator.update(batch)
     what = "boxes and masks" if masks else "boxes"
     slow = ", which takes a hundred times as long as hotcoco" if FLAGS.backend == "pycocotools" else ""
     print(f"Evaluating the {what} of {len(groundtruth.images)} images with {FLAGS.backend}{slow} …", flush=True)
-    result = evaluator.evaluate(step=FLAGS.step)
+    result = evaluate(
+        None, [batch], [evaluator], detect=lambda _, batch: batch, options=options, step=FLAGS.step, name=FLAGS.run
+    )
 
     run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
     print(f"Writing to {run_dir} …", flush=True)
-    _write(run_dir, result, groundtruth, batch, folder)
+    _write(run_dir, result, options, _first_images(groundtruth, batch, folder, options))
     print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
 
     from od_eval.tensorboard.command import how_to_look
@@ -108,32 +113,29 @@ def _has_masks(path: str) -> bool:
         return False  # reading it again reports what is wrong
 
 
-def _write(
-    run_dir: str,
-    result: EvaluationResult,
-    groundtruth: CocoGroundTruth,
-    batch: EvaluationBatch,
-    folder: ImageFolder | None,
-) -> None:
+def _write(run_dir: str, result: EvaluationResult, options: EvaluationOptions, first_images: FirstImages) -> None:
     import tensorflow as tf
 
-    from od_eval.runs.evaluation_run import write_evaluation, write_pictures
+    from od_eval.runs.evaluation_run import draw_pictures, write_evaluation
     from od_eval.tensorboard import event_files, tags
 
-    options = EvaluationOptions(
-        groundtruth.categories, box_format="xywh", masks=groundtruth.masks, num_pictures=FLAGS.num_pictures
-    )
-    first_images = FirstImages(options.num_pictures)
+    try:
+        for event_file in event_files.event_files(run_dir):
+            event_files.drop_values(event_file, FLAGS.step, tags.of_detections())
+        write_evaluation(run_dir, result, options)
+    except (tf.errors.OpError, OSError) as error:
+        raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
+    draw_pictures(FLAGS.run, run_dir, FLAGS.step, first_images, options)
+
+
+def _first_images(
+    groundtruth: CocoGroundTruth, batch: EvaluationBatch, folder: ImageFolder | None, options: EvaluationOptions
+) -> FirstImages:
+    first_images = FirstImages(options)
     if folder is not None and options.num_pictures:
         for image in _images(groundtruth, batch, folder, options.num_pictures):
             first_images.update(image)
-    try:
-        for event_file in event_files.event_files(run_dir):
-            event_files.drop_values(event_file, FLAGS.step, tags.OF_DETECTIONS)
-        write_evaluation(run_dir, result, options)
-        write_pictures(run_dir, FLAGS.step, first_images, options)
-    except (tf.errors.OpError, OSError) as error:
-        raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
+    return first_images
 
 
 def _images(

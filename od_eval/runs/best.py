@@ -68,7 +68,8 @@ def write_best(directory: str, best: dict[str, Any]) -> None:
     # What `tf.train.latest_checkpoint` reads.
     state = "".join(f'{name}: "{best["checkpoint"]}"\n' for name in _NAMES_IN_STATE)
     files.write_whole(os.path.join(directory, "checkpoint"), state)
-    remove_all_but(directory, best["step"])
+    with files.errors_as_sentences(f"the previous best checkpoint in '{directory}' cannot be removed"):
+        remove_all_but(directory, best["step"])
 
 
 def remove_all_but(directory: str, step: int | None) -> None:
@@ -84,5 +85,6 @@ def move_away(directory: str) -> str:
     number = 1
     while files.exists(f"{directory}-replaced-{number}"):
         number += 1
-    files.rename(directory, f"{directory}-replaced-{number}")
+    with files.errors_as_sentences(f"the best checkpoint in '{directory}' cannot be moved"):
+        files.rename(directory, f"{directory}-replaced-{number}")
     return f"{directory}-replaced-{number}"

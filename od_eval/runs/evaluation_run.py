@@ -1,7 +1,7 @@
 """The run of an evaluation in a model_dir: writes an evaluation to all its files, and removes those of later steps.
 
     write_evaluation("runs/a/eval", result, options)
-    write_pictures("runs/a/eval", step, first_images, options)
+    draw_pictures("eval", "runs/a/eval", step, first_images, options)
 
 Numbers are written first, so that none are lost if drawing fails.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from od_eval import files
+from od_eval.errors import describe
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
@@ -54,26 +56,33 @@ def write_evaluation(
     metrics_files.write(run_dir, result)  # last: once this file exists, the step counts as evaluated
 
 
-def write_pictures(run_dir: str, step: int, first_images: FirstImages, options: EvaluationOptions) -> int:
+def draw_pictures(run: str, run_dir: str, step: int, first_images: FirstImages, options: EvaluationOptions) -> int:
     """Draws the first images of an evaluation for TensorBoard and, with `options.pictures_dir`, as PNG files.
 
+    The numbers have been written before: whatever goes wrong here is reported in a warning on stderr, and costs nothing
+    else.
+
     Args:
+      run: the run, for the warning.
       run_dir: the folder of the TensorBoard run.
       step: the step of the evaluation.
       first_images: the first images of the evaluation.
-      options: how to draw them.
+      options: the options of the evaluation.
 
     Returns:
-      The number of pictures.
-
-    Raises:
-      ODEvalError: `groundtruth_color` is not a color, or a file cannot be written.
+      The number of pictures; 0 if drawing failed.
     """
-    pictures = list(first_images.pictures(options))
-    if options.pictures_dir:
-        folder = os.path.join(options.pictures_dir, f"step-{step:08d}")
-        _write_files(folder, {file_name(image_id): picture for image_id, picture in pictures})
-    writers.write_pictures(run_dir, step, {tags.picture(index): picture for index, (_, picture) in enumerate(pictures)})
+    try:
+        pictures = list(first_images.pictures())
+        if options.pictures_dir:
+            folder = os.path.join(options.pictures_dir, f"step-{step:08d}")
+            _write_files(folder, {file_name(image_id): picture for image_id, picture in pictures})
+        by_tag = {tags.picture(index): picture for index, (_, picture) in enumerate(pictures)}
+        writers.write_pictures(run_dir, step, by_tag)
+    except Exception as error:
+        warning = f"warning: {run}: the pictures of the evaluation at step {step} could not be drawn: {describe(error)}"
+        print(warning, file=sys.stderr, flush=True)
+        return 0
     return len(pictures)
 
 
@@ -85,8 +94,9 @@ def go_back(run_dir: str, step: int) -> None:
     Raises:
       ODEvalError: a file cannot be moved or written, or metrics.csv is damaged.
     """
-    writers.resume(run_dir, step)
-    metrics_files.drop_after(run_dir, step)
+    with files.errors_as_sentences(f"'{run_dir}' cannot be prepared for training from step {step}"):
+        writers.resume(run_dir, step)
+        metrics_files.drop_after(run_dir, step)
 
 
 def _write_files(folder: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:

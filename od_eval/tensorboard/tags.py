@@ -5,7 +5,7 @@ The tags of losses are in `od_eval.losses`, those of metrics in the modules of `
 
 from __future__ import annotations
 
-from od_eval.evaluation.sections.coco import TAG_PREFIX
+from od_eval.evaluation.section import all_sections
 
 # Runs: folders under a log_dir or model_dir.
 TRAIN = "train"
@@ -24,8 +24,10 @@ LABEL_MAP = "label_map"
 
 _PICTURE = "eval_side_by_side_"
 
-# Prefixes of the tags of metrics and pictures of detections.
-OF_DETECTIONS = (*TAG_PREFIX.values(), _PICTURE)
+
+def of_detections() -> tuple[str, ...]:
+    """How the tags of metrics and pictures of detections begin."""
+    return (*(prefix for section in all_sections().values() for prefix in section.tag_prefixes), _PICTURE)
 
 
 def picture(index: int) -> str:

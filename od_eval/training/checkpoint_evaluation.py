@@ -90,8 +90,8 @@ def evaluate_checkpoints(
                 queue.done(kept)
         if evaluator.newest_step < 0:
             raise ODEvalError(
-                f"no checkpoint came to '{checkpoint_dir}' within {timeout:g} seconds; check checkpoint_dir, or wait"
-                " longer (eval_timeout)."
+                f"no checkpoint came to '{checkpoint_dir}' within {timeout:g} seconds; check checkpoint_dir, or set"
+                " a longer timeout."
             )
     say(summary_table(model_dir, evaluator.sets[0].run))
     say(how_to_look(model_dir))

@@ -7,14 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
-from od_eval import losses
 from od_eval.callbacks.best_checkpoint import BestCheckpoint
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.early_stopping import EarlyStopping
 from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.evaluation.sections.coco import COCO_METRICS
+from od_eval.evaluation.section import all_sections
 from od_eval.odapi.eval_config import evaluation_options
 from od_eval.odapi.kept_in_memory import KeptInMemory
 from od_eval.odapi.pipeline import Pipeline
@@ -137,7 +136,7 @@ class EvaluationPlan:
     def _check_metrics(self, pipeline: Pipeline) -> None:
         if not self.best_metric and not self.early_stopping_metric:
             return
-        names = {*COCO_METRICS, *(f"segm_{name}" for name in COCO_METRICS), *losses.CATEGORIES}
+        names = {name for section in all_sections().values() for name in section.log_names}
         prefixes = [prefix for _, prefix in _runs(pipeline)] + (["val_train_"] if self.on_train_data else [])
         decides = {"best_metric": self.best_metric, "early_stopping_metric": self.early_stopping_metric}
         for argument, key in decides.items():

@@ -63,7 +63,8 @@ def steps_between_evaluations(
     else:
         every_n = 0
         say(
-            f"{workers} workers train without evaluating; let another process do so, with this model_dir as checkpoint_dir."
+            f"{workers} workers train without evaluating; let another process evaluate, with this model_dir as"
+            " checkpoint_dir."
         )
     if not every_n and plan.early_stopping_metric:
         raise ODEvalError("early_stopping_metric needs evaluations during training, and there are none.")

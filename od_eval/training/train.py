@@ -1,4 +1,4 @@
-"""Training and evaluation from a pipeline.config: what `model_main_tf2.py` does, built on `Detector.fit` and callbacks."""
+"""Training and evaluation from a pipeline.config, as in `model_main_tf2.py`, built on `Detector.fit` and callbacks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
+from od_eval import files
 from od_eval.callbacks.base import Callback
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.loss_logger import LossLogger
@@ -234,6 +235,12 @@ class _Training:
             raise explained_op_error(
                 error, [config.train_input_reader], "train_config.batch_size", config.train_config.batch_size
             ) from error
+        except OSError as error:
+            where = f"'{error.filename}': " if error.filename else ""
+            raise ODEvalError(
+                f"a file of the training cannot be written: {where}{files.reason(error)}; put that right, and the same"
+                " command continues from the newest checkpoint."
+            ) from error
         except Interrupted as interrupted:
             if not interrupted.at_once:
                 self._saver.save()
@@ -279,7 +286,8 @@ def _raise_if_last_evaluation_failed(evaluations: Sequence[DetectionEvaluation])
         if not evaluation.failures:
             continue
         step, error = evaluation.failures[-1]
-        if not any((result.step or 0) > step for result in evaluation.results[-1:]):
+        last_success = (evaluation.results[-1].step or 0) if evaluation.results else -1
+        if step > last_success:
             raise ODEvalError(
                 f"{evaluation.run}: the evaluation at step {step} failed: {error} The training is complete; the same"
                 " command evaluates its last checkpoint again."

@@ -13,7 +13,7 @@ import pytest
 from od_eval import ODEvalError, evaluate
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.evaluator import Evaluator
-from od_eval.evaluation.loop import FurtherMetrics, LossMeans, WithGroundTruth, coco_evaluator, default_evaluators
+from od_eval.evaluation.loop import FurtherMetrics, LossMeans, WithGroundTruth, coco_evaluator
 from od_eval.evaluation.options import EvaluationOptions
 
 CATEGORIES = {1: "cat", 2: "dog"}
@@ -110,37 +110,54 @@ def test_any_model_is_evaluated_with_a_function():
 
 
 def test_evaluators_stand_side_by_side():
-    model = Model(Further())
-    evaluators = [*default_evaluators(model, OPTIONS), Count()]
-    result = evaluate(model, [batch(1, outputs=3), batch(2, outputs=4)], evaluators)
+    result = evaluate(Model(Further()), [batch(1, outputs=3), batch(2, outputs=4)], [Count()])
+    assert result.bbox["AP"] == 1.0
     assert result.other == {"Own/outputs": 7.0, "Mine/images": 2.0}
     assert result.log_values()["Mine/images"] == 2.0
     assert result.scalars()["Mine/images"] == 2.0
 
 
-def test_those_that_are_given_are_all_there_are():
-    result = evaluate(Model(), [batch(1)], [Count()])
-    assert dict(result) == {"other": {"Mine/images": 1.0}}
+def test_a_users_evaluator_works_with_a_function_and_with_fewer_categories():
+    detect = lambda model, image: batch(image)  # noqa: E731
+    result = evaluate("model", [1, 2], [Count()], detect=detect, options=OPTIONS)
+    assert (result.other, result.bbox["AP"]) == ({"Mine/images": 2.0}, 1.0)
+    with pytest.warns(UserWarning, match="left out: 'cat'"):
+        result = evaluate(Model(), [batch(1)], [Count()], options=EvaluationOptions({2: "dog"}))
+    assert (result.other, list(result.per_category)) == ({"Mine/images": 1.0}, ["dog"])
+
+
+def test_a_section_that_does_not_exist_is_named():
+    class Odd(Count):
+        def evaluate(self) -> dict[str, Any]:
+            return {"mine": 1.0}
+
+    with pytest.raises(ODEvalError, match="the section 'mine', which does not exist; there are losses, bbox"):
+        evaluate(Model(), [batch(1)], [Odd()])
+
+
+def test_another_box_format_than_the_models_is_refused():
+    with pytest.raises(ODEvalError, match="box_format 'xywh', but the model has 'yxyx'"):
+        evaluate(Model(), [batch(1)], options=dataclasses.replace(OPTIONS, box_format="xywh"))
 
 
 @pytest.mark.parametrize(
     ("evaluators", "name"),
     [
         ([Count(), Count()], "Mine/images"),
-        ([coco_evaluator(OPTIONS), Count("AP")], "AP"),
-        ([coco_evaluator(OPTIONS), Count("DetectionBoxes_Precision/mAP")], "DetectionBoxes_Precision/mAP"),
-        ([LossMeans(), Count("Loss/total_loss")], "Loss/total_loss"),
-        ([WithGroundTruth(FurtherMetrics(Further())), Count("Own/outputs")], "Own/outputs"),
+        ([Count("AP")], "AP"),
+        ([Count("DetectionBoxes_Precision/mAP")], "DetectionBoxes_Precision/mAP"),
+        ([Count("Loss/total_loss")], "Loss/total_loss"),
+        ([Count("Own/outputs")], "Own/outputs"),
     ],
 )
 def test_two_evaluators_that_give_the_same_metric_are_refused(evaluators, name):
     with pytest.raises(ODEvalError, match=f"two evaluators give the metric '{name}'"):
-        evaluate(Model(), [batch(1, outputs=1)], evaluators)
+        evaluate(Model(Further()), [batch(1, outputs=1)], evaluators)
 
 
 def test_merged_evaluators_give_what_one_gives_that_saw_all_images():
     batches = [batch(1, loss=1.0), batch(2, (0.1, 0.9), loss=2.0), batch(3, loss=6.0)]
-    whole, first, second = ([*default_evaluators(Model(), OPTIONS), Count()] for _ in range(3))
+    whole, first, second = ([WithGroundTruth(coco_evaluator(OPTIONS)), LossMeans(), Count()] for _ in range(3))
     for seen, evaluators in ((batches, whole), (batches[:1], first), (batches[1:], second)):
         for one_batch in seen:
             for evaluator in evaluators:
@@ -171,11 +188,13 @@ def test_options_with_fewer_categories_leave_the_others_out_and_say_how_many():
         def update(self, batch: EvaluationBatch) -> None:
             seen.append(batch)
 
+        def evaluate(self) -> dict[str, Any]:
+            return {}
+
     options = EvaluationOptions({2: "dog"})
     batches = [batch(1, keypoints=keypoints), batch(2, detections=Detections(BOXES, [[0.9, 0.8]], [[1, 2]], num=[1]))]
-    evaluators = [*default_evaluators(Model(), options), Look()]
     with pytest.warns(UserWarning, match=r"eval: 2 ground truth objects .* are left out: 'cat' \(2\)\."):
-        result = evaluate(Model(), batches, evaluators, options=options)
+        result = evaluate(Model(), batches, [Look()], options=options)
     assert list(result.per_category) == ["dog"]
     assert result.per_category["dog"]["num_groundtruth"] == 2
     assert result.per_category["dog"]["num_detections"] == 1, "of the second image, only the row of the cat counts"

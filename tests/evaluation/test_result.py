@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -93,3 +95,10 @@ def test_log_values_are_flat_and_without_what_is_not_defined() -> None:
 
 def test_a_loss_that_diverged_is_nan_in_the_logs() -> None:
     assert math.isnan(EvaluationResult(num_images=1, losses={"total_loss": math.inf}).log_values()["total_loss"])
+
+
+def test_a_result_is_true_cannot_be_changed_and_can_be_copied() -> None:
+    assert EvaluationResult(num_images=1)
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        FULL.step = 5
+    assert copy.deepcopy(FULL) == pickle.loads(pickle.dumps(FULL)) == FULL

@@ -161,7 +161,7 @@ def test_a_new_section_is_one_module_and_is_shown_everywhere(tmp_path, monkeypat
             def evaluate(self):
                 return {"sharpness": {"mean": 0.75, "blur": None}}
 
-        monkeypatch.setattr("od_eval.callbacks.evaluation_set.default_evaluators", lambda *_: [OfImages()])
+        monkeypatch.setattr("od_eval.evaluation.loop._all_evaluators", lambda *_: [OfImages()])
         nothing = EvaluationBatch(["a"], [[8, 8]], Detections([[]], [[]], [[]]), None)
         evaluation_set = EvaluationSet(
             [0], tmp_path / "run", detect=lambda *_: nothing, options=EvaluationOptions({1: "cat"})

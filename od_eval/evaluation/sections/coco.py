@@ -69,6 +69,8 @@ class CocoMetrics(Section):
         self.optional = optional
         self.line_rank = line_rank
         self._log_prefix = log_prefix
+        self.log_names = tuple(log_prefix + name for name in COCO_METRICS)
+        self.tag_prefixes = (TAG_PREFIX[iou_type],)
         self.in_line = tuple(log_prefix + name for name in in_line)
         self.in_summary = tuple(log_prefix + name for name in in_summary)
 

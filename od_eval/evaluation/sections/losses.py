@@ -13,8 +13,8 @@ class Losses(NumbersByName):
     rank = 0
     optional = False
     line_rank = 90
-    in_line = (losses.TOTAL,)
-    in_summary = losses.CATEGORIES
+    log_names = losses.CATEGORIES
+    in_line = (losses.TOTAL,)  # the table at the end has all of them, beside those of training
 
     def scalars(self, value: Mapping[str, float], per_category: str) -> dict[str, float]:
         parts = {name: loss for name, loss in value.items() if name != "loss"}  # `loss` is total_loss
