@@ -1,4 +1,4 @@
-"""Training and evaluation from a pipeline.config: what `model_main_tf2.py` does, built on `Detector.fit` and callbacks."""
+"""Training and evaluation from a pipeline.config, like `model_main_tf2.py`, built on `Detector.fit` and callbacks."""
 
 from __future__ import annotations
 
