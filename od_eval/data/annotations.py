@@ -1,7 +1,7 @@
-"""Annotations in memory: what the readers (`coco`, `voc`, `csv_boxes`) make and `examples` turns into records.
+"""Annotations in memory: created by the readers (`coco`, `voc`, `csv_boxes`), converted to records by `examples`.
 
-A reader returns `Annotations`: images with their objects, in pixels; the classes; and a `Remark` for everything that it
-had to leave out. It raises an `ODEvalError` only where nothing can be read at all.
+A reader returns `Annotations`: images with their objects, in pixels; the classes; and a `Remark` for everything it had
+to leave out. It raises an `ODEvalError` only if nothing can be read at all.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from od_eval.odapi.label_map import Category
 
 @dataclasses.dataclass(slots=True)
 class AnnotatedObject:
-    """One object, as annotated and not yet checked.
+    """One object, as annotated, before any checks.
 
     Attributes:
       class_name: its class.
-      box: (xmin, ymin, xmax, ymax) in pixels of the image as annotated, edges (not pixel centres).
-      area: square pixels of the object; None where the annotation does not say.
-      crowd: the box is around a group of objects (COCO's `iscrowd`).
-      segmentation: COCO's: a list of polygons, or an RLE; None where there is none.
-      keypoints: COCO's: x, y, visibility (0 not labeled, 1 hidden, 2 visible) of each; empty where there are none.
-      difficult, truncated, pose: Pascal VOC's; None where the format does not have them.
+      box: (xmin, ymin, xmax, ymax) in pixels of the image as annotated: edges, not pixel centers.
+      area: area of the object in square pixels; None if the annotation does not give it.
+      crowd: whether the box contains a group of objects (COCO's `iscrowd`).
+      segmentation: in COCO's format: a list of polygons, or an RLE; or None.
+      keypoints: in COCO's format: x, y, visibility (0 not labeled, 1 hidden, 2 visible) of each; may be empty.
+      difficult, truncated, pose: as in Pascal VOC; None if the format does not have them.
       where: file and line or id, for a remark.
     """
 
@@ -45,11 +45,11 @@ class AnnotatedImage:
     """One image file and the objects in it.
 
     Attributes:
-      path: the file, on any filesystem.
-      filename: its path inside the folder of images, with forward slashes.
-      annotated_as: how the annotation names the file.
+      path: the file, on any file system.
+      filename: its path relative to the folder of images, with forward slashes.
+      annotated_as: the name of the file in the annotation.
       source_id: unique in the dataset: COCO's image id, or `filename`.
-      size: (width, height) in pixels as annotated, which the boxes refer to; None where the annotation does not say.
+      size: (width, height) in pixels as annotated, which the boxes refer to; None if not given.
       objects: may be empty.
       where: file and line or id, for a remark.
     """
@@ -65,14 +65,14 @@ class AnnotatedImage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Remark:
-    """Something that the records do not hold as the annotations do.
+    """A difference between the annotations and the records.
 
     Attributes:
-      reason: the kind, in the same words for each remark of that kind: "image file missing".
+      reason: the kind of difference, in the same words for all remarks of this kind: "image file missing".
       where: the annotation file and the line, id or object in it.
-      detail: what exactly.
-      left_out: what is therefore not in the records: "image", "object", "mask" or "keypoints"; "" where it was
-        converted after all.
+      detail: the details.
+      left_out: what is missing in the records as a result: "image", "object", "mask" or "keypoints"; "" if it was
+        converted with a change.
     """
 
     reason: str
@@ -83,13 +83,13 @@ class Remark:
 
 @dataclasses.dataclass
 class Annotations:
-    """What a reader made of annotation files.
+    """The annotations read from annotation files.
 
     Attributes:
-      images: in the order in which they are annotated.
-      categories: every class, with the id to be written.
+      images: in the order of the annotations.
+      categories: all classes, with the ids to write.
       keypoint_names: class name -> names of its keypoints, in the order of `AnnotatedObject.keypoints`.
-      remarks: what could not be read.
+      remarks: everything that could not be read.
     """
 
     images: list[AnnotatedImage]
@@ -99,13 +99,13 @@ class Annotations:
 
 
 def categories_of(images: list[AnnotatedImage]) -> list[Category]:
-    """The classes of the objects in `images`, by name, with ids from 1; for formats that have no ids of their own."""
+    """The classes of the objects in `images`, sorted by name, with ids from 1; for formats without ids."""
     names = sorted({object.class_name for image in images for object in image.objects} - {""})
     return [Category(id, name) for id, name in enumerate(names, start=1)]
 
 
 def number(value: Any) -> float:
-    """A value as a float; NaN, with which a box passes no check, for what is not a number."""
+    """A value as a float, or NaN if it is not a number; a box with NaN passes no check."""
     try:
         return math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -113,7 +113,7 @@ def number(value: Any) -> float:
 
 
 def size_or_none(width: Any, height: Any) -> tuple[int, int] | None:
-    """(width, height) in pixels; None where they are not two positive numbers; some tools write 0."""
+    """(width, height) in pixels; None unless they are two positive numbers; some tools write 0."""
     width, height = number(width), number(height)
     if math.isfinite(width) and math.isfinite(height) and width >= 1 and height >= 1:
         return int(width), int(height)

@@ -21,26 +21,26 @@ from od_eval.data.images import ImageFolder, ImageNotFound
 from od_eval.errors import ODEvalError
 from od_eval.text import short
 
-# COCO numbers its 80 classes from 1 to 90. Ids up to there are kept, as the Object Detection API's own converter does,
-# so that the classes of a part of COCO keep COCO's ids.
+# COCO numbers its 80 classes from 1 to 90. Ids up to 90 are kept, as in the Object Detection API's own converter, so
+# that the classes of a subset of COCO keep their ids.
 HIGHEST_SPARSE_ID = 90
 
 
 def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
     """Reads one COCO JSON file.
 
-    The file's category ids are kept where they can be label map ids: from 1, and either not above 90 or with few gaps
-    (not above twice the number of categories). Otherwise the categories get ids from 1, in the order of their old ids.
+    The file's category ids are kept if they can be label map ids: at least 1, and either at most 90 or with few gaps
+    (at most twice the number of categories). Otherwise the categories get ids from 1, in the order of their old ids.
 
     Args:
-      path: the JSON file, on any filesystem.
-      images: where the image files are.
+      path: the JSON file, on any file system.
+      images: the folder of the image files.
 
     Returns:
       The annotations.
 
     Raises:
-      ODEvalError: the file cannot be read, is not COCO's JSON, or two categories have the same name or id.
+      ODEvalError: the file cannot be read, is not COCO JSON, or two categories have the same name or id.
     """
     path = os.fspath(path)
     content = _read_lists(path)
@@ -89,7 +89,7 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
             remarks.append(Remark("annotation of an image that is not listed", where, f"image {image_id}", "object"))
         elif not _is_id(category_id) or category_id not in names:
             remarks.append(Remark("unknown class", where, f"category {category_id}", "object"))
-        elif image_id in by_id:  # the others went with their image
+        elif image_id in by_id:  # otherwise the image was left out
             by_id[image_id].objects.append(_read_object(entry, names[category_id], where))
     return Annotations(list(by_id.values()), categories, keypoint_names, remarks)
 
@@ -97,12 +97,10 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
 def _read_lists(path: str) -> dict[str, list[Any]]:
     content = files.read_json(path, "annotation file")
     if not isinstance(content, dict):
-        raise ODEvalError(f"annotation file '{path}' is not COCO's JSON: it holds a list instead of an object.")
+        raise ODEvalError(f"annotation file '{path}' is not COCO JSON: it does not hold an object.")
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
-            raise ODEvalError(
-                f"annotation file '{path}' is not COCO's JSON of ground truth: there is no list '{key}' in it."
-            )
+            raise ODEvalError(f"annotation file '{path}' is not COCO ground truth: it has no list '{key}'.")
     return content
 
 
@@ -110,7 +108,7 @@ def _read_categories(path: str, entries: list[Any]) -> tuple[dict[Any, str], lis
     """Reads the list of categories.
 
     Returns:
-      Id in the file -> name; the categories with the ids to be written, in the same order; class name -> names of its
+      Id in the file -> name; the categories with the ids to write, in the same order; class name -> names of its
       keypoints.
     """
     for entry in entries:
@@ -124,7 +122,7 @@ def _read_categories(path: str, entries: list[Any]) -> tuple[dict[Any, str], lis
     try:
         json.dumps(entries, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        raise ODEvalError(f"annotation file '{path}': a category has a name that is no valid Unicode.") from error
+        raise ODEvalError(f"annotation file '{path}': a category has a name that is not valid Unicode.") from error
     names = {entry["id"]: entry["name"] for entry in sorted(entries, key=lambda entry: entry["id"])}
     keep = names and min(names) >= 1 and max(names) <= max(HIGHEST_SPARSE_ID, 2 * len(names))
     categories = [

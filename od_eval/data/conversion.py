@@ -1,4 +1,4 @@
-"""A whole annotated dataset into TFRecords: reading, splitting, encoding in parallel, writing, and the report."""
+"""Converts an annotated dataset to TFRecords: reads, splits, encodes in parallel, writes, and reports."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from od_eval.odapi.label_map import Category, label_map_text, read_label_map
 
 @dataclasses.dataclass
 class SplitSummary:
-    """What was written of one split.
+    """A summary of the files of one split.
 
     Attributes:
       pattern: the name of its files: "train-?????-of-00004".
       num_images: the number of records.
-      num_empty: the number of those without an object.
+      num_empty: the number of records without objects.
       objects: class name -> number of objects.
     """
 
@@ -44,16 +44,16 @@ class SplitSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What a conversion did.
+    """The result of a conversion.
 
     Attributes:
-      splits: "train", "validation" or both -> what was written of it.
+      splits: "train", "validation" or both -> its summary.
       categories: the label map.
-      label_map_path: where it is; the one that was given, on any filesystem, or the one that was written.
-      with_masks: whether the records hold masks.
+      label_map_path: the path of the label map: the given one, on any file system, or the one that was written.
+      with_masks: whether the records have masks.
       keypoint_labels: the keypoints in the records.
       remarks: everything that was left out or changed.
-      num_unannotated: the number of image files in the folder that no annotation names.
+      num_unannotated: the number of image files in the folder without annotation.
       report_path: the JSON file with all of this.
     """
 
@@ -68,7 +68,7 @@ class Conversion:
 
     @property
     def left_out(self) -> list[Remark]:
-        """The remarks about what is not in the records."""
+        """The remarks about data missing in the records."""
         return [remark for remark in self.remarks if remark.left_out]
 
 
@@ -88,30 +88,31 @@ def convert_dataset(
 ) -> Conversion:
     """Converts an annotated dataset to TFRecords, a label map and a report.
 
-    The same input and seed give the same files, byte for byte, however many processes work on it. What is read may be
-    on any filesystem that TensorFlow knows; what is written is on this machine.
+    The same input and seed give the same files, byte for byte, for any number of processes. Inputs may be on any file
+    system that TensorFlow supports; outputs are on this machine.
 
     Args:
       annotations_path: COCO's JSON file, the folder of VOC's XML files, or a CSV file.
       output_dir: gets `train-00000-of-00001`, …, `validation-00000-of-00001`, …, `label_map.pbtxt` and
         `conversion_report.json`, all of them or, if anything goes wrong, none.
-      images_dir: where the image files are; by default VOC's `JPEGImages` if there is one, else where the annotations
-        are.
-      annotation_format: "coco", "voc" or "csv"; by default told from `annotations_path`.
+      images_dir: the folder of the image files; by default VOC's `JPEGImages` if there is one, else the folder of the
+        annotations.
+      annotation_format: "coco", "voc" or "csv"; by default inferred from `annotations_path`.
       label_map_path: an existing label map, whose ids are used; by default one is written.
-      validation: the fraction of the images for validation, or a text file that names them, one in each line, with or
+      validation: the fraction of the images for validation, or a text file that lists them, one per line, with or
         without folder and extension.
       seed: decides which images are for validation, and the order of the training images.
-      num_shards: the number of files for training; by default one per 500 images, and never more than 100.
-      include_masks: whether masks are written where there are any.
-      num_workers: processes; by default as many as there are processors, or this one alone for few images.
-      overwrite: whether earlier files of a dataset in `output_dir` are replaced.
+      num_shards: the number of files for training; by default one per 500 images, at most 100.
+      include_masks: whether to write masks if there are any.
+      num_workers: the number of processes; by default the number of processors, or only this process for few images.
+      overwrite: whether existing files of a dataset in `output_dir` are replaced.
 
     Returns:
       What was written and what was left out.
 
     Raises:
-      ODEvalError: the annotations or the label map cannot be read, nothing can be converted, or it cannot be written.
+      ODEvalError: the annotations or the label map cannot be read, nothing can be converted, or the files cannot be
+        written.
     """
     annotations_path, output_dir = os.fspath(annotations_path), os.fspath(output_dir)
     annotations, images = read_annotations(annotations_path, images_dir, annotation_format)
@@ -126,13 +127,13 @@ def convert_dataset(
         used_label_map = os.path.join(output_dir, LABEL_MAP)
         categories = with_keypoints(annotations.categories, annotations.keypoint_names)
     if not categories:
-        raise ODEvalError(f"'{annotations_path}' has no class in it: there is nothing to learn from these annotations.")
+        raise ODEvalError(f"'{annotations_path}' contains no class: there is nothing to learn from these annotations.")
     encoding, encoding_remarks = plan_encoding(annotations, categories, used_label_map, include_masks)
     train, held_out, split_remarks = split_images(annotations.images, validation, seed, images)
     remarks += encoding_remarks + split_remarks
 
     parts = {name: part for name, part in (("train", train), ("validation", held_out)) if part}
-    # A report for each, where training and validation images are converted by two commands into one folder.
+    # Separate reports, in case training and validation images are converted to one folder by two commands.
     report_name = "conversion_report.json" if len(parts) == 2 else f"conversion_report_{next(iter(parts))}.json"
     new_files = [report_name] if label_map_path else [report_name, LABEL_MAP]
     if num_workers is None:
@@ -167,7 +168,7 @@ def convert_dataset(
 def _counted(
     all_converted: Iterator[Converted], split: SplitSummary, remarks: list[Remark], progress: tqdm
 ) -> Iterator[Features]:
-    """Passes on the features of the images that were not left out, and counts and lists what passes."""
+    """Yields the features of images that were not left out; updates the counts and the list of remarks."""
     for converted in all_converted:
         progress.update()
         remarks += converted.remarks
@@ -180,7 +181,7 @@ def _counted(
 
 
 def _nothing_left(path: str, remarks: Sequence[Remark]) -> str:
-    """The message for a dataset of which no image could be converted."""
+    """The message for a dataset without any image that could be converted."""
     left_out = [remark for remark in remarks if remark.left_out == "image"]
     if not left_out:
         return f"there is no image in '{path}'."

@@ -24,13 +24,13 @@ _REQUIRED = ("filename", "class", *_EDGES)
 
 
 def read_csv(path: files.Path, images: ImageFolder) -> Annotations:
-    """Reads one CSV file: one box in each row, in pixels.
+    """Reads one CSV file: one box per row, in pixels.
 
     Args:
-      path: the file, on any filesystem, comma-separated, in UTF-8. Its first line names the columns, in any order:
+      path: the file, on any file system, comma-separated, in UTF-8. Its first line names the columns, in any order:
         filename, class, xmin, ymin, xmax, ymax, and if known the size of the image as annotated, width and height.
         Other columns are ignored. A row without class and box stands for an image without objects.
-      images: where the image files are.
+      images: the folder of the image files.
 
     Returns:
       The annotations, with ids from 1 for the class names in alphabetical order.
@@ -46,14 +46,14 @@ def read_csv(path: files.Path, images: ImageFolder) -> Annotations:
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start)
         raise _not_csv(path, line, error) from error
-    annotated: dict[str, AnnotatedImage | None] = {}  # by the name in the file; None: there is no such image file
+    annotated: dict[str, AnnotatedImage | None] = {}  # by the name in the file; None if the image file is missing
     remarks: list[Remark] = []
     rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     line = 1
     try:
         columns = _read_columns(path, next(rows, []))
         for values in rows:
-            where = f"{path}: line {line + 1}"  # where the row begins; it may have several lines
+            where = f"{path}: line {line + 1}"  # the first line of the row, which may have several
             line = rows.line_num
             if not any(value.strip() for value in values):
                 continue

@@ -1,4 +1,4 @@
-"""How a dataset is encoded: ids of its classes, masks or none, which keypoints; decided once for all of its records."""
+"""The encoding of a dataset: class ids, masks, keypoints; decided once for all its records."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from od_eval.odapi.label_map import Category
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How a whole dataset is encoded; every record of a dataset has the same features.
+    """The encoding of a dataset; all records of a dataset have the same features.
 
     Attributes:
       class_ids: name of a class -> its id in the label map.
-      with_masks: whether records hold masks.
-      keypoint_labels: the name of each keypoint of a record's objects; empty where records hold no keypoints.
-      keypoint_indices: class name -> index in `keypoint_labels` of each keypoint that its annotations have, or None for
-        one that the label map does not have.
+      with_masks: whether records have masks.
+      keypoint_labels: the names of the keypoints of each object in the records; empty if records have no keypoints.
+      keypoint_indices: class name -> index in `keypoint_labels` of each of its annotated keypoints, or None for a
+        keypoint that is not in the label map.
     """
 
     class_ids: Mapping[str, int]
@@ -31,7 +31,7 @@ class Encoding:
 
 
 def with_keypoints(categories: Sequence[Category], keypoint_names: Mapping[str, Sequence[str]]) -> list[Category]:
-    """The categories with the keypoints of each, whose indices count from 0 through all of them.
+    """Adds keypoints to categories; their indices count from 0 over all categories.
 
     Args:
       categories: the classes.
@@ -42,7 +42,7 @@ def with_keypoints(categories: Sequence[Category], keypoint_names: Mapping[str, 
     return [
         dataclasses.replace(
             category,
-            # The Object Detection API wants each label once in a label map.
+            # The Object Detection API requires unique keypoint labels in a label map.
             keypoints={
                 name if times[name] == 1 else f"{category.name} {name}": next(index)
                 for name in keypoint_names.get(category.name, ())
@@ -60,14 +60,14 @@ def plan_encoding(
     Args:
       annotations: the dataset.
       categories: the classes of the label map.
-      label_map: where it is, for messages.
-      include_masks: whether masks are written where there are any.
+      label_map: the path of the label map, for messages.
+      include_masks: whether to write masks if there are any.
 
     Returns:
-      The encoding, and a remark for each class with keypoints that the label map does not have.
+      The encoding, and a remark for each class with keypoints that are not in the label map.
 
     Raises:
-      ODEvalError: the label map does not count its keypoints from 0.
+      ODEvalError: the keypoint ids of the label map are not 0, 1, 2, ….
     """
     by_name = {name: category for category in categories for name in (category.name, category.display_name) if name}
     labels = {index: label for category in categories for label, index in category.keypoints.items()}

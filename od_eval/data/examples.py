@@ -1,6 +1,6 @@
-"""From an annotated image to the features of the Object Detection API's `tf.train.Example`.
+"""Converts an annotated image to the features of the Object Detection API's `tf.train.Example`.
 
-This is what worker processes do; for local images, it needs no TensorFlow, which each of them would have to load.
+This runs in worker processes; for local images, it does not need TensorFlow, which each of them would have to load.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from hotcoco import mask as coco_mask  # pycocotools.mask decodes an RLE that ends early to whatever is in the memory
+from hotcoco import mask as coco_mask  # pycocotools.mask reads uninitialized memory if an RLE ends early
 from PIL import Image
 
 from od_eval.data.annotations import AnnotatedImage, AnnotatedObject, Remark
@@ -24,16 +24,16 @@ Features = dict[str, list[bytes] | list[float] | list[int]]
 
 @dataclasses.dataclass
 class Instance:
-    """One object as it goes into a record.
+    """One object as written to a record.
 
     Attributes:
       class_name: its class.
       box: (xmin, ymin, xmax, ymax) in pixels, inside the image.
-      area: in square pixels.
-      crowd: whether it is a group.
-      mask: bool [height, width]; None where it is not known.
+      area: area in square pixels.
+      crowd: whether it is a group of objects.
+      mask: bool [height, width], or None if unknown.
       keypoints: float [number of keypoints of the dataset, 3]: x and y in pixels, visibility.
-      difficult, truncated, pose: Pascal VOC's; None for other formats.
+      difficult, truncated, pose: as in Pascal VOC; None for other formats.
     """
 
     class_name: str
@@ -49,12 +49,12 @@ class Instance:
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """What became of one annotated image.
+    """The result of converting one annotated image.
 
     Attributes:
-      features: of the record; None where the image was left out.
+      features: the features of the record, or None if the image was left out.
       class_names: the class of each object in the record.
-      remarks: what was left out or changed.
+      remarks: everything that was left out or changed.
     """
 
     features: Features | None
@@ -63,14 +63,14 @@ class Converted:
 
 
 def convert_image(annotated: AnnotatedImage, encoding: Encoding) -> Converted:
-    """Reads the image file of an annotated image and makes the features of both.
+    """Reads the image file of an annotated image and converts both to features.
 
     Args:
       annotated: the image.
-      encoding: of the dataset.
+      encoding: the encoding of the dataset.
 
     Returns:
-      The features, and what could not be converted or was changed on the way.
+      The features, and remarks about everything that could not be converted or was changed.
     """
     try:
         image = read_image(annotated.path, annotated.size)
@@ -89,17 +89,17 @@ def convert_image(annotated: AnnotatedImage, encoding: Encoding) -> Converted:
 def make_features(
     image: EncodedImage, filename: str, source_id: str, instances: Sequence[Instance], encoding: Encoding
 ) -> Features:
-    """An image and its objects as the features of a `tf.train.Example`.
+    """Converts an image and its objects to the features of a `tf.train.Example`.
 
     Args:
       image: the image.
-      filename: of the image file.
-      source_id: unique in the dataset.
+      filename: the name of the image file.
+      source_id: a unique id within the dataset.
       instances: the objects.
-      encoding: of the dataset.
+      encoding: the encoding of the dataset.
 
     Returns:
-      The features; an empty list is a feature without values.
+      The features; an empty list means a feature without values.
     """
     boxes = np.array([instance.box for instance in instances], np.float64).reshape(-1, 4)
     features: Features = {
@@ -124,7 +124,7 @@ def make_features(
         features["image/object/truncated"] = [int(bool(instance.truncated)) for instance in instances]
         features["image/object/view"] = [(instance.pose or "").encode() for instance in instances]
     if encoding.with_masks:
-        # The weight tells the training not to learn from the empty mask of an object that has none.
+        # A weight of 0 excludes the empty mask of an object without a mask from training.
         empty = np.zeros((image.height, image.width), bool)
         masks = [empty if instance.mask is None else instance.mask for instance in instances]
         features["image/object/mask"] = [encode_mask(mask) for mask in masks]
@@ -145,7 +145,7 @@ def make_features(
 def _convert_object(
     annotated: AnnotatedObject, image: EncodedImage, encoding: Encoding, remarks: list[Remark]
 ) -> Instance | None:
-    """The object in pixels of the image, inside it; None where it is left out, and a remark says why."""
+    """The object in pixels of the image, clipped to it; None if it is left out, with a remark that says why."""
 
     def leave_out(reason: str, detail: str) -> None:
         remarks.append(Remark(reason, annotated.where, detail, "object"))
@@ -159,7 +159,7 @@ def _convert_object(
     if not np.isfinite(box).all():
         leave_out("box is not four numbers", str(annotated.box))
         return None
-    # As float32, which a record holds: what has an area only in more digits has none.
+    # Compared as float32, the type in a record, in which a tiny box may have no area.
     if not (np.float32(box[:2]) < np.float32(box[2:])).all():
         leave_out("box without area", str(annotated.box))
         return None
@@ -192,7 +192,7 @@ def _convert_object(
         indices = encoding.keypoint_indices.get(annotated.class_name, ())
         values = np.array(annotated.keypoints)
         if len(values) != 3 * len(indices) or not np.isfinite(values).all():
-            detail = f"{annotated.class_name}: {len(values)} numbers for {len(indices)} names of keypoints"
+            detail = f"{annotated.class_name}: {len(values)} numbers for {len(indices)} keypoint names"
             remarks.append(
                 Remark("keypoints unreadable, object kept without them", annotated.where, detail, "keypoints")
             )
@@ -222,10 +222,10 @@ def _convert_object(
 
 
 def _read_mask(segmentation: Any, image: EncodedImage) -> np.ndarray | None:
-    """COCO's polygons or RLE as bool [height, width] of the image; None where they cover no pixel.
+    """COCO's polygons or RLE as bool [height, width] of the image; None if they cover no pixel.
 
     Raises:
-      ValueError: (or TypeError) it is neither, or of another size than the image as annotated.
+      ValueError: (or TypeError) it is neither, or its size differs from the annotated size of the image.
     """
     if not segmentation:
         return None
@@ -245,8 +245,8 @@ def _read_mask(segmentation: Any, image: EncodedImage) -> np.ndarray | None:
 def _decode_rle(rle: dict[str, Any], width: int, height: int) -> np.ndarray:
     if rle.get("size") != [height, width]:
         raise ValueError(f"RLE of size {rle.get('size')} for {width}×{height} pixels")
-    mask = coco_mask.decode(rle)  # refuses runs that are longer than the mask, not those that are shorter:
-    try:  # then they would be short enough for a pixel less
+    mask = coco_mask.decode(rle)  # rejects runs that are longer than the mask, but not shorter ones:
+    try:  # those would also fit into one pixel less
         coco_mask.decode(rle | {"size": [height * width - 1, 1]})
     except ValueError:
         return mask

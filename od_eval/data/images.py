@@ -1,4 +1,4 @@
-"""Image files: found by the name an annotation gives them, and read as the Object Detection API can decode them."""
+"""Image files: finds them by their names in annotations, and reads them for the Object Detection API."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from od_eval.errors import ODEvalError
 from od_eval.text import some
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-# What Pillow may take a file for, whatever its name says: no format that runs another program (EPS) or opens other
-# files.
+# The formats that Pillow may detect, whatever the file name: none that runs another program (EPS) or opens other files.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 class ImageNotFound(Exception):
-    """No file has the name, or several may be meant."""
+    """No file has this name, or it is ambiguous."""
 
 
 class ImageUnusable(Exception):
-    """The image cannot be converted. `reason` is the kind, the message says what exactly."""
+    """The image cannot be converted. `reason` is the kind of problem, the message has the details."""
 
     def __init__(self, reason: str, detail: str):
         super().__init__(detail)
@@ -37,22 +36,22 @@ class ImageUnusable(Exception):
 
 
 class ImageFolder:
-    """The image files below a folder, found by the names that annotations give them.
+    """The image files below a folder, found by their names in annotations.
 
-    Names come from other people's computers: with backslashes, absolute, in another case, without the folder that the
-    file is in. No name leads to a file outside of the folder.
+    Names come from other computers: with backslashes, absolute, in another case, without the folder of the file. No
+    name leads to a file outside the folder.
 
     Args:
-      folder: where to look, subfolders included; on any filesystem.
+      folder: the folder to search, including subfolders; on any file system.
 
     Raises:
-      ODEvalError: there is no such folder, it cannot be read, or there is no image in it.
+      ODEvalError: the folder does not exist, cannot be read, or contains no image.
     """
 
     def __init__(self, folder: files.Path):
         self._folder = os.fspath(folder)
         try:
-            # Of a remote folder that cannot be reached, is_folder says only that there is none; exists says why.
+            # If a remote folder cannot be reached, is_folder only returns False; exists raises the reason.
             if not (files.exists(self._folder) and files.is_folder(self._folder)):
                 raise ODEvalError(
                     f"image folder '{self._folder}' does not exist; set images to the folder of the image files."
@@ -77,23 +76,23 @@ class ImageFolder:
         return len(self._filenames)
 
     def path(self, filename: str) -> str:
-        """Where the file is whose name `find` returned."""
+        """The path of a file, from its name as returned by `find`."""
         return os.path.join(self._folder, filename)
 
     def find(self, name: str) -> str:
-        """The file that an annotation calls `name`.
+        """Finds the file that an annotation calls `name`.
 
         Args:
           name: a path relative to the folder or absolute on any computer, or a file name with or without its extension.
 
         Returns:
-          The file's path inside the folder, with forward slashes.
+          The file's path relative to the folder, with forward slashes.
 
         Raises:
-          ImageNotFound: there is none, or several may be meant.
+          ImageNotFound: there is no such file, or the name is ambiguous.
         """
         parts = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".", "..")]
-        # The whole name first, then without the folders at its beginning; exactly as written first, then in any case.
+        # First the whole name, then without its leading folders; each first exactly as written, then ignoring case.
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             if tail in self._filenames:
@@ -108,14 +107,14 @@ class ImageFolder:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
-    """An image as it goes into a record.
+    """An image as written to a record.
 
     Attributes:
       encoded: the bytes of a JPEG or PNG file.
       format: "jpeg" or "png".
       width, height: in pixels, as TensorFlow decodes it.
       annotated_size: (width, height) that the annotated coordinates refer to.
-      changes: (what was done, detail) for each thing that was done to the image or its coordinates.
+      changes: (change, detail) for each change to the image or its coordinates.
     """
 
     encoded: bytes
@@ -127,50 +126,50 @@ class EncodedImage:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(x, y): what turns annotated coordinates into pixels of this image, by multiplication."""
+        """(x, y): the factors from annotated coordinates to pixels of this image."""
         return self.width / self.annotated_size[0], self.height / self.annotated_size[1]
 
 
 def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> EncodedImage:
-    """Reads an image file and makes of it one that the Object Detection API decodes.
+    """Reads an image file and converts it, if necessary, to one that the Object Detection API can decode.
 
-    JPEG and PNG files are taken byte for byte; TensorFlow decodes all kinds of them reliably, except CMYK. Anything
-    else is encoded anew: as a JPEG of quality 95 where the file was compressed with loss, as a PNG where it was not.
+    JPEG and PNG files are kept byte for byte; TensorFlow decodes all of them reliably, except CMYK. Anything else is
+    re-encoded: as a JPEG of quality 95 if the file had lossy compression, otherwise as a PNG.
 
-    TensorFlow decodes pixels as they are stored, annotation tools show them turned as EXIF says. Where EXIF turns an
-    image, the annotated size tells which of the two was annotated; where it does not tell, it was the turned one, as
-    all of today's tools show. If it was the turned one, the pixels are turned.
+    TensorFlow decodes pixels as they are stored, while annotation tools apply the EXIF rotation. If an image has an
+    EXIF rotation, the annotated size tells which of the two was annotated; if it does not, the rotated image is
+    assumed, because that is what current tools show. If the rotated image was annotated, the pixels are rotated.
 
     Args:
-      path: the file, on any filesystem.
-      annotated_size: (width, height) that the annotation gives; None where it gives none. An image of the same shape
-        but another size was resized after it was annotated, or before.
+      path: the file, on any file system.
+      annotated_size: (width, height) given by the annotation, or None. An image of the same shape but another size was
+        resized before or after it was annotated.
 
     Returns:
       The image.
 
     Raises:
-      ImageUnusable: missing, not an image, broken, or of another shape than annotated.
+      ImageUnusable: the file is missing, not an image or broken, or its shape differs from the annotated one.
     """
     path = os.fspath(path)
     try:
         content = files.read_bytes(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata and big images; errors are errors all the same
+            warnings.simplefilter("ignore")  # about odd metadata and big images; errors are still raised
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
-            stored_as = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG with others behind it
-            image.load()  # to the last byte: a truncated file shows itself here
+            stored_as = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG followed by others
+            image.load()  # reads to the last byte, which detects truncated files
             orientation = image.getexif().get(ExifTags.Base.Orientation)
             upright = ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
     except FileNotFoundError as error:
         raise ImageUnusable("image file missing", path) from error
-    except Exception as error:  # the decoders of broken files raise nearly anything; it is reported, not hidden
+    except Exception as error:  # decoders raise almost anything for broken files; it is reported, not hidden
         raise ImageUnusable("image unreadable", f"{path}: {str(error) or type(error).__name__}") from error
 
     changes = []
     annotated = next((shown for shown in (upright, image) if _same_shape(shown.size, annotated_size)), None)
     if annotated is None:
-        assert annotated_size is not None  # any shape is that of an image whose size nobody has annotated
+        assert annotated_size is not None  # without an annotated size, any shape matches
         raise ImageUnusable(
             "image of another shape than annotated",
             f"{path}: {_x(image.size)} pixels, annotated {_x(annotated_size)}",
@@ -196,7 +195,7 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 
 def encode_mask(mask: np.ndarray) -> bytes:
-    """A mask (bool [height, width]) as the bytes of a PNG file with one bit a pixel."""
+    """A mask (bool [height, width]) as the bytes of a PNG file with one bit per pixel."""
     return _encode(Image.fromarray(mask), "PNG")
 
 
@@ -207,7 +206,7 @@ def _encode(image: Image.Image, file_format: str) -> bytes:
 
 
 def _same_shape(size: tuple[int, int], annotated: tuple[int, int] | None) -> bool:
-    """Whether the sides have the same ratio, except for the pixel by which the smaller size may have been rounded."""
+    """Whether both have the same aspect ratio, allowing for one pixel of rounding in the smaller one."""
     if annotated is None:
         return True
     return abs(annotated[0] * size[1] - annotated[1] * size[0]) <= max(*annotated, *size)
@@ -221,7 +220,7 @@ def _as_rgb(image: Image.Image, path: str) -> Image.Image:
     if image.mode.startswith("I;16"):  # convert() would clip at 255 instead of scaling
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise ImageUnusable("image unreadable", f"{path}: pixels of 32 bits, whose range is not known")
+        raise ImageUnusable("image unreadable", f"{path}: 32-bit pixels of unknown range")
     image = image.convert("RGB")
-    image.info = {}  # nothing that tells a viewer to turn it again
+    image.info = {}  # so that no viewer rotates it again
     return image

@@ -1,4 +1,4 @@
-"""What to write into a pipeline.config to train on a dataset."""
+"""The lines of a pipeline.config for training on a dataset."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def pipeline_lines(
     with_masks: bool,
     num_keypoints: int,
 ) -> str:
-    """The lines of a pipeline.config that name a dataset.
+    """The lines of a pipeline.config that refer to a dataset.
 
     Args:
       folder: the folder of the dataset.
       patterns: "train" and "validation" -> the pattern of its files.
       label_map: the label map.
-      num_classes: the highest id in it.
-      with_masks: whether the records hold masks.
-      num_keypoints: how many keypoints each object in them has.
+      num_classes: the highest id in the label map.
+      with_masks: whether the records have masks.
+      num_keypoints: the number of keypoints of each object.
 
     Returns:
-      Lines of text proto; "..." stands for the name of the model.
+      Lines of text proto; "..." is a placeholder for the meta-architecture.
     """
     readers = {"train": "train_input_reader", "validation": "eval_input_reader"}
     lines = [f"model {{ ... {{ num_classes: {num_classes} }} }}"]
@@ -46,4 +46,4 @@ def pipeline_lines(
 
 
 def _quoted(path: files.Path) -> str:
-    return json.dumps(os.fspath(path), ensure_ascii=False)  # the escapes of JSON are escapes of text proto too
+    return json.dumps(os.fspath(path), ensure_ascii=False)  # text proto has the same escapes as JSON

@@ -1,4 +1,4 @@
-"""Reads an annotated dataset in any of the formats."""
+"""Reads an annotated dataset in any of the supported formats."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def read_annotations(
     """Reads annotations and finds their image files.
 
     Args:
-      path: COCO's JSON file, the folder of VOC's XML files, or a CSV file, on any filesystem.
-      images_dir: where the image files are, on any filesystem; by default VOC's `JPEGImages` if there is one, else the
-        folder of the annotations.
-      annotation_format: one of `FORMATS`; by default told from `path`.
+      path: COCO's JSON file, the folder of VOC's XML files, or a CSV file, on any file system.
+      images_dir: the folder of the image files, on any file system; by default VOC's `JPEGImages` if there is one, else
+        the folder of the annotations.
+      annotation_format: one of `FORMATS`; by default inferred from `path`.
 
     Returns:
-      The annotations, with one image for each file, and the folder of the image files.
+      The annotations, with one image per file, and the folder of the image files.
 
     Raises:
-      ODEvalError: they cannot be read, or boxes are not in pixels.
+      ODEvalError: the annotations cannot be read, or boxes are not in pixels.
     """
     path = os.fspath(path)
     annotation_format = annotation_format or told_format(path)
     if annotation_format is None:
         raise ODEvalError(
-            f"the format of '{path}' cannot be told from its name; set format to {', '.join(FORMATS[:-1])} or"
+            f"the format of '{path}' cannot be inferred from its name; set format to {', '.join(FORMATS[:-1])} or"
             f" {FORMATS[-1]}."
         )
     images = ImageFolder(images_dir or _default_images_dir(path))
@@ -52,10 +52,10 @@ def read_annotations(
 
 
 def told_format(path: files.Path) -> str | None:
-    """The format of annotations, one of `FORMATS`; None where their name does not tell it.
+    """The format of annotations, one of `FORMATS`; None if it cannot be inferred from their name.
 
     Raises:
-      ODEvalError: there is nothing of that name, or it cannot be reached.
+      ODEvalError: the path does not exist, or cannot be accessed.
     """
     path = os.fspath(path)
     try:
@@ -81,7 +81,7 @@ def _default_images_dir(path: str) -> str:
 
 
 def _join_same_files(images: Sequence[AnnotatedImage]) -> tuple[list[AnnotatedImage], list[Remark]]:
-    """Joins the annotations of the same image file; leaves all of them out where they mean different images."""
+    """Joins the annotations of the same image file; leaves all of them out if they refer to different images."""
     by_file: dict[str, list[AnnotatedImage]] = collections.defaultdict(list)
     for image in images:
         by_file[image.filename].append(image)
@@ -111,10 +111,10 @@ def _join_same_files(images: Sequence[AnnotatedImage]) -> tuple[list[AnnotatedIm
 
 
 def _reject_relative_boxes(path: str, images: Sequence[AnnotatedImage]) -> None:
-    # Where the annotated size is 1×1, such boxes are in pixels of it, and are scaled with it.
+    # If the annotated size is 1×1, such boxes are in pixels of that size, and are scaled with it.
     boxes = [annotated.box for image in images if image.size != (1, 1) for annotated in image.objects]
     if boxes and max(map(max, boxes)) <= 1:
         raise ODEvalError(
-            f"all boxes in '{path}' lie between 0 and 1: these are parts of the image, and pixels are meant; multiply"
-            " them with the size of the image, or give every image the width and height 1."
+            f"all boxes in '{path}' are between 0 and 1: they seem to be relative, but must be in pixels; multiply"
+            " them by the size of the image, or give every image the width and height 1."
         )

@@ -1,4 +1,4 @@
-"""A dataset of drawn shapes, whose boxes and masks are exact: something to train on without a download."""
+"""A dataset of drawn shapes with exact boxes and masks, to train on without a download."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from od_eval.errors import ODEvalError
 from od_eval.odapi.label_map import Category, label_map_text
 
 CATEGORIES = tuple(Category(id, name) for id, name in enumerate(("circle", "square", "star", "triangle"), start=1))
-# Radius of a shape, as a part of the side of the image.
+# Radius of a shape, as a fraction of the image's side.
 _SMALLEST_RADIUS, _LARGEST_RADIUS = 0.07, 0.22
-# No shape hides more than this part of another.
+# The maximum fraction of a shape that others may hide.
 _MOST_HIDDEN = 0.3
-_SUBPIXELS = 4  # a side; shapes are drawn this much larger and averaged, for smooth edges
+_SUBPIXELS = 4  # per side; shapes are drawn larger by this factor and averaged, for smooth edges
 _TRIES = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class DrawnImage:
-    """An image and what is in it.
+    """An image and its shapes.
 
     Attributes:
       pixels: uint8 [size, size, 3].
-      class_names: of each shape.
-      masks: bool [number of shapes, size, size]: the pixels in which each is visible.
+      class_names: the class of each shape.
+      masks: bool [number of shapes, size, size]: the pixels in which each shape is visible.
     """
 
     pixels: np.ndarray
@@ -45,12 +45,12 @@ def draw_image(random: np.random.Generator, size: int, max_shapes: int) -> Drawn
     """Draws 1 to `max_shapes` shapes on a textured background.
 
     Args:
-      random: decides everything.
+      random: the source of all random decisions.
       size: width and height of the image in pixels.
-      max_shapes: the most shapes there may be.
+      max_shapes: the maximum number of shapes.
 
     Returns:
-      The image. Shapes may overlap; a mask shows the visible part of its shape.
+      The image. Shapes may overlap; a mask covers the visible part of its shape.
     """
     pixels = _background(random, size)
     class_names: list[str] = []
@@ -91,28 +91,26 @@ def write_shapes(
 ) -> dict[str, str]:
     """Writes a dataset of drawn shapes: the same files as a conversion, with masks.
 
-    The same arguments give the same files, byte for byte. An image is the same, however many others there are.
+    The same arguments give the same files, byte for byte. An image does not depend on the number of images.
 
     Args:
       output_dir: a folder on this machine; gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and
         `label_map.pbtxt`.
-      num_train, num_validation: how many images.
-      image_size: their width and height in pixels, at least 32.
-      max_shapes: the most shapes in an image, at least 1.
-      seed: another seed gives other images.
-      overwrite: whether earlier files of a dataset in `output_dir` are replaced.
+      num_train, num_validation: the numbers of images.
+      image_size: the width and height of images in pixels, at least 32.
+      max_shapes: the maximum number of shapes per image, at least 1.
+      seed: a different seed gives different images.
+      overwrite: whether existing files of a dataset in `output_dir` are replaced.
 
     Returns:
       "train" and "validation" -> the pattern of its files, for those with images.
 
     Raises:
-      ODEvalError: there are no images to draw, such files are there already, or they cannot be written.
+      ODEvalError: there are no images to draw, such files already exist, or they cannot be written.
     """
     numbers = {name: number for name, number in (("train", num_train), ("validation", num_validation)) if number > 0}
     if not numbers:
-        raise ODEvalError(
-            "no images are asked for: one of the numbers of images for train and validation must be over 0."
-        )
+        raise ODEvalError("no images were requested: the number of images for train or validation must be above 0.")
     encoding = Encoding({category.name: category.id for category in CATEGORIES}, with_masks=True)
     patterns = {}
     with (
@@ -147,8 +145,8 @@ def _example(
 
 
 def _background(random: np.random.Generator, size: int) -> np.ndarray:
-    """Clouds of muted colours, coarse and fine: float32 [size, size, 3]."""
-    clouds = np.full((64, 64, 3), random.uniform(80, 175, 3))  # small, as they are smooth
+    """Clouds of muted colors, coarse and fine: float32 [size, size, 3]."""
+    clouds = np.full((64, 64, 3), random.uniform(80, 175, 3))  # a small image suffices, because they are smooth
     for cells, strength in ((3, 60), (12, 25), (48, 15)):
         noise = random.integers(0, 256, (cells, cells, 3), np.uint8)
         clouds += (
@@ -159,7 +157,7 @@ def _background(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _draw_shape(random: np.random.Generator, class_name: str, size: int) -> tuple[tuple[slice, slice], np.ndarray]:
-    """A shape at random: the window of pixels around it, and how much of each pixel it covers (float32, 0 to 1)."""
+    """A random shape: the window of pixels around it, and how much of each pixel it covers (float32, 0 to 1)."""
     radius = size * random.uniform(_SMALLEST_RADIUS, _LARGEST_RADIUS)
     x, y = random.uniform(radius, size - radius, 2)
     turn = random.uniform(0, 2 * math.pi)
@@ -171,7 +169,7 @@ def _draw_shape(random: np.random.Generator, class_name: str, size: int) -> tupl
     if class_name == "circle":
         draw.ellipse((center_x - large, center_y - large, center_x + large, center_y + large), fill=255)
     else:
-        # Distances of the corners from the centre, as parts of the radius.
+        # Distances of the corners from the center, as fractions of the radius.
         distances = {"square": (1,) * 4, "star": (1, 0.45) * 5, "triangle": (1,) * 3}[class_name]
         angles = [turn + 2 * math.pi * corner / len(distances) for corner in range(len(distances))]
         corners = [
@@ -184,7 +182,7 @@ def _draw_shape(random: np.random.Generator, class_name: str, size: int) -> tupl
 
 
 def _paint(random: np.random.Generator, pixels: np.ndarray, coverage: np.ndarray) -> None:
-    """Paints a shape into `pixels`, in a colour that stands out from what is below it, lighter towards one side."""
+    """Paints a shape into `pixels`, in a color that stands out from the background, lighter towards one side."""
     below = pixels[coverage > 0.5].mean(axis=0)
     colors = random.uniform(0, 255, (8, 3)).astype(np.float32)
     color = colors[np.argmax(np.abs(colors - below).sum(axis=1))]

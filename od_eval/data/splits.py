@@ -1,4 +1,4 @@
-"""Which images of a dataset are for training and which for validation."""
+"""Splits the images of a dataset into training and validation."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def split_images(
 
     Args:
       images: the dataset.
-      validation: the fraction of the images for validation, or the path of a text file that names them, one in each
-        line, with or without folder and extension. With a fraction that is neither 0 nor 1, each side has at least one
-        of several images.
+      validation: the fraction of the images for validation, or the path of a text file that lists them, one per line,
+        with or without folder and extension. With a fraction other than 0 and 1, and several images, each side has at
+        least one image.
       seed: decides which images make up the fraction, and the order of the training images.
-      folder: where the images are; finds those that the file names.
+      folder: the folder of the images; finds those listed in the file.
 
     Returns:
-      The training images in a random order; the validation images by their file names; a remark for each name that is
-      none of an annotated image.
+      The training images in random order; the validation images sorted by file name; a remark for each listed name that
+      is not an annotated image.
 
     Raises:
-      ODEvalError: the file cannot be read or names no image.
+      ODEvalError: the file cannot be read or lists no image.
     """
     by_filename = sorted(images, key=lambda image: image.filename)
     if isinstance(validation, str | os.PathLike):
@@ -53,7 +53,7 @@ def _draw(images: Sequence[AnnotatedImage], fraction: float, seed: int) -> set[s
 
 
 def _read_list(path: str, annotated: set[str], folder: ImageFolder) -> tuple[set[str], list[Remark]]:
-    """The file names of the annotated images that a text file names, and remarks about its other lines."""
+    """The file names of the annotated images listed in a text file, and remarks about its other lines."""
     try:
         lines = files.read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -72,5 +72,5 @@ def _read_list(path: str, annotated: set[str], folder: ImageFolder) -> tuple[set
             reason = "name in the validation list that is no annotated image"
             remarks.append(Remark(reason, f"{path}: line {line}", name, "image"))
     if not named:
-        raise ODEvalError(f"no image is named in the validation list '{path}'; write a file name into each line.")
+        raise ODEvalError(f"the validation list '{path}' names no image; write one file name per line.")
     return named, remarks

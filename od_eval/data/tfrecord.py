@@ -1,4 +1,4 @@
-"""The files of a dataset: TFRecords of `tf.train.Example`s, all of them or none."""
+"""The files of a dataset: TFRecords of `tf.train.Example`, written all or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from od_eval.text import some
 
 LABEL_MAP = "label_map.pbtxt"
 
-# By default a file has about this many images, and there are not more files than help a reader.
+# The default number of images per file, and the maximum number of files; more would not help a reader.
 _IMAGES_PER_SHARD = 500
 _MOST_SHARDS = 100
 # Type of a feature's values -> the field of `tf.train.Feature` that holds them.
@@ -25,33 +25,33 @@ _KINDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
 
 
 def default_num_shards(num_images: int) -> int:
-    """How many files this many images are written to by default."""
+    """The default number of files for a number of images."""
     return min(-(-num_images // _IMAGES_PER_SHARD), _MOST_SHARDS)
 
 
 def shard_pattern(split: str, num_shards: int) -> str:
-    """The name of the files of a split, as a config takes it: "train-?????-of-00010"."""
+    """The pattern of the files of a split, as used in a config: "train-?????-of-00010"."""
     return f"{split}-?????-of-{num_shards:05d}"
 
 
 def shards_in(folder: files.Path, split: str) -> list[Path]:
-    """The files of a split that are in a local folder, whatever their number, in order."""
+    """The files of a split in a local folder, for any number of shards, sorted."""
     return sorted(Path(folder).glob(f"{split}-?????-of-?????"))
 
 
 def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[Features]) -> None:
-    """Writes records to the files of a split, to each file in turn; the same records give the same files.
+    """Writes records to the files of a split in turn; the same records give the same files.
 
     Args:
-      folder: where to.
+      folder: the output folder.
       split: "train" or "validation".
-      num_shards: how many files.
+      num_shards: the number of files.
       examples: the features of each record.
 
     Raises:
-      OSError: the disk does not take them.
+      OSError: they cannot be written.
     """
-    import tensorflow as tf  # here: worker processes need none of it, and what is wrong before is said sooner
+    import tensorflow as tf  # here, because worker processes do not need it, and earlier errors appear sooner
 
     try:
         with contextlib.ExitStack() as stack:
@@ -72,32 +72,35 @@ def write_shards(folder: Path, split: str, num_shards: int, examples: Iterable[F
 def dataset_folder(
     folder: files.Path, splits: Sequence[str], other_files: Sequence[str], overwrite: bool
 ) -> Iterator[Path]:
-    """A folder for a new dataset, whose files appear in `folder` once they are whole, or not at all if anything fails.
+    """A temporary folder for a new dataset; its files appear in `folder` when complete, or not at all if anything
+    fails.
 
     Args:
-      folder: the folder of the dataset, on this machine; made where it is missing.
-      splits: the splits that are going to be written.
-      other_files: the names of other files that are going to be written.
-      overwrite: whether files of these splits and names that are there already are replaced, by another number of
-        shards too. Another split that is there already is kept.
+      folder: the folder of the dataset, on this machine; created if missing.
+      splits: the splits that will be written.
+      other_files: the names of other files that will be written.
+      overwrite: whether existing files of these splits and names are replaced, even if the number of shards differs.
+        Any other existing split is kept.
 
     Yields:
       A folder to write to.
 
     Raises:
-      ODEvalError: there are such files already and `overwrite` is false, the folder is not on this machine, or the disk
-        does not take what is written.
+      ODEvalError: such files already exist and `overwrite` is false, the folder is not on this machine, or the files
+        cannot be written.
     """
-    if files.is_remote(folder) or re.match(r"\w\w+:/", os.fspath(folder)):  # a Path has made gs://… gs:/…
+    if files.is_remote(folder) or re.match(r"\w\w+:/", os.fspath(folder)):  # a Path turns gs://… into gs:/…
         raise ODEvalError(f"'{folder}' is not a local folder; write to one and copy the files from there.")
     folder = Path(folder)
-    aside = folder / ".unfinished"  # the same name each time, so that what a killed run left is cleared away
+    aside = folder / ".unfinished"  # always the same name, so that leftovers of a killed run are removed
     try:
         existing = [path for split in splits for path in shards_in(folder, split)]
         existing += [folder / name for name in other_files if (folder / name).exists()]
         if existing and not overwrite:
             names = some(sorted(path.name for path in existing), 3)
-            raise ODEvalError(f"'{folder}' already holds {names}; choose another output folder, or set overwrite=True.")
+            raise ODEvalError(
+                f"'{folder}' already contains {names}; choose another output folder, or set overwrite=True."
+            )
         is_new = not folder.exists()
         if aside.exists():
             shutil.rmtree(aside)
@@ -106,13 +109,13 @@ def dataset_folder(
             yield aside
             for path in existing:
                 path.unlink()
-            # Records first: what has a label map is a whole dataset.
+            # Records first: a dataset with a label map is complete.
             for path in sorted(aside.iterdir(), key=lambda path: (path.name == LABEL_MAP, path.name)):
                 path.replace(folder / path.name)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             if is_new:
-                with contextlib.suppress(OSError):  # not empty: the dataset is in it
+                with contextlib.suppress(OSError):  # not empty: it contains the dataset
                     folder.rmdir()
     except OSError as error:
         raise ODEvalError(f"the dataset cannot be written to '{folder}': {error.strerror or error}.") from error

@@ -1,4 +1,4 @@
-"""Reads Pascal VOC's XML: a file for each image."""
+"""Reads Pascal VOC XML: one file per image."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from od_eval.errors import ODEvalError
 def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
     """Reads the XML files below a folder.
 
-    The image of an XML file is the one with the same name ("7.xml", "7.jpg"); where there is none, the one that its
-    `<filename>` names. `<path>` and `<folder>` belong to the computer that it was annotated on and are ignored.
+    The image of an XML file is the one with the same name ("7.xml", "7.jpg"); if there is none, the one given by its
+    `<filename>`. `<path>` and `<folder>` refer to the computer on which it was annotated and are ignored.
 
-    Coordinates are taken as they are, as by the Object Detection API's own converter: VOC counts pixels from 1, most
-    tools that write VOC's XML count from 0.
+    Coordinates are not changed, as in the Object Detection API's own converter: VOC counts pixels from 1, while most
+    tools that write VOC XML count from 0.
 
     Args:
-      folder: the folder of the XML files, or the root of a dataset laid out like VOC, which has them in `Annotations`;
-        on any filesystem.
-      images: where the image files are.
+      folder: the folder of the XML files, or the root of a dataset with VOC's layout, which has them in `Annotations`;
+        on any file system.
+      images: the folder of the image files.
 
     Returns:
       The annotations, with ids from 1 for the class names in alphabetical order.
@@ -76,8 +76,8 @@ def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
 
 
 def _find_image(xml_name: str, filename: str, images: ImageFolder) -> str:
-    # The XML's own name first: annotation files are renamed together with their images, but nobody changes what is
-    # written in them; at worst, it is the same file name in all of them.
+    # The XML file's own name first: annotation files are renamed together with their images, but their contents are not
+    # updated; at worst, all of them contain the same file name.
     try:
         return images.find(os.path.splitext(xml_name)[0])
     except ImageNotFound:
@@ -100,5 +100,5 @@ def _read_object(element: ElementTree.Element, where: str) -> AnnotatedObject:
 
 
 def _text(element: ElementTree.Element, path: str) -> str:
-    """The text at `path` below `element`, without spaces around it; "" where there is none."""
+    """The text at `path` below `element`, without surrounding spaces; "" if there is none."""
     return (element.findtext(path) or "").strip()

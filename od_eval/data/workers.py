@@ -1,4 +1,4 @@
-"""Worker processes that convert images, and end when this process does, however it ends."""
+"""Worker processes that convert images, and end whenever this process ends."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from od_eval.errors import ODEvalError
 
 # Below this many images, starting worker processes takes longer than it saves.
 _FEWEST_IMAGES_FOR_WORKERS = 1000
-_IMAGES_PER_TASK = 16  # of a worker process
-_TASKS_AHEAD = 64  # of each worker; more would fill the memory where the disk is slower
+_IMAGES_PER_TASK = 16  # images per task
+_TASKS_AHEAD = 64  # per worker; more would fill memory if the disk is slower
 
 
 def default_num_workers(num_images: int) -> int:
-    """How many processes convert this many images by default."""
+    """The default number of processes for a number of images."""
     if num_images < _FEWEST_IMAGES_FOR_WORKERS:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -34,15 +34,15 @@ def convert_images(
     """Converts images in several processes.
 
     Args:
-      images: of the dataset, or of a part of it.
-      encoding: of the dataset.
-      num_workers: how many processes; with 1, it is this one. Where the iterator is closed early, they end.
+      images: the images of the dataset, or a part of them.
+      encoding: the encoding of the dataset.
+      num_workers: the number of processes; 1 means this process. They end if the iterator is closed early.
 
     Yields:
-      What `convert_image` makes of each image, in order.
+      The result of `convert_image` for each image, in order.
 
     Raises:
-      ODEvalError: a process was ended from outside.
+      ODEvalError: a process was killed.
     """
     if num_workers <= 1:
         for image in images:
@@ -59,8 +59,7 @@ def convert_images(
             yield from pool.map(convert, images[start : start + step], chunksize=_IMAGES_PER_TASK)
     except concurrent.futures.process.BrokenProcessPool as error:
         raise ODEvalError(
-            "a worker process was ended from outside, as happens when the memory is full; set num_workers to a lower"
-            " number."
+            "a worker process was killed, as happens when memory runs out; set num_workers to a lower number."
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

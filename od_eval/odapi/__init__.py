@@ -1,4 +1,4 @@
-"""The room that talks to the Object Detection API; nothing else in this package imports `object_detection`.
+"""The interface to the Object Detection API; no other part of this package imports `object_detection`.
 
 Importing it makes the Object Detection API importable on current TensorFlow (see `compat`).
 """

@@ -1,7 +1,7 @@
 """Checkpoints of a `Detector`, in the layout of the Object Detection API's own programs.
 
-`tf.train.Checkpoint(step, model, optimizer)` as `ckpt-1`, `ckpt-2`, … with the file `checkpoint` beside them: runs of
-the Object Detection API's `model_main_tf2.py` are continued here, and the other way round.
+`tf.train.Checkpoint(step, model, optimizer)` as `ckpt-1`, `ckpt-2`, … with the file `checkpoint` next to them: runs of
+the Object Detection API's `model_main_tf2.py` can be continued here, and vice versa.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 class Checkpoints:
     """Saves a compiled detector to `directory`, and restores it from there.
 
-    Under `MultiWorkerMirroredStrategy` every worker must save, as some variables are read from all of them; the chief
-    alone writes to `directory`.
+    Under `MultiWorkerMirroredStrategy` every worker must save, because some variables are read from all of them; only
+    the chief writes to `directory`.
 
     Args:
-      detector: compiled.
+      detector: a compiled detector.
       directory: the `model_dir`.
-      max_to_keep: how many of the newest checkpoints stay.
+      max_to_keep: the number of newest checkpoints to keep.
     """
 
     def __init__(self, detector: Detector, directory: str, max_to_keep: int = 7):
@@ -53,19 +53,19 @@ class Checkpoints:
         )
 
     def save(self) -> str:
-        """Writes a checkpoint, whole or not at all.
+        """Writes a checkpoint, completely or not at all.
 
         Returns:
           Its path, for example `model_dir/ckpt-3`.
 
         Raises:
-          ODEvalError: it could not be written, or a weight is not finite; the older ones are as they were.
+          ODEvalError: it could not be written, or a weight is not finite; older checkpoints are not changed.
         """
-        # A step whose loss was finite may still have broken the weights, which shows in the loss of the next.
+        # A step with a finite loss may still have broken the weights, which only shows in the loss of the next step.
         for variable in self._detector.model.variables:
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable.read_value())):
                 raise ODEvalError(
-                    f"'{variable.name}' is not finite after step {self._detector.steps_done}, which is not saved; the"
+                    f"'{variable.name}' is not finite after step {self._detector.steps_done}, which was not saved; the"
                     f" last good checkpoint is {self.newest()}. Lower the learning rate, lengthen its warm-up or set"
                     " train_config.gradient_clipping_by_norm."
                 )
@@ -77,8 +77,8 @@ class Checkpoints:
             checkpoint_names.remove_leftovers(directory, number)
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
-                f" written: {files.reason(error)}; make room or choose another model_dir, and start again to go on from"
-                f" {os.path.basename(self.newest() or 'the beginning')}."
+                f" written: {files.reason(error)}; make room or choose another model_dir, and start again to continue"
+                f" from {os.path.basename(self.newest() or 'the beginning')}."
             ) from error
 
     def newest(self) -> str | None:
@@ -89,7 +89,7 @@ class Checkpoints:
         """Restores step, model and optimizer.
 
         Raises:
-          ODEvalError: it is another model's.
+          ODEvalError: it belongs to another model.
           tf.errors.OpError: files are missing, truncated or overwritten.
         """
         check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
@@ -97,13 +97,13 @@ class Checkpoints:
         self._checkpoint.restore(path)
 
     def restore_newest(self) -> str | None:
-        """Restores step, model and optimizer from the newest checkpoint that is whole.
+        """Restores step, model and optimizer from the newest readable checkpoint.
 
         Returns:
-          Its path; None where there is no checkpoint.
+          Its path; None if there is no checkpoint.
 
         Raises:
-          ODEvalError: it is another model's, or none can be read.
+          ODEvalError: it belongs to another model, or none can be read.
         """
         unreadable = []
         for path in self._newest_first():
@@ -112,7 +112,7 @@ class Checkpoints:
             except tf.errors.OpError as error:
                 unreadable.append(path)
                 print(
-                    f"warning: checkpoint '{path}' is damaged and passed over: {files.reason(error)}", file=sys.stderr
+                    f"warning: checkpoint '{path}' is damaged and was skipped: {files.reason(error)}", file=sys.stderr
                 )
                 continue
             return path
@@ -125,9 +125,9 @@ class Checkpoints:
 
     def _warn_of_another_optimizer(self, path: str) -> None:
         try:
-            check_fits({"optimizer": self._detector.optimizer}, path, "Its state begins anew where it differs.")
+            check_fits({"optimizer": self._detector.optimizer}, path, "Its state is reset where it differs.")
         except ODEvalError as error:
-            print(f"warning: train_config.optimizer is not the one of the run: {error}", file=sys.stderr)
+            print(f"warning: train_config.optimizer differs from that of the run: {error}", file=sys.stderr)
 
     def _newest_first(self) -> list[str]:
         numbers = checkpoint_names.numbers_in(self._directory)
@@ -135,10 +135,10 @@ class Checkpoints:
 
 
 def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: str) -> None:
-    """Refuses a `fine_tune_checkpoint` in `model_dir`, where it would be taken for a checkpoint of the run.
+    """Rejects a `fine_tune_checkpoint` in `model_dir`, where it would be mistaken for a checkpoint of the run.
 
     Raises:
-      ODEvalError: it lies there.
+      ODEvalError: it is in that folder.
     """
     raise_first_error(config_checks.findings("model_dir", train_config, model_dir))
 
@@ -146,15 +146,15 @@ def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: s
 def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainConfig) -> None:
     """Initializes a detector from `train_config.fine_tune_checkpoint`, as the Object Detection API does.
 
-    `fine_tune_checkpoint_type` says what is taken: `classification` the backbone, from a classification checkpoint;
+    `fine_tune_checkpoint_type` decides what is loaded: `classification` the backbone, from a classification checkpoint;
     `detection` the feature extractor, from a detection checkpoint (`fine_tune` is its older name); `full` everything.
 
     Args:
-      detector: its variables are assigned.
-      train_config: with `fine_tune_checkpoint` set; nothing happens where it is empty.
+      detector: the detector whose variables are assigned.
+      train_config: the config; nothing happens if its `fine_tune_checkpoint` is empty.
 
     Raises:
-      ODEvalError: there is no such checkpoint, it is TF1's, or it does not fit; differing variables are named.
+      ODEvalError: the checkpoint does not exist, is a TF1 checkpoint, or does not fit; differing variables are named.
     """
     if not train_config.fine_tune_checkpoint:
         return
@@ -174,11 +174,11 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
 
 
 def existing_checkpoint(path: str, name: str, remedy: str) -> str:
-    """The checkpoint that a path means.
+    """The checkpoint that a path refers to.
 
     Args:
-      path: a checkpoint (`runs/a/ckpt-12`), one of its files, or a folder, whose newest is taken.
-      name: what messages call the path.
+      path: a checkpoint (`runs/a/ckpt-12`), one of its files, or a folder, whose newest checkpoint is used.
+      name: the name of the path in messages.
       remedy: what to do if there is none.
 
     Raises:
@@ -191,10 +191,10 @@ def existing_checkpoint(path: str, name: str, remedy: str) -> str:
 
 
 def find_checkpoint(path: str) -> str | None:
-    """As `existing_checkpoint`; None where there is no checkpoint.
+    """Like `existing_checkpoint`, but returns None if there is no checkpoint.
 
     Raises:
-      ODEvalError: the filesystem does not answer.
+      ODEvalError: the file system cannot be accessed.
     """
     prefix = checkpoint_names.prefix_of(path)
     try:
@@ -205,7 +205,7 @@ def find_checkpoint(path: str) -> str | None:
 
 
 def how_it_is_missing(path: str) -> str:
-    """The rest of a sentence about a checkpoint that does not exist: which file is missing, and what lies near it."""
+    """The rest of a sentence about a checkpoint that does not exist: the missing file, and a checkpoint nearby."""
     prefix = checkpoint_names.prefix_of(path)
     folder = path if files.is_folder(path) else os.path.dirname(prefix)
     nearby = [name for name in files.names_in(folder or os.curdir) if name.endswith(".index")]
@@ -214,7 +214,7 @@ def how_it_is_missing(path: str) -> str:
 
 
 def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
-    """Compares the variables of objects with a checkpoint before anything is assigned.
+    """Compares the variables of objects with a checkpoint, before anything is assigned.
 
     Follows the object graph stored in the checkpoint as `tf.train.Checkpoint.restore` does, so that it finds exactly
     what would be restored.
@@ -225,7 +225,7 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
       remedy: a sentence for the message.
 
     Raises:
-      ODEvalError: variables are missing from the checkpoint or have another shape there; some are named.
+      ODEvalError: variables are missing from the checkpoint or have a different shape; some are named.
     """
     reader = tf.train.load_checkpoint(path)
     shapes = reader.get_variable_to_shape_map()
@@ -267,7 +267,7 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
         return
     likely = ""
     if len(missing) > len(variables) / 2 and "optimizer" not in objects:
-        likely = " Most of the model is not in it: it is another architecture's, or holds a part only."
+        likely = " Most of the model is not in it: it belongs to another architecture, or is incomplete."
     elif not missing and only_outputs_differ:
-        likely = " Only outputs differ: num_classes, or the anchors, are others there."
+        likely = " Only outputs differ: num_classes or the anchors are different."
     raise ODEvalError(f"checkpoint '{path}' does not fit this model; {'; '.join(differences)}.{likely} {remedy}")

@@ -1,16 +1,16 @@
 """Makes the released Object Detection API run on current TensorFlow.
 
-`install()` puts a finder in front of Python's own. It concerns itself with two packages only,
-`object_detection` and `tf_slim`, and changes how *their* modules see the world:
+`install()` puts a finder in front of Python's own. It only handles the packages `object_detection`, `tf_slim` and
+`lvis`, and changes how *their* modules see the world:
 
 * an `import` statement in one of their modules may be answered with a stand-in (`IMPORT_MENDS`): NumPy with
   the names it has removed, `keras` meaning tf_keras, an `estimator` that has `ModeKeys`, …
-* a `*_pb2` module is built from the descriptor it carries, whatever protoc wrote the code around it;
+* a `*_pb2` module is built from the descriptor it contains, whichever protoc generated the code around it;
 * a function of theirs may be replaced once its module is loaded (`MODULE_MENDS`).
 
-Nobody else sees any of it: the stand-ins never enter `sys.modules`, and NumPy, Pillow, Matplotlib, protobuf and
-TensorFlow stay as they are. Nothing of the Object Detection API is edited, so that a checkout of the model repository
-on `PYTHONPATH` works like the package from PyPI.
+Nothing else is affected: the stand-ins never enter `sys.modules`, and NumPy, Pillow, Matplotlib, protobuf and
+TensorFlow are not changed. The Object Detection API is not edited, so that a checkout of the model repository on
+`PYTHONPATH` works like the package from PyPI.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def install() -> None:
     """Prepares the import of `object_detection`; call it before the first one. Calling it again does nothing.
 
     Raises:
-      ODEvalError: modules of the Object Detection API were imported earlier, `tf.keras` is Keras 3 already, or
+      ODEvalError: modules of the Object Detection API were imported earlier, `tf.keras` is already Keras 3, or
         tf-keras is not installed.
     """
     if any(isinstance(finder, _MendingFinder) for finder in sys.meta_path):
         return
-    # The bare package `object_detection` is empty, and does no harm. tf_slim's loads its submodules.
+    # The bare package `object_detection` is empty and harmless. That of tf_slim loads its submodules.
     early = sorted(name for name in sys.modules if _is_mended(name) and name not in MENDED_PACKAGES)
     if early:
         raise ODEvalError(
@@ -53,14 +53,14 @@ def install() -> None:
 
 
 def use_legacy_keras() -> None:
-    """Cures Keras 3 objects turning up where the Object Detection API means Keras 2.
+    """Fixes Keras 3 objects appearing where the Object Detection API expects Keras 2.
 
     Sets `TF_USE_LEGACY_KERAS`, which TensorFlow reads twice: when it is imported, to know where
-    `from tensorflow.keras import …` leads, and when `tf.keras` is first used. Where TensorFlow is imported already, the
-    first is put right here. Where Keras 3 has been handed out already, nothing can be done in this process.
+    `from tensorflow.keras import …` leads, and when `tf.keras` is first used. If TensorFlow has already been imported,
+    the first is corrected here. If Keras 3 has already been loaded, nothing can be done in this process.
 
     Raises:
-      ODEvalError: `tf.keras` is Keras 3 already, or tf-keras is not installed.
+      ODEvalError: `tf.keras` is already Keras 3, or tf-keras is not installed.
     """
     if importlib.util.find_spec("tf_keras") is None:
         raise ODEvalError(
@@ -91,11 +91,11 @@ def use_legacy_keras() -> None:
             package.__path__.insert(0, keras_path)
 
 
-# ---- What an import statement of the Object Detection API gets ----------------------------------------------------
+# ---- What an import statement of the Object Detection API returns ---------------------------------------------------
 
 
 class _View(types.ModuleType):
-    """A module as the Object Detection API should see it: the real one, with some attributes of its own."""
+    """A module as the Object Detection API should see it: the real module with some attributes replaced or added."""
 
     def __init__(self, module: types.ModuleType, **attributes: Any):
         super().__init__(module.__name__, module.__doc__)
@@ -106,9 +106,9 @@ class _View(types.ModuleType):
 
 
 def numpy_with_removed_names() -> types.ModuleType:
-    """Cures `module 'numpy' has no attribute 'float'` (and `int`, `bool`, `object`, `NAN`, `string_`).
+    """Fixes `module 'numpy' has no attribute 'float'` (and `int`, `bool`, `object`, `NAN`, `string_`).
 
-    And `The binary mode of fromstring is removed`, which is what `frombuffer` does.
+    And `The binary mode of fromstring is removed`, which `frombuffer` replaces.
     """
     import numpy
 
@@ -124,18 +124,18 @@ def numpy_with_removed_names() -> types.ModuleType:
 
 
 def keras_applications_of_tf_keras() -> types.ModuleType:
-    """Cures `module 'keras.applications.resnet' has no attribute 'ResNet'`.
+    """Fixes `module 'keras.applications.resnet' has no attribute 'ResNet'`.
 
-    `keras` was Keras 2 when that was written, and a public module held all that its source file held.
+    `keras` was Keras 2 when that was written, and a public module contained everything in its source file.
     """
     return importlib.import_module("tf_keras.src.applications")
 
 
 def compat_v1_with_estimator() -> types.ModuleType:
-    """Cures `cannot import name 'estimator' from 'tensorflow.compat.v1'`.
+    """Fixes `cannot import name 'estimator' from 'tensorflow.compat.v1'`.
 
-    TensorFlow has no estimators any more. What the TF2 path of the Object Detection API uses of them is `ModeKeys`;
-    anything else is named only in TF1 functions, which say so when they are called.
+    TensorFlow no longer has estimators. The TF2 path of the Object Detection API only uses `ModeKeys`; anything else is
+    only named in TF1 functions, which raise an error when they are called.
     """
     tf_v1 = importlib.import_module("tensorflow.compat.v1")
 
@@ -148,9 +148,9 @@ def compat_v1_with_estimator() -> types.ModuleType:
 
 
 def tensorflow_ops_with_moved_functions() -> types.ModuleType:
-    """Cures `control_flow_ops has no attribute 'case'` (`cond`, `while_loop`; `array_ops.stack`).
+    """Fixes `control_flow_ops has no attribute 'case'` (`cond`, `while_loop`; `array_ops.stack`).
 
-    TensorFlow moved them to modules of their own; `tf_slim.data.tfexample_decoder` looks for them in the old place.
+    TensorFlow moved them to separate modules; `tf_slim.data.tfexample_decoder` looks for them in the old place.
     """
     new_places = {
         "control_flow_ops": {
@@ -175,9 +175,9 @@ def tensorflow_ops_with_moved_functions() -> types.ModuleType:
 
 
 def tensorflow_io_for_deepmac() -> types.ModuleType:
-    """Cures undefined symbols while `tensorflow_io` loads, and its absence.
+    """Fixes undefined symbols when `tensorflow_io` is loaded, and its absence.
 
-    Its binaries are made for older versions of TensorFlow. DeepMAC alone uses it, for one function.
+    Its binaries are built for older versions of TensorFlow. Only DeepMAC uses it, for one function.
     """
     stand_in = types.ModuleType("tensorflow_io")
     stand_in.experimental = types.SimpleNamespace(color=types.SimpleNamespace(rgb_to_lab=rgb_to_lab))
@@ -187,7 +187,7 @@ def tensorflow_io_for_deepmac() -> types.ModuleType:
 def rgb_to_lab(rgb: Any) -> Any:
     """Converts sRGB to CIE L*a*b*, with white point D65 of the 2° observer, as `tfio.experimental.color` does.
 
-    Formula: sRGB to linear RGB and XYZ after IEC 61966-2-1, XYZ to L*a*b* after CIE 15; it is also scikit-image's.
+    Formulas: sRGB to linear RGB and XYZ as in IEC 61966-2-1, XYZ to L*a*b* as in CIE 15; scikit-image uses the same.
 
     Args:
       rgb: float tensor `[..., 3]` with values in [0, 1].
@@ -202,8 +202,8 @@ def rgb_to_lab(rgb: Any) -> Any:
         [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]], rgb.dtype
     )
     white = tf.constant([0.95047, 1.0, 1.08883], rgb.dtype)
-    # Both branches of `tf.where` have a gradient, whichever is chosen. `tf.maximum` keeps those of the powers finite
-    # where the power is not chosen: at black, and where a resized image goes below it.
+    # Both branches of `tf.where` have a gradient, whichever is selected. `tf.maximum` keeps the gradients of the powers
+    # finite where the power is not selected: at black, and where a resized image is below 0.
     linear = tf.where(rgb > 0.04045, tf.pow((tf.maximum(rgb, 0.04045) + 0.055) / 1.055, 2.4), rgb / 12.92)
     xyz = tf.tensordot(linear, to_xyz, axes=[[-1], [1]]) / white
     f = tf.where(xyz > 0.008856, tf.pow(tf.maximum(xyz, 0.008856), 1.0 / 3.0), 7.787 * xyz + 16.0 / 116.0)
@@ -212,7 +212,7 @@ def rgb_to_lab(rgb: Any) -> Any:
 
 
 def pillow_with_getsize() -> types.ModuleType:
-    """Cures `'FreeTypeFont' object has no attribute 'getsize'`, which Pillow 10 removed in favour of `getbbox`."""
+    """Fixes `'FreeTypeFont' object has no attribute 'getsize'`, which Pillow 10 removed in favour of `getbbox`."""
     import PIL
     from PIL import ImageFont
 
@@ -224,7 +224,7 @@ def pillow_with_getsize() -> types.ModuleType:
                 left, _, right, bottom = font.getbbox(text)
                 return int(right - left), int(bottom)
 
-            font.getsize = getsize  # of this one font, which nobody else has
+            font.getsize = getsize  # only on this font object, which is not shared
             return font
 
         return load_with_getsize
@@ -240,7 +240,7 @@ def pillow_with_getsize() -> types.ModuleType:
 
 
 def matplotlib_with_tostring_rgb() -> types.ModuleType:
-    """Cures `'FigureCanvasAgg' object has no attribute 'tostring_rgb'`, which Matplotlib 3.10 removed."""
+    """Fixes `'FigureCanvasAgg' object has no attribute 'tostring_rgb'`, which Matplotlib 3.10 removed."""
     import matplotlib
     import numpy
 
@@ -254,7 +254,7 @@ def matplotlib_with_tostring_rgb() -> types.ModuleType:
 
 
 def importlib_that_waits_with_scikit_learn() -> types.ModuleType:
-    """Cures a second at every start, in which scikit-learn, pandas and SciPy's statistics are imported.
+    """Avoids a second at every start for importing scikit-learn, pandas and SciPy's statistics.
 
     tf_slim imports them for one of its losses, which the Object Detection API does not use.
     """
@@ -271,8 +271,8 @@ def importlib_that_waits_with_scikit_learn() -> types.ModuleType:
     return _View(importlib, import_module=import_module)
 
 
-# What an import statement names -> what it gets instead: for `from a.b import c` the name is `a.b`, for `import a.b` it
-# is `a`.
+# Name in an import statement -> what the statement returns instead: for `from a.b import c` the name is `a.b`, for
+# `import a.b` it is `a`.
 IMPORT_MENDS: dict[str, Callable[[], types.ModuleType]] = {
     "PIL": pillow_with_getsize,
     "importlib": importlib_that_waits_with_scikit_learn,
@@ -293,7 +293,7 @@ def _stand_in(name: str) -> types.ModuleType:
 def _import(
     name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] | None = (), level: int = 0
 ) -> types.ModuleType:
-    """What `import` means inside a mended module; the signature is that of `builtins.__import__`."""
+    """The meaning of `import` inside a mended module; the signature is that of `builtins.__import__`."""
     wanted = name if fromlist else name.partition(".")[0]
     if level or wanted not in IMPORT_MENDS:
         return builtins.__import__(name, globals, locals, fromlist, level)
@@ -310,22 +310,22 @@ _BUILTINS = {**vars(builtins), "__import__": _import}
 
 
 def fill_protobuf_module(module: types.ModuleType, code: types.CodeType) -> None:
-    """Cures `TypeError: Descriptors cannot be created directly`, and code from a protoc newer than the runtime.
+    """Fixes `TypeError: Descriptors cannot be created directly`, and code from a protoc newer than the runtime.
 
-    What protoc wrote around it differs from version to version, and protobuf refuses what it does not know; the
-    serialized descriptor inside is the same in all. From that, protobuf's own builder makes the module.
+    The code that protoc generates differs from version to version, and protobuf rejects versions it does not know; the
+    serialized descriptor inside is the same in all. From it, protobuf's own builder creates the module.
 
     Args:
       module: the empty module `object_detection.protos.*_pb2`.
-      code: what protoc, 3.19 or later, wrote for it, compiled.
+      code: the compiled code that protoc, 3.19 or later, generated for it.
 
     Raises:
-      ImportError: the code holds no descriptor.
+      ImportError: the code contains no descriptor.
     """
     from google.protobuf import descriptor_pb2, descriptor_pool
     from google.protobuf.internal import builder
 
-    # A serialized descriptor begins with its first field, the path of the .proto.
+    # A serialized descriptor starts with its first field, the path of the .proto.
     proto_path = module.__name__.removesuffix("_pb2").replace(".", "/") + ".proto"
     beginning = descriptor_pb2.FileDescriptorProto(name=proto_path).SerializeToString()
     serialized = next((c for c in code.co_consts if isinstance(c, bytes) and c.startswith(beginning)), None)
@@ -335,7 +335,7 @@ def fill_protobuf_module(module: types.ModuleType, code: types.CodeType) -> None
         )
     for dependency in descriptor_pb2.FileDescriptorProto.FromString(serialized).dependency:
         importlib.import_module(dependency.removesuffix(".proto").replace("/", ".") + "_pb2")
-    # What code from protoc 3.20 and later does, and protobuf must therefore keep.
+    # The same calls as in code from protoc 3.20 and later, which protobuf must therefore keep.
     module.DESCRIPTOR = descriptor_pool.Default().AddSerializedFile(serialized)
     builder.BuildMessageAndEnumDescriptors(module.DESCRIPTOR, vars(module))
     builder.BuildTopDescriptorsAndMessages(module.DESCRIPTOR, module.__name__, vars(module))
@@ -355,9 +355,9 @@ _HOW_TO_COMPILE_PROTOS = (
 
 
 def int64_features_from_booleans(dataset_util: types.ModuleType) -> None:
-    """Cures `Int64List.value: Expected an int, got a boolean`: protobuf used to take booleans for integers.
+    """Fixes `Int64List.value: Expected an int, got a boolean`: protobuf used to accept booleans as integers.
 
-    `create_coco_tf_record` comes with them where a file says `"iscrowd": false`.
+    `create_coco_tf_record` passes them if a file says `"iscrowd": false`.
     """
     import numpy as np
 
@@ -371,9 +371,9 @@ def int64_features_from_booleans(dataset_util: types.ModuleType) -> None:
 
 
 def box_components_of_empty_frames(seq_example_util: types.ModuleType) -> None:
-    """Cures `operands could not be broadcast together with shapes (2,4) (0,)`.
+    """Fixes `operands could not be broadcast together with shapes (2,4) (0,)`.
 
-    `boxes_to_box_components` asks `bbox != []` of an array; NumPy used to answer with one boolean.
+    `boxes_to_box_components` compares an array with `bbox != []`; NumPy used to return a single boolean.
     """
     import numpy as np
 
@@ -385,9 +385,9 @@ def box_components_of_empty_frames(seq_example_util: types.ModuleType) -> None:
 
 
 def int_of_one_element(generate_embedding_data: types.ModuleType) -> None:
-    """Cures `only 0-dimensional arrays can be converted to Python scalars`.
+    """Fixes `only 0-dimensional arrays can be converted to Python scalars`.
 
-    The module says `int(num_detections)` of a tensor of shape [1], which NumPy used to let pass.
+    The module calls `int(num_detections)` on a tensor of shape [1], which NumPy used to accept.
     """
     import numpy as np
 
@@ -395,18 +395,18 @@ def int_of_one_element(generate_embedding_data: types.ModuleType) -> None:
 
 
 def maps_that_heed_the_seed(dataset_builder: types.ModuleType) -> None:
-    """Cures `Random ops require a seed to be set when determinism is enabled`, and augmentations that no seed reaches.
+    """Fixes `Random ops require a seed to be set when determinism is enabled`, and augmentations that ignore the seed.
 
-    In the legacy functions of `map_with_legacy_function`, random operations are not told the global seed. Where a
-    dataset has no such method, the module uses `map`.
+    In the legacy functions of `map_with_legacy_function`, random operations do not get the global seed. If a dataset
+    has no such method, the module uses `map`.
     """
     dataset_builder.hasattr = lambda value, name: name != "map_with_legacy_function" and hasattr(value, name)
 
 
 def crops_that_heed_the_seed(preprocessor: types.ModuleType) -> None:
-    """Cures `sample_distorted_bounding_box requires "seed" or "seed2" to be non-zero when determinism is enabled`.
+    """Fixes `sample_distorted_bounding_box requires "seed" or "seed2" to be non-zero when determinism is enabled`.
 
-    Other random operations without a seed take the global one, and that of TF1's random crops does not.
+    Other random operations without a seed use the global one; that of TF1's random crops does not.
     """
     tf = preprocessor.tf
 
@@ -421,7 +421,7 @@ def crops_that_heed_the_seed(preprocessor: types.ModuleType) -> None:
 
 
 def generator_that_heeds_the_seed(deepmac_meta_arch: types.ModuleType) -> None:
-    """Cures `"from_non_deterministic_state" cannot be called when determinism is enabled`, which DeepMAC does."""
+    """Fixes `"from_non_deterministic_state" cannot be called when determinism is enabled`, raised by DeepMAC."""
     from tensorflow.python.eager import context
 
     tf = deepmac_meta_arch.tf
@@ -437,10 +437,10 @@ def generator_that_heeds_the_seed(deepmac_meta_arch: types.ModuleType) -> None:
 
 
 def embeddings_of_boxes_at_the_edge(deepmac_meta_arch: types.ModuleType) -> None:
-    """Cures `indices[0,61] = [0, 32, 16] does not index into param shape [1,32,32,32]` in DeepMAC's evaluation.
+    """Fixes `indices[0,61] = [0, 32, 16] does not index into param shape [1,32,32,32]` in DeepMAC's evaluation.
 
-    The center of a box that was clipped to nothing lies on the lower or the right edge of the image, one cell beyond
-    the last. A GPU reads zeros there; a CPU stops.
+    The center of a box that was clipped to zero size is on the bottom or right edge of the image, one cell beyond the
+    last. A GPU reads zeros there; a CPU raises an error.
     """
     import tensorflow as tf
 
@@ -477,7 +477,7 @@ def _is_mended(module_name: str) -> bool:
 
 
 class _MendingFinder:
-    """Lets the other finders find a module of `MENDED_PACKAGES`, and has it loaded with the mends."""
+    """Lets the other finders find a module of `MENDED_PACKAGES`, and loads it with the mends."""
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         if not _is_mended(fullname):
@@ -499,7 +499,7 @@ class _MendingFinder:
 
 
 class _MendingLoader:
-    """Executes a module with the mends; for everything else it is the loader it wraps."""
+    """Executes a module with the mends; otherwise behaves like the loader it wraps."""
 
     def __init__(self, loader: Any):
         self._loader = loader

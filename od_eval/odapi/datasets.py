@@ -14,7 +14,7 @@ from object_detection.core.standard_fields import InputDataFields
 from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
 from object_detection.utils import config_util
 
-# Labels that an image has once; of the others it has one for each box.
+# Labels with one value per image; the others have one value per box.
 LABELS_OF_IMAGES = {
     InputDataFields.num_groundtruth_boxes,
     InputDataFields.groundtruth_image_classes,
@@ -22,7 +22,7 @@ LABELS_OF_IMAGES = {
     InputDataFields.groundtruth_not_exhaustive_classes,
     InputDataFields.groundtruth_verified_neg_classes,
 }
-PREFETCHED_BATCHES = 2  # as the Object Detection API has it in training
+PREFETCHED_BATCHES = 2  # as in the Object Detection API's training
 
 
 def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Dataset:
@@ -47,8 +47,8 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
     """See `Pipeline.eval_dataset`."""
     once = input_reader_pb2.InputReader()
     once.CopyFrom(reader)
-    once.num_epochs = 1  # as the Object Detection API does, whose default is without end
-    once.shuffle = False  # the same order each time, so that the pictures of evaluations show the same images
+    once.num_epochs = 1  # as in the Object Detection API, whose default is to repeat forever
+    once.shuffle = False  # always the same order, so that the pictures of evaluations show the same images
     examples = _input(_eval_examples, config=config, reader=once)
     return without_autotuning(_batched(examples, config.eval_config.batch_size))
 
@@ -56,10 +56,10 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
 def _eval_examples(
     config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader
 ) -> tf.data.Dataset:
-    """What `object_detection.inputs.eval_input` gives, image by image, with all groundtruth there is.
+    """Like `object_detection.inputs.eval_input`, image by image, with all ground truth.
 
-    That function batches itself, which images of different sizes do not allow, drops the images that do not fill a
-    batch, and cuts groundtruth off after `max_number_of_boxes`.
+    That function batches by itself, which is impossible with images of different sizes, drops the last images that do
+    not fill a batch, and truncates ground truth after `max_number_of_boxes`.
     """
     eval_config = config.eval_config
     model_config = model_pb2.DetectionModel()
@@ -92,7 +92,7 @@ def _eval_examples(
         )
         tensors[InputDataFields.num_groundtruth_boxes] = num_boxes
         labels = {
-            # What a record does not say of its boxes (is_crowd, difficult, …) is 0 for each.
+            # Missing labels of boxes (is_crowd, difficult, …) are 0.
             name: value if name in LABELS_OF_IMAGES else _padded_to(value, num_boxes)
             for name, value in inputs._get_labels_dict(tensors).items()
         }
@@ -112,9 +112,9 @@ def _padded_to(values: tf.Tensor, num: tf.Tensor) -> tf.Tensor:
 
 
 def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """Batches of images of one size: padding an image to the size of another would change what the model makes of it.
+    """Batches of images of one size: padding an image to the size of another would change the model's output.
 
-    Groundtruth is padded; its number of boxes is in the labels. No image is left out.
+    Ground truth is padded; its number of boxes is in the labels. No image is left out.
     """
     if batch_size == 1:
         return examples.padded_batch(1, drop_remainder=True).prefetch(PREFETCHED_BATCHES)
@@ -131,17 +131,17 @@ def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
             size, lambda _, group: group.padded_batch(batch_size), window_size=batch_size
         )
 
-    # Within so many images, because those that wait for others of their size are in memory.
+    # Limited to a window, because images that wait for others of their size are in memory.
     return examples.window(16 * batch_size).flat_map(by_size).prefetch(PREFETCHED_BATCHES)
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """The dataset without autotuning, so that a pass over it ends when its last element is read.
 
-    TensorFlow tunes a pipeline in a thread that sleeps for 10 ms, 20 ms, 40 ms, … up to a minute, and whoever is done
-    with the dataset waits for that thread. The thread is woken then, but just before it can see what for, and often
-    sleeps on (`CancellationManager::StartCancel` in TensorFlow 2.20 calls back before it is cancelled). What there is
-    to tune, how many records are decoded at once, is set to the number of CPUs.
+    TensorFlow tunes a pipeline in a thread that sleeps for 10 ms, 20 ms, 40 ms, … up to a minute, and releasing the
+    dataset waits for that thread. The thread is woken up then, but just before it can see why, and often goes back to
+    sleep (`CancellationManager::StartCancel` in TensorFlow 2.20 calls back before it is cancelled). The only value to
+    tune, how many records are decoded in parallel, is set to the number of CPUs.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -150,15 +150,15 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """How many processes train together under a strategy."""
+    """The number of processes that train together under a strategy."""
     return getattr(strategy.extended, "_num_workers", 1)
 
 
 def _input(build: Callable[..., tf.data.Dataset], **kwargs: Any) -> tf.data.Dataset:
-    """Builds an input pipeline without AutoGraph, if that can be.
+    """Builds an input pipeline without AutoGraph, if possible.
 
-    AutoGraph takes 20 s to convert the functions of an input pipeline, and few need it: of the augmentations,
-    `random_square_crop_by_scale` does.
+    AutoGraph takes 20 s to convert the functions of an input pipeline, and few need it: among the augmentations, only
+    `random_square_crop_by_scale`.
     """
     try:
         return tf.autograph.experimental.do_not_convert(build)(**kwargs)

@@ -1,4 +1,4 @@
-"""A Keras model around the Object Detection API's detection model."""
+"""A Keras model that wraps the Object Detection API's detection model."""
 
 from __future__ import annotations
 
@@ -44,31 +44,32 @@ Tensors = Mapping[str, tf.Tensor]
 class Detector(tf.keras.Model):
     """Trains a model of the Object Detection API with `fit`.
 
-    The model is the one that the Object Detection API's `model_builder` makes of `pipeline.config.model`, for every
-    meta-architecture it has on TF2. `compile()` takes the optimizer from `train_config`, `fit` takes
-    `pipeline.train_dataset()`. A training step computes what the Object Detection API's own loop computes: the same
-    losses, scaled by the number of replicas, regularization, gradient clipping and moving averages.
+    The model is built by the Object Detection API's `model_builder` from `pipeline.config.model`; all its
+    meta-architectures for TF2 are supported. `compile()` takes the optimizer from `train_config`, `fit` takes
+    `pipeline.train_dataset()`. A training step computes the same as the Object Detection API's own loop: the same
+    losses divided by the number of replicas, regularization, gradient clipping and moving averages.
 
-    `logs` of a training batch hold the losses, each the mean over the steps since the last such logs (over the steps
-    of one execution, with `steps_per_execution`): `total_loss`, `classification_loss`, `localization_loss`,
-    `regularization_loss` and, where the model has others, `other_loss`; each native component under its own name
+    `logs` of a training batch hold the losses, each the mean over the steps since the last such logs (over the steps of
+    one execution, with `steps_per_execution`): `total_loss`, `classification_loss`, `localization_loss`,
+    `regularization_loss` and, if the model has others, `other_loss`; each native component under its own name
     (`Loss/BoxClassifierLoss/mask_loss`); and `gradient_norm`, before clipping (with several replicas, the mean of the
     norms of their own gradients). `logs` of an epoch, and of `evaluate`, hold the means over the epoch.
 
-    Under a `tf.distribute` strategy, make the detector, compile it and make the dataset inside the strategy's scope.
+    Under a `tf.distribute` strategy, create and compile the detector and create the dataset inside the strategy's
+    scope.
 
     Attributes:
-      model: the Object Detection API's `DetectionModel`, its variables built.
+      model: the Object Detection API's `DetectionModel`, with its variables built.
       step: int64 variable, the number of training steps done; learning rate schedules follow it.
-      batch_size: images in a training batch, over all replicas.
+      batch_size: images per training batch, over all replicas.
 
     Args:
-      pipeline: the config. `model` is what is built, `train_config` how it is trained.
-      summary_every_n: every so many steps, and at the first, the images of a batch and what the model itself
-        summarizes are written to the default `tf.summary` writer (`LossLogger` sets it during `fit`). 0: never.
+      pipeline: the config. `model` defines what is built, `train_config` how it is trained.
+      summary_every_n: every n steps, and at the first, the images of a batch and the model's own summaries are written
+        to the default `tf.summary` writer (`LossLogger` sets it during `fit`). 0: never.
 
     Raises:
-      ODEvalError: the Object Detection API cannot build what the config describes.
+      ODEvalError: the Object Detection API cannot build the model of the config.
 
         pipeline = od_eval.Pipeline.load("pipeline.config")
         detector = od_eval.Detector(pipeline)
@@ -76,7 +77,7 @@ class Detector(tf.keras.Model):
         detector.fit(pipeline.train_dataset(), steps_per_epoch=1000, callbacks=[od_eval.LossLogger("runs/a")])
     """
 
-    train_function: Callable[[Iterator[Any]], dict[str, float]] | None  # Keras's, made when first needed
+    train_function: Callable[[Iterator[Any]], dict[str, float]] | None  # Keras's attribute, created when first needed
     test_function: Callable[[Iterator[Any]], dict[str, float]] | None
 
     def __init__(self, pipeline: Pipeline, summary_every_n: int = 0):
@@ -108,12 +109,12 @@ class Detector(tf.keras.Model):
         """Traces one prediction, so that all variables exist before anything is restored."""
 
         def predict(features: Tensors) -> None:
-            # DeepMAC predicts masks for groundtruth boxes, and has no variables for that before it does.
+            # DeepMAC predicts masks for ground truth boxes, and only then creates the variables for that.
             self.model.provide_groundtruth(
                 groundtruth_boxes_list=[tf.constant([[0.0, 0.0, 1.0, 1.0]])],
                 groundtruth_classes_list=[tf.one_hot([0], pipeline.num_classes)],
             )
-            self.call(features, training=False)  # in the name scope of a call, variables would be detector/…
+            self.call(features, training=False)  # within a Keras call, variable names would start with detector/
 
         tf.function(predict, autograph=False).get_concrete_function(model_inputs.feature_specs(pipeline.config))
 
@@ -123,11 +124,11 @@ class Detector(tf.keras.Model):
         return int(self.step.numpy())
 
     def compile(self, optimizer: tf.keras.optimizers.legacy.Optimizer | None = None, **kwargs: Any) -> None:
-        """Makes the detector ready for `fit`.
+        """Prepares the detector for `fit`.
 
         Args:
           optimizer: by default the one of `train_config.optimizer`, with its schedule and its moving average.
-          **kwargs: of `tf.keras.Model.compile`, for example `steps_per_execution`.
+          **kwargs: arguments of `tf.keras.Model.compile`, for example `steps_per_execution`.
         """
         if optimizer is None:
             with self.distribute_strategy.scope(), explained("train_config.optimizer"):
@@ -137,17 +138,17 @@ class Detector(tf.keras.Model):
             optimizers.create_slots(self.optimizer, self._variables_to_train())
 
     def checkpoint(self) -> tf.train.Checkpoint:
-        """What is saved of a compiled detector, in the layout of the Object Detection API's own programs."""
+        """The checkpoint of a compiled detector, in the layout of the Object Detection API's own programs."""
         return tf.train.Checkpoint(step=self.step, model=self.model, optimizer=self.optimizer)
 
     def call(self, features: Tensors, training: bool = False) -> dict[str, Any]:
         """The raw predictions of the Object Detection API's `DetectionModel.predict`.
 
-        Groundtruth must have been provided to `model` when `training` is true.
+        Ground truth must have been provided to `model` if `training` is true.
 
         Args:
           features: `image` float32 `[batch, height, width, 3]`, preprocessed, and `true_image_shape` int32
-            `[batch, 3]`, as the datasets of `Pipeline` give them.
+            `[batch, 3]`, as in the datasets of `Pipeline`.
           training: whether batch normalization, dropout and sampling behave as in training.
 
         Returns:
@@ -155,7 +156,7 @@ class Detector(tf.keras.Model):
         """
         self.model._is_training = training
         attention = getattr(self.model, "_context_feature_extract_fn", None)
-        if attention is not None:  # Context R-CNN's attention is made for one mode, and remembers what differs
+        if attention is not None:  # Context R-CNN's attention stores the mode it was built for
             attention._is_training = training
             attention._max_num_proposals = self.model.max_num_proposals
         predictions = self.model.predict(
@@ -172,11 +173,11 @@ class Detector(tf.keras.Model):
 
         Args:
           features: as in `call`.
-          labels: groundtruth of a batch, as the datasets of `Pipeline` give it.
+          labels: ground truth of a batch, as in the datasets of `Pipeline`.
           training: as in `call`.
 
         Returns:
-          Scalars: the components, `Loss/regularization_loss` where the model has any, and `Loss/total_loss`.
+          Scalars: the components, `Loss/regularization_loss` if the model has any, and `Loss/total_loss`.
         """
         labels = model_lib.unstack_batch(labels, unpad_groundtruth_tensors=self._train_config.unpad_groundtruth_tensors)
         losses, _ = self._losses_and_predictions(features, labels, training)
@@ -185,7 +186,7 @@ class Detector(tf.keras.Model):
     def _losses_and_predictions(
         self, features: Tensors, groundtruth: Mapping[str, list[tf.Tensor]], training: bool, with_losses: bool = True
     ) -> tuple[dict[str, tf.Tensor], dict[str, Any]]:
-        # The value: were it the variable, the model would take it for one of its weights.
+        # The value, because the model would track the variable as one of its weights.
         model_lib.provide_groundtruth(self.model, groundtruth, training_step=self.step.read_value())
         with learning_phase(training):
             predictions = self(features, training=training)
@@ -195,7 +196,7 @@ class Detector(tf.keras.Model):
         regularization = self.model.regularization_losses() if self._train_config.add_regularization_loss else []
         if regularization and self._regularizes:
             losses["Loss/regularization_loss"] = tf.add_n(ops.bfloat16_to_float32_nested(regularization))
-        elif regularization:  # of weight 0, as in most Faster R-CNN configs: with its gradients 4% of a step
+        elif regularization:  # weight 0, as in most Faster R-CNN configs: would take 4% of a step
             losses["Loss/regularization_loss"] = tf.constant(0.0)
         losses["Loss/total_loss"] = tf.add_n(list(losses.values()))
         return losses, predictions
@@ -239,19 +240,19 @@ class Detector(tf.keras.Model):
     # ---- Detection ------------------------------------------------------------------------------------------------
 
     def detect(self, images: npt.ArrayLike, **side_inputs: npt.ArrayLike) -> Detections:
-        """Finds objects in images.
+        """Detects objects in images.
 
-        Tracing takes a while for the first images of each batch size; images of other heights and widths are not traced
-        again.
+        Tracing takes a while for the first images of each batch size; images of other heights and widths do not need
+        another trace.
 
         Args:
-          images: uint8 `[batch, height, width, 3]`, RGB; of any size, and all of the same.
-          **side_inputs: what the model needs beside images: for Context R-CNN `context_features` float32
-            `[batch, n, length]` and `valid_context_size` int32 `[batch]`.
+          images: uint8 `[batch, height, width, 3]`, RGB; of any size, which is the same for all.
+          **side_inputs: further inputs of the model: for Context R-CNN `context_features` float32 `[batch, n, length]`
+            and `valid_context_size` int32 `[batch]`.
 
         Returns:
-          For each image, best first, the first `num` rows of: boxes `yxyx` in pixels of the image, scores, classes as
-          ids of the label map and, where the model predicts them, masks of the image's size, 0 or 1.
+          For each image, by descending score, the first `num` rows of: boxes `yxyx` in pixels of the image, scores,
+          classes as ids of the label map and, if the model predicts them, masks of the image's size, 0 or 1.
 
         Raises:
           ODEvalError: images have another shape or dtype, or a side input is missing or unknown to the model.
@@ -262,7 +263,7 @@ class Detector(tf.keras.Model):
 
     @property
     def side_input_specs(self) -> dict[str, tf.TensorSpec]:
-        """What the model needs beside images (Context R-CNN: its context): name -> shape and dtype, for one image."""
+        """Further inputs of the model (Context R-CNN: its context): name -> shape and dtype, for one image."""
         return model_inputs.side_input_specs(self._config)
 
     def _detections(self, inputs: Tensors) -> dict[str, tf.Tensor]:
@@ -275,7 +276,7 @@ class Detector(tf.keras.Model):
         images = inputs[InputDataFields.image]
         preprocessed, true_shapes = tf.map_fn(preprocess, images, fn_output_signature=(tf.float32, tf.int32))
         features = {**inputs, InputDataFields.image: preprocessed, InputDataFields.true_image_shape: true_shapes}
-        # For boxes that it was told of, DeepMAC predicts masks. A dict that is emptied could not be checkpointed.
+        # DeepMAC would predict masks for boxes provided earlier. A dict that was cleared could not be checkpointed.
         self.model._groundtruth_lists = {}
         with explained(self._source), learning_phase(False):
             detections = self.model.postprocess(self(features, training=False), true_shapes)
@@ -291,25 +292,25 @@ class Detector(tf.keras.Model):
 
     @property
     def evaluation_options(self) -> EvaluationOptions:
-        """What `eval_config` asks to be evaluated and shown; computed once in the life of the detector.
+        """The options requested by `eval_config`; computed once per detector.
 
         Raises:
-          ODEvalError: it asks for what the model or the data cannot give.
+          ODEvalError: the config requests something that the model or the data cannot provide.
         """
         return self._evaluation.options
 
     def evaluate_batches(self, dataset: tf.data.Dataset) -> Iterator[EvaluationBatch]:
-        """Losses and detections on a dataset, with its groundtruth.
+        """Losses and detections on a dataset, with its ground truth.
 
-        Tracing takes a while, but once in the life of the detector: for batches of `eval_config.batch_size`, and for
-        single images if there are any left over.
+        Tracing takes a while, but happens once per detector: for batches of `eval_config.batch_size`, and for single
+        images if there are any left over.
 
         Args:
-          dataset: as of `Pipeline.eval_dataset`.
+          dataset: as returned by `Pipeline.eval_dataset`.
 
         Yields:
-          A batch at a time. Boxes are `yxyx` in pixels of the images as they are in the files. Detections are of the
-          categories of `evaluation_options`. There are masks where the model predicts some and the records have some,
+          One batch at a time. Boxes are `yxyx` in pixels of the original images. Detections are restricted to the
+          categories of `evaluation_options`. There are masks if the model predicts them and the records have them,
           whether or not `eval_config` asks for them.
 
         Raises:
@@ -332,14 +333,14 @@ class Detector(tf.keras.Model):
         if names.repeated and not self._has_warned:
             self._has_warned = True
             print(
-                f"warning: {names.repeated} evaluation images have the image/source_id of another, like"
-                f" '{names.example}'; each is evaluated as an image of its own.",
+                f"warning: {names.repeated} evaluation images share their image/source_id with another one, like"
+                f" '{names.example}'; each is evaluated as a separate image.",
                 file=sys.stderr,
             )
 
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """Inside, the weights are their moving averages, if `eval_config.use_moving_averages`; then as before.
+        """A context in which the weights are their moving averages, if `eval_config.use_moving_averages` is set.
 
         Raises:
           ODEvalError: there are no averages, because the detector is not compiled.
@@ -349,8 +350,8 @@ class Detector(tf.keras.Model):
             return
         if self.optimizer is None:
             raise ODEvalError(
-                "eval_config.use_moving_averages is true, and the averages come with the optimizer: compile() the"
-                " detector, and restore a checkpoint, before it is evaluated."
+                "eval_config.use_moving_averages is true, and the averages belong to the optimizer: compile() the"
+                " detector, and restore a checkpoint, before evaluating it."
             )
         with optimizers.averaged_weights(self.optimizer):
             yield
@@ -363,7 +364,7 @@ class Detector(tf.keras.Model):
         return parts_of(batch, self.distribute_strategy, self._config.eval_config.batch_size)
 
     def _traced_for_batch(self, step: Callable, features: Tensors, labels: Tensors) -> Any:
-        """Runs a function in a graph that fits all batches of this size, whatever their images and objects."""
+        """Runs a function in a graph that fits all batches of this size, for any image size and number of objects."""
         specs = specs_of_batches(features, labels, self._images_vary)
         return self._graphs.run(step, specs, features, labels)
 
@@ -383,8 +384,8 @@ class Detector(tf.keras.Model):
                 with_losses=not (eval_config.use_dummy_loss_in_eval or eval_config.ignore_groundtruth),
             )
             detections = self.model.postprocess(predictions, features[InputDataFields.true_image_shape])
-            # Groundtruth boxes are relative to the padded image. The Object Detection API takes the size of the
-            # original image for that, which is not padded where `pad_to_multiple` is.
+            # Ground truth boxes are relative to the padded image. The Object Detection API uses the size of the
+            # original image for that, which lacks the padding of `pad_to_multiple`.
             features = {**features, InputDataFields.original_image: features[InputDataFields.image]}
             eval_dict, _ = model_lib_v2.prepare_eval_dict(dict(detections), dict(labels), features)
         del eval_dict[InputDataFields.original_image]
@@ -393,7 +394,7 @@ class Detector(tf.keras.Model):
     # ---- Keras's loops: several steps in one call ------------------------------------------------------------------
 
     def make_train_function(self, force: bool = False) -> Callable[[Iterator[Any]], dict[str, float]]:
-        """Overrides Keras's: `logs` are means over all steps of an execution, not the values of the last."""
+        """Overrides Keras's method: `logs` are means over all steps of an execution, not the values of the last."""
         if self.train_function is None or force:
 
             def step(data: Any) -> dict[str, tf.Tensor]:
@@ -418,12 +419,12 @@ class Detector(tf.keras.Model):
         return self.train_function
 
     def make_test_function(self, force: bool = False) -> Callable[[Iterator[Any]], dict[str, float]]:
-        """Overrides Keras's: `logs` are means over images, and the last batch may be smaller than the others."""
+        """Overrides Keras's method: `logs` are means over images, because the last batch may be smaller."""
         if self.test_function is None or force:
             if datasets.num_workers(self.distribute_strategy) > 1:
                 raise ODEvalError(
-                    "validation during training is for one process; of several workers, let another process evaluate,"
-                    " with the model_dir of the training as its checkpoint_dir."
+                    "validation during training needs a single process; with several workers, let another process"
+                    " evaluate, with the model_dir of this training run as its checkpoint_dir."
                 )
 
             def test_function(iterator: Iterator[Any]) -> dict[str, float]:
@@ -445,14 +446,14 @@ class Detector(tf.keras.Model):
             self.test_function = test_function
         return self.test_function
 
-    # `metrics` stays empty: what Keras asks of it are the means of the epoch, and these are kept here.
+    # `metrics` stays empty: Keras uses it for the means of the epoch, which are computed here.
 
     def get_metrics_result(self) -> dict[str, float]:
-        """The means since the epoch or the evaluation began; Keras makes its logs of them."""
+        """The means since the start of the epoch or evaluation; Keras builds its logs from them."""
         return self._means.result()
 
     def reset_metrics(self) -> None:
-        """An epoch or an evaluation begins."""
+        """Called by Keras at the start of an epoch or evaluation."""
         self._means = RunningMeans()
 
 

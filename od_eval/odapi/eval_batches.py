@@ -1,4 +1,4 @@
-"""Batches of an evaluation: split for the graphs they run in, then turned into arrays of what was detected."""
+"""Batches of an evaluation: splits them for the graphs, and converts the model's outputs to arrays."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def batch_size_of(features: Tensors) -> int:
 def parts_of(
     batch: tuple[Any, Any], strategy: tf.distribute.Strategy, batch_size: int
 ) -> Iterator[tuple[Tensors, Tensors]]:
-    """The batch of each replica; image by image, if it is not full: a graph is traced for one size of batch.
+    """The batch of each replica, or its single images if it is not full: a graph is traced for one batch size.
 
     Args:
-      batch: an element of a dataset, under a strategy with a value for each replica.
-      strategy: under which it was read.
-      batch_size: of a full one.
+      batch: an element of a dataset; under a strategy with a value for each replica.
+      strategy: the strategy under which it was read.
+      batch_size: the size of a full batch.
     """
     by_tensor = map(strategy.experimental_local_results, tf.nest.flatten(batch))
     for of_replica in zip(*by_tensor, strict=True):
@@ -44,15 +44,15 @@ def parts_of(
             yield part
         else:
             for index in range(size):
-                with tf.device("CPU"):  # a GPU would keep its copies of batches for as long as these are kept
+                with tf.device("CPU"):  # a GPU would hold copies of the batches as long as they are kept
                     single = tf.nest.map_structure(lambda values: values[index : index + 1], part)  # noqa: B023
                 yield single
 
 
 def without_padding(labels: Tensors) -> dict[str, list[tf.Tensor]]:
-    """Groundtruth of a batch -> a list of one tensor an image, without padding.
+    """Converts the ground truth of a batch to a list of one tensor per image, without padding.
 
-    `model_lib.unstack_batch` leaves the padding of some of them (weights of keypoints, confidences).
+    `model_lib.unstack_batch` keeps the padding of some tensors (keypoint weights, confidences).
     """
     unstacked = {name: tf.unstack(value) for name, value in labels.items()}
     num_boxes = unstacked[InputDataFields.num_groundtruth_boxes]
@@ -81,7 +81,7 @@ _TAKEN = (
 
 
 def has_masks(eval_dict: Tensors) -> bool:
-    """Whether there are masks of both detections and groundtruth."""
+    """Whether there are masks of both detections and ground truth."""
     return all(name in eval_dict for name in _MASKS)
 
 
@@ -92,14 +92,14 @@ def evaluation_batch(
     eval_config: eval_pb2.EvalConfig,
     options: EvaluationOptions,
 ) -> EvaluationBatch:
-    """What a model made of a batch, as arrays.
+    """Converts a model's outputs for a batch to arrays.
 
     Args:
-      features: of the dataset.
-      eval_dict: as `object_detection.model_lib_v2.prepare_eval_dict` makes it.
-      losses: of the batch.
-      eval_config: which detections and groundtruth count.
-      options: `categories` are those whose detections count, `masks` says whether masks are handed over.
+      features: the features of the dataset.
+      eval_dict: as returned by `object_detection.model_lib_v2.prepare_eval_dict`.
+      losses: the losses of the batch.
+      eval_config: decides which detections and ground truth count.
+      options: `categories` are those whose detections count, `masks` decides whether masks are passed on.
     """
     taken = {*_TAKEN, *(_MASKS if options.masks else ())}
     arrays = {name: value.numpy() for name, value in eval_dict.items() if name in taken}
@@ -110,7 +110,7 @@ def evaluation_batch(
     counted = np.isin(classes, list(options.categories))  # a label map may have gaps
     labeled_classes = arrays.get(InputDataFields.groundtruth_labeled_classes)
     if eval_config.skip_predictions_for_unlabeled_class and labeled_classes is not None:
-        # With their masks, which the Object Detection API counts. None of its decoders gives labeled classes, though.
+        # Including masks, which the Object Detection API keeps. None of its decoders returns labeled classes, though.
         counted &= np.take_along_axis(labeled_classes, classes, axis=1) == 1
     if not counted.all():
         num_detections = arrays[DetectionResultFields.num_detections]
@@ -135,7 +135,7 @@ def evaluation_batch(
 
 
 def detections_of(arrays: Mapping[str, Any]) -> Detections:
-    """The detections among what `object_detection.eval_util.result_dict_for_batched_example` makes of a batch."""
+    """The detections in a result of `object_detection.eval_util.result_dict_for_batched_example`."""
     return Detections(
         boxes=arrays[DetectionResultFields.detection_boxes],
         scores=arrays[DetectionResultFields.detection_scores],
@@ -157,7 +157,7 @@ def _groundtruth_of(arrays: Mapping[str, Any]) -> GroundTruth:
 
 
 def _rows(values: Any, kept: Sequence[np.ndarray]) -> Any:
-    """The rows of each image that are kept."""
+    """The rows to keep of each image."""
     return None if values is None else [value[rows] for value, rows in zip(values, kept, strict=True)]
 
 
@@ -166,7 +166,7 @@ def _relative(keypoints: np.ndarray | None, sizes: np.ndarray) -> np.ndarray | N
 
 
 def _images(features: Tensors) -> list[np.ndarray]:
-    """The images as they were before preprocessing, without padding; none where the dataset has not retained them."""
+    """The images before preprocessing, without padding; empty if the dataset has not retained them."""
     images = features.get(InputDataFields.original_image)
     if images is None:
         return []
@@ -175,10 +175,10 @@ def _images(features: Tensors) -> list[np.ndarray]:
 
 
 class UniqueNames:
-    """Tells images apart that have the same name: `a.jpg`, `a.jpg (2)`, …
+    """Distinguishes images with the same name: `a.jpg`, `a.jpg (2)`, …
 
     Attributes:
-      repeated: how many images had the name of another.
+      repeated: the number of images with the name of another image.
       example: such a name.
     """
 
@@ -188,7 +188,7 @@ class UniqueNames:
         self._times: collections.Counter[str] = collections.Counter()
 
     def unique(self, name: str) -> str:
-        """The name, or a new one where it was given before."""
+        """The name, or a new one if it was used before."""
         self._times[name] += 1
         if self._times[name] == 1:
             return name

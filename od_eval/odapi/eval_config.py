@@ -1,4 +1,4 @@
-"""What `eval_config` asks for: which classes are evaluated, what is computed of them, and what is shown."""
+"""The evaluation that `eval_config` requests: which classes and metrics are evaluated, and what is shown."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ METRICS_OF_MASKS = (
     "pascal_voc_instance_segmentation_metrics",
     "weighted_pascal_voc_instance_segmentation_metrics",
 )
-# More categories than these, and charts by category would be too many to look at, unless the config asks for them.
+# With more categories, there would be too many curves to look at, unless the config asks for them.
 MAX_CATEGORIES_IN_CHARTS = 30
 
 
 class RequestedEvaluation:
-    """The evaluation that a config asks for. Its label map is read when it is first needed, and once.
+    """The evaluation that a config requests. Its label map is read once, when it is first needed.
 
     Attributes:
-      config: `eval_config` says what; model and input readers say what there is to evaluate.
-      source: what messages call the config.
+      config: the config; `eval_config` is the request, model and input readers decide what is available.
+      source: the name of the config in messages.
     """
 
     def __init__(self, config: pipeline_pb2.TrainEvalPipelineConfig, source: str = "pipeline.config"):
@@ -45,10 +45,10 @@ class RequestedEvaluation:
 
     @functools.cached_property
     def options(self) -> EvaluationOptions:
-        """What to evaluate and what to show of it.
+        """What to evaluate and what to show.
 
         Raises:
-          ODEvalError: the config asks for what the model or the data cannot give.
+          ODEvalError: the config requests something that the model or the data cannot provide.
         """
         raise_first_error(config_checks.findings("evaluation", self))
         eval_config = self.config.eval_config
@@ -71,13 +71,13 @@ class RequestedEvaluation:
 
     @functools.cached_property
     def label_map(self) -> list[Category]:
-        """The classes of the first reader that has a label map; without any, classes that are called by their numbers.
+        """The classes of the first reader that has a label map; without any, classes named by their numbers.
 
         Raises:
           ODEvalError: the label map cannot be read.
         """
         if self.config.model.HasField("faster_rcnn") and self.config.model.faster_rcnn.number_of_stages == 1:
-            return [Category(1, "object")]  # proposals are of no class
+            return [Category(1, "object")]  # proposals have no class
         readers = [
             (f"eval_input_reader[{index}]", reader) for index, reader in enumerate(self.config.eval_input_reader)
         ]
@@ -95,7 +95,7 @@ class RequestedEvaluation:
 
     @property
     def num_classes(self) -> int:
-        """Of the model."""
+        """The number of classes of the model."""
         return config_util.get_number_of_classes(self.config.model)
 
     @property
@@ -128,12 +128,12 @@ class RequestedEvaluation:
 
 
 def evaluation_options(config: pipeline_pb2.TrainEvalPipelineConfig) -> EvaluationOptions:
-    """What `eval_config` asks to be evaluated and shown; see `RequestedEvaluation.options`."""
+    """The options requested by `eval_config`; see `RequestedEvaluation.options`."""
     return RequestedEvaluation(config).options
 
 
 def label_map_of_evaluation(config: pipeline_pb2.TrainEvalPipelineConfig) -> list[Category]:
-    """The classes that are evaluated; see `RequestedEvaluation.label_map`."""
+    """The classes to evaluate; see `RequestedEvaluation.label_map`."""
     return RequestedEvaluation(config).label_map
 
 

@@ -1,4 +1,4 @@
-"""Executions: several steps of a training in one call of a `tf.function`."""
+"""Executions: several training steps in one call of a `tf.function`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 from od_eval import losses as loss_names
 from od_eval.errors import ODEvalError
 
-# An iterator of a dataset and a number of steps -> names of values, and the values, float32 [steps, names].
+# (iterator of a dataset, number of steps) -> (names of values, values: float32 [steps, names]).
 Execution = Callable[[Iterator[Any], tf.Tensor], tuple[list[str], np.ndarray]]
 
 
@@ -19,8 +19,8 @@ class NonFiniteLossError(ODEvalError):
     """A loss became infinite or NaN: the weights are lost.
 
     Attributes:
-      step: the step it happened at, counted from 1.
-      values: what that step computed: native loss names, `gradient_norm`, `learning_rate`.
+      step: the step at which it happened, counted from 1.
+      values: the values of that step: native loss names, `gradient_norm`, `learning_rate`.
     """
 
     def __init__(self, step: int, values: Mapping[str, float]):
@@ -38,15 +38,15 @@ def make_execution(
     strategy: tf.distribute.Strategy,
     should_summarize: Callable[[], tf.Tensor] | bool,
 ) -> Execution:
-    """Makes several calls of a step into one.
+    """Combines several calls of a step into one.
 
     Args:
-      step: what one replica does with an element of the dataset -> scalars by name.
-      strategy: under which the step runs.
+      step: the function of one replica: element of the dataset -> scalars by name.
+      strategy: the strategy under which the step runs.
       should_summarize: whether a step may write summaries.
 
     Returns:
-      A function from an iterator and a number of steps to names and values; these are summed over replicas.
+      A function from an iterator and a number of steps to names and values; values are summed over replicas.
     """
     names: list[str] = []
 
@@ -55,7 +55,7 @@ def make_execution(
         names[:] = values  # known when the step is traced
         return tf.stack([tf.cast(value, tf.float32) for value in values.values()])
 
-    # One loop, and in it one call of the step, which is traced once.
+    # One loop with one call of the step, so that the step is traced once.
     def run(iterator: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
         def body(done: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             of_replicas = strategy.run(run_step, args=(next(iterator),))
@@ -69,7 +69,7 @@ def make_execution(
             )
         return values.stack()
 
-    # With AutoGraph tracing takes two to three times as long, and DeepMAC alone is known to need it.
+    # With AutoGraph, tracing takes two to three times as long, and only DeepMAC is known to need it.
     quickly = tf.function(run, autograph=False, reduce_retracing=True)
     with_autograph = tf.function(run, autograph=True, reduce_retracing=True)
 
@@ -77,7 +77,7 @@ def make_execution(
         nonlocal quickly
         try:
             values = quickly(iterator, num_steps)
-        except tf.errors.OperatorNotAllowedInGraphError:  # before anything ran: tracing came upon `if tensor:`
+        except tf.errors.OperatorNotAllowedInGraphError:  # while tracing, before any step: `if tensor:`
             quickly = with_autograph
             values = with_autograph(iterator, num_steps)
         return names, values.numpy()
@@ -86,14 +86,14 @@ def make_execution(
 
 
 def check_finite(names: Sequence[str], values: np.ndarray, last_step: int) -> None:
-    """Finds a loss that is not a number.
+    """Checks that all losses are finite.
 
     Args:
-      names, values: of an execution.
-      last_step: the step it ended with.
+      names, values: the results of an execution.
+      last_step: its last step.
 
     Raises:
-      NonFiniteLossError: with the first step of which that is so.
+      NonFiniteLossError: with the first step that has a loss that is not finite.
     """
     losses = [column for column, name in enumerate(names) if name.startswith("Loss/")]
     broken = np.flatnonzero(~np.isfinite(values[:, losses]).all(axis=1))
@@ -104,7 +104,7 @@ def check_finite(names: Sequence[str], values: np.ndarray, last_step: int) -> No
 
 
 def logs_of(values: Mapping[str, float]) -> dict[str, float]:
-    """What a step computed -> Keras's logs."""
+    """Converts the values of a step to Keras's logs."""
     native = {name: value for name, value in values.items() if name.startswith("Loss/")}
     logs = {**loss_names.categorize(native), **native}
     if "gradient_norm" in values:

@@ -1,4 +1,4 @@
-"""One sentence for what the Object Detection API, Keras and TensorFlow raise when something cannot work."""
+"""Explains errors of the Object Detection API, Keras and TensorFlow in one sentence."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from od_eval.odapi.records import find_broken_record
 
 @contextlib.contextmanager
 def explained(where: str) -> Iterator[None]:
-    """Turns whatever is raised inside, while something is built from a config, into an `ODEvalError`.
+    """Converts any exception raised while something is built from a config to an `ODEvalError`.
 
     Args:
-      where: what the message names, for example the config file.
+      where: the subject of the message, for example the config file.
 
     Raises:
-      ODEvalError: with the reason the Object Detection API gave; its own error is the cause.
-      tf.errors.OperatorNotAllowedInGraphError: as it was: it is meant for AutoGraph, not for the user.
+      ODEvalError: with the reason given by the Object Detection API; the original error is the cause.
+      tf.errors.OperatorNotAllowedInGraphError: unchanged, because it is meant for AutoGraph, not for the user.
     """
     try:
         yield
@@ -36,7 +36,7 @@ def explained(where: str) -> Iterator[None]:
             reason = reason.split("\n\n")[1]
         reason = reason.strip().rstrip(".")
         download = re.fullmatch(r"URL fetch failure on (\S+): (.*)", reason, re.DOTALL)
-        if download:  # of weights that Keras keeps; only CenterNet MobileNet v2 begins with such
+        if download:  # weights in Keras's cache; only CenterNet MobileNet v2 uses them
             folder = os.path.join(os.path.expanduser("~"), ".keras", "models")
             raise ODEvalError(
                 f"{where}: the model needs {download[1]}, which cannot be downloaded ({download[2]}); put the file into"
@@ -44,7 +44,7 @@ def explained(where: str) -> Iterator[None]:
             ) from error
         if re.match(r"Dimensions must be equal, but are \d+ and \d+ for .*/top_down/", reason):
             raise ODEvalError(
-                f"{where}: at this size of images the levels of the feature pyramid do not fit each other; make height"
+                f"{where}: at this image size the levels of the feature pyramid do not fit each other; make height"
                 " and width of the image_resizer multiples of 32, or pad_to_multiple of the feature_extractor 32."
             ) from error
         raise ODEvalError(f"{where}: the Object Detection API cannot run this: {reason}.") from error
@@ -56,13 +56,13 @@ def explained_op_error(
     batch_size_field: str,
     batch_size: int,
 ) -> ODEvalError:
-    """What an error in the middle of training or evaluation means to the user.
+    """Explains an error in the middle of training or evaluation to the user.
 
     Args:
-      error: as TensorFlow raised it.
-      readers: what was being read; a record that cannot be used is looked for in their files.
+      error: the TensorFlow error.
+      readers: the input readers in use; their files are searched for a record that cannot be used.
       batch_size_field: the field of the config that decides how much memory is needed.
-      batch_size: its value.
+      batch_size: the value of that field.
     """
     if isinstance(error, tf.errors.ResourceExhaustedError) and "allocating" in error.message:
         return ODEvalError(
@@ -70,12 +70,12 @@ def explained_op_error(
             " image_resizer."
         )
     if "No space left" in error.message:
-        return ODEvalError("the disk is full; make room and start again to go on from the newest checkpoint.")
+        return ODEvalError("the disk is full; make room and start again to continue from the newest checkpoint.")
     print("Looking for the record that cannot be read …", file=sys.stderr, flush=True)
     for reader in readers:
         broken = find_broken_record(reader)
         if broken:
-            return ODEvalError(f"{broken}; make the file again or take the record out.")
+            return ODEvalError(f"{broken}; create the file again or remove the record.")
     return ODEvalError(
-        f"TensorFlow could not go on: {error.message.strip().splitlines()[-1]}; verbosity 1 shows where."
+        f"TensorFlow could not continue: {error.message.strip().splitlines()[-1]}; verbosity 1 shows where."
     )

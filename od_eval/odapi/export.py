@@ -1,4 +1,4 @@
-"""A trained detector as a SavedModel, or for TensorFlow Lite: through the Object Detection API's own exporters."""
+"""Exports a trained detector as a SavedModel, or for TensorFlow Lite, with the Object Detection API's own exporters."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def export(
     overrides: Sequence[str] = (),
     input_type: str = "image_tensor",
 ) -> str:
-    """Writes a SavedModel as the Object Detection API's `exporter_main_v2.py` does; progress to stdout.
+    """Writes a SavedModel like the Object Detection API's `exporter_main_v2.py`, and progress to stdout.
 
     `output_directory` gets `saved_model/`, `checkpoint/`, `pipeline.config` and `label_map.pbtxt`. Weights are the
-    moving averages where `eval_config.use_moving_averages` says so, as they are for evaluation.
+    moving averages if `eval_config.use_moving_averages` is set, as in evaluation.
 
     Args:
-      pipeline_config_path: the pipeline.config of the training.
-      checkpoint: a checkpoint (`runs/a/ckpt-12`), or a folder, whose newest is taken.
-      output_directory: made, whole or not at all; it must not exist yet.
+      pipeline_config_path: the pipeline.config of the training run.
+      checkpoint: a checkpoint (`runs/a/ckpt-12`), or a folder, whose newest checkpoint is used.
+      output_directory: the folder to create, completely or not at all; it must not exist yet.
       overrides: as for `Pipeline.load`.
-      input_type: what the SavedModel takes, a key of `object_detection.exporter_lib_v2.DETECTION_MODULE_MAP`.
+      input_type: the input of the SavedModel, a key of `object_detection.exporter_lib_v2.DETECTION_MODULE_MAP`.
 
     Returns:
       The checkpoint that was exported.
 
     Raises:
-      ODEvalError: there is no such checkpoint, it is another model's, or the model cannot be exported so.
+      ODEvalError: the checkpoint does not exist or belongs to another model, or the model cannot be exported like this.
     """
     exporter = _Exporter(pipeline_config_path, checkpoint, output_directory, overrides)
     side_inputs = exporter.detector.side_input_specs
     if side_inputs and input_type != "image_tensor":
         raise ODEvalError(
-            f"{pipeline_config_path}: this model needs {', '.join(side_inputs)} beside images, which only"
-            " input_type image_tensor can have."
+            f"{pipeline_config_path}: this model needs {', '.join(side_inputs)} in addition to images, which only"
+            " input_type image_tensor supports."
         )
     if input_type == "image_and_boxes_tensor" and not hasattr(exporter.detector.model, "predict_masks_from_boxes"):
         raise ODEvalError(
@@ -66,7 +66,7 @@ def export(
             checkpoint_dir,
             directory,
             use_side_inputs=bool(side_inputs),
-            # The exporter has these from a command line, and evaluates them.
+            # The exporter expects these as command-line strings, which it evaluates.
             side_input_shapes="/".join(",".join(map(str, spec.shape)) for spec in side_inputs.values()),
             side_input_types=",".join(f"tf.{spec.dtype.name}" for spec in side_inputs.values()),
             side_input_names=",".join(side_inputs),
@@ -85,19 +85,19 @@ def export_tflite(
     max_detections: int = 10,
     use_regular_nms: bool = False,
 ) -> str:
-    """Writes what the Object Detection API's `export_tflite_graph_tf2.py` does, and converts it to `model.tflite`.
+    """Exports like the Object Detection API's `export_tflite_graph_tf2.py`, and converts the result to `model.tflite`.
 
-    Only SSD and CenterNet can be exported so, with a `fixed_shape_resizer`. `output_directory` gets `saved_model/`,
-    which the TensorFlow Lite converter alone understands, `model.tflite` in float32, `pipeline.config` and
-    `label_map.pbtxt`. The model's input is one image of the size of the resizer: for SSD preprocessed as
-    `detector.model.preprocess` does it, for CenterNet in pixels of 0 to 255. Its classes count from 0, where the label
-    map counts from 1.
+    Only SSD and CenterNet with a `fixed_shape_resizer` can be exported like this. `output_directory` gets
+    `saved_model/`, which only the TensorFlow Lite converter understands, `model.tflite` in float32, `pipeline.config`
+    and `label_map.pbtxt`. The model's input is one image of the size of the resizer: for SSD preprocessed by
+    `detector.model.preprocess`, for CenterNet in pixel values from 0 to 255. Its classes count from 0, while those of
+    the label map count from 1.
 
     Args:
       pipeline_config_path, checkpoint, output_directory, overrides: as for `export`.
-      max_detections: detections in an image.
-      use_regular_nms: of SSD: non-maximum suppression class by class, as in training, instead of the faster one over
-        all classes.
+      max_detections: maximum number of detections per image.
+      use_regular_nms: for SSD: non-maximum suppression per class, as in training, instead of the faster one over all
+        classes.
 
     Returns:
       The checkpoint that was exported.
@@ -134,20 +134,19 @@ def export_tflite(
 
 
 class _Exporter:
-    """What both exporters need: a detector with the weights to export, and a folder that appears when it is whole.
+    """The common part of both exporters: a detector with the weights to export, and a folder that appears when
+    complete.
 
     Attributes:
       pipeline: the config.
       checkpoint: the path of the checkpoint.
-      detector: with its weights; with their averages in `write`.
+      detector: the detector with these weights; within `write`, with their moving averages.
     """
 
     def __init__(self, pipeline_config_path: str, checkpoint: str, output_directory: str, overrides: Sequence[str]):
         self._output_directory = output_directory.rstrip("/")
         if files.exists(self._output_directory):
-            raise ODEvalError(
-                f"output_directory '{output_directory}' is there already; remove it or choose another one."
-            )
+            raise ODEvalError(f"output_directory '{output_directory}' already exists; remove it or choose another one.")
         self.pipeline = Pipeline.load(pipeline_config_path, overrides)
         self._label_map = self._read_label_map()
         self.checkpoint = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
@@ -165,7 +164,7 @@ class _Exporter:
         for path in (reader.label_map_path for reader in readers):
             if path and files.exists(path):
                 return label_map_text(read_label_map(path))
-        print("No label map goes with the model, as those of the config are not there any more.", flush=True)
+        print("No label map is exported, because those of the config no longer exist.", flush=True)
         return None
 
     def _restore(self) -> None:
@@ -175,12 +174,12 @@ class _Exporter:
             tf.train.Checkpoint(model=self.detector.model).restore(self.checkpoint).expect_partial()
             return
         self.detector.compile()
-        remedy = "Without its moving averages the weights are exported by --set eval_config.use_moving_averages=false."
+        remedy = "To export the weights without moving averages, pass --set eval_config.use_moving_averages=false."
         check_fits({"optimizer": self.detector.optimizer}, self.checkpoint, remedy)
         self.detector.checkpoint().restore(self.checkpoint).expect_partial()
 
     def write(self, write_model: Callable[[str, str], None]) -> None:
-        """Lets `write_model(checkpoint_dir, directory)` write to a folder aside, which then becomes the output."""
+        """Calls `write_model(checkpoint_dir, directory)` with a temporary folder, which then becomes the output."""
         print("Tracing and writing the model, which takes a while …", flush=True)
         aside = f"{self._output_directory}.{uuid.uuid4().hex}.tmp"
         try:
@@ -196,6 +195,6 @@ class _Exporter:
             files.rename(aside, self._output_directory)
         except (tf.errors.OpError, OSError) as error:
             raise ODEvalError(f"'{self._output_directory}' cannot be written: {files.reason(error)}.") from error
-        finally:  # also where a signal interrupts
+        finally:  # also if a signal interrupts
             if files.exists(aside):
                 files.remove(aside)

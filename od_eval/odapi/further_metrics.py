@@ -1,4 +1,4 @@
-"""The metrics of `eval_config.metrics_set` that are not COCO's of boxes and masks."""
+"""The metrics of `eval_config.metrics_set` other than the COCO metrics of boxes and masks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from od_eval.odapi.label_map import Category
 
 
 class FurtherEvaluator:
-    """The Object Detection API's own evaluators, for the metrics that are not COCO's of boxes and masks.
+    """The Object Detection API's own evaluators, for metrics other than the COCO metrics of boxes and masks.
 
-    What is named twice is evaluated once.
+    A metric that is listed twice is evaluated once.
 
     Args:
-      eval_config: `metrics_set` and `parameterized_metric` say which.
+      eval_config: `metrics_set` and `parameterized_metric` select the metrics.
       label_map: the classes.
 
     Raises:
-      ODEvalError: an evaluator cannot be made.
+      ODEvalError: an evaluator cannot be created.
     """
 
     def __init__(self, eval_config: eval_pb2.EvalConfig, label_map: Sequence[Category]):
@@ -39,7 +39,8 @@ class FurtherEvaluator:
             categories.append(as_dict)
         further = eval_pb2.EvalConfig()
         further.CopyFrom(eval_config)
-        # The Object Detection API takes an empty set for COCO's metrics of boxes; so these go in, and out again.
+        # The Object Detection API treats an empty set as the COCO box metrics; so these are added here and dropped
+        # below.
         further.metrics_set[:] = dict.fromkeys(
             [BOXES, *(name for name in eval_config.metrics_set if name not in (BOXES, MASKS))]
         )
@@ -53,14 +54,14 @@ class FurtherEvaluator:
         self._keys: set[int] = set()
 
     def update(self, eval_dict: Mapping[str, tf.Tensor]) -> None:
-        """Adds a batch, as `object_detection.model_lib_v2.prepare_eval_dict` describes it."""
+        """Adds a batch, as returned by `object_detection.model_lib_v2.prepare_eval_dict`."""
         if not self._evaluators:
             return
         sizes = eval_dict[InputDataFields.original_image_spatial_shape].numpy()
         num_boxes = eval_dict[InputDataFields.num_groundtruth_boxes].numpy()
         num_detections = eval_dict[DetectionResultFields.num_detections].numpy()
         for index, (height, width) in enumerate(sizes):
-            # Image by image, without padding: several of these evaluators take a padded box for an object of class 1,
+            # Image by image, without padding: several of these evaluators treat a padded box as an object of class 1,
             # and in a batch masks are padded to the largest image.
             single = {name: value[index : index + 1] for name, value in eval_dict.items()}
             for name, value in single.items():
@@ -76,7 +77,7 @@ class FurtherEvaluator:
                 evaluator.add_eval_dict(single)
 
     def _unique(self, key: int) -> int:
-        """A key that no other image has: it is a hash, and these evaluators pass over an image of the same key."""
+        """A unique key: keys are hashes, and these evaluators skip an image whose key has occurred before."""
         while key in self._keys:
             key = (key + 1) % inputs.HASH_BINS
         self._keys.add(key)
@@ -86,15 +87,15 @@ class FurtherEvaluator:
         """The metrics under the Object Detection API's tags, without those that are not defined (NaN or -1).
 
         Raises:
-          ODEvalError: two evaluators compute different things under one tag.
+          ODEvalError: two evaluators use the same tag for different metrics.
         """
         metrics: dict[str, float] = {}
         for evaluator in self._evaluators:
             for tag, value in evaluator.evaluate().items():
                 if str(tag) in metrics:
                     raise ODEvalError(
-                        f"eval_config: two of its metrics have the tag '{tag}', under which only one can be shown; take"
-                        " one of them out."
+                        f"eval_config: two of its metrics have the tag '{tag}', under which only one can be shown;"
+                        " remove one of them."
                     )
                 metrics[str(tag)] = float(value)
         return {tag: value for tag, value in metrics.items() if value >= 0}

@@ -1,4 +1,4 @@
-"""Graphs of evaluation and detection, each traced once in the life of a detector."""
+"""Graphs of evaluation and detection, each traced once per detector."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Specs = Mapping[str, tf.TensorSpec]
 
 
 class Graphs(dict[tuple[str, ...], Callable[..., Any]]):
-    """Functions that were traced, by their name and the specs of their arguments."""
+    """Traced functions by their name and the specs of their arguments."""
 
     def run(self, function: Callable[..., Any], specs: tuple[Specs, ...], *args: Tensors) -> Any:
-        """Runs a function in a graph, which is traced when the function is first run with such specs."""
+        """Runs a function in a graph, which is traced when the function is first run with these specs."""
         key = (function.__name__, *(str(spec) for spec in tf.nest.flatten(specs)))
         if key not in self:
             self[key] = _trace(function, specs)
@@ -33,11 +33,11 @@ def _trace(function: Callable[..., Any], specs: tuple[Specs, ...]) -> Callable[.
 
 
 def specs_of_batches(features: Tensors, labels: Tensors, images_vary: bool) -> tuple[Specs, Specs]:
-    """Specs of all batches that have as many images as this one.
+    """Specs that fit all batches with the same number of images.
 
     Args:
       features, labels: a batch.
-      images_vary: whether others may have images of other sizes; in the number of boxes they differ in any case.
+      images_vary: whether image sizes may differ between batches; the number of boxes always may.
     """
 
     def spec(name: str, value: tf.Tensor) -> tf.TensorSpec:

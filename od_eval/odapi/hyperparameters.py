@@ -1,4 +1,4 @@
-"""The values of a pipeline.config by which people tell their trainings apart."""
+"""The values of a pipeline.config that distinguish training runs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from object_detection.utils import config_util
 
 
 def hyperparameters(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, str | float | int | bool]:
-    """The hyperparameters that make a training what it is, for a table of trainings.
+    """The main hyperparameters of a training run, for a table of runs.
 
     Args:
-      config: of a `Pipeline`.
+      config: the config of a `Pipeline`.
 
     Returns:
       Name -> value. The names and the types of their values are the same for every config: `architecture`,
       `input_size`, `batch_size`, `learning_rate` (the highest: after warmup and before it decays), `augmentations`,
       `optimizer`, `schedule`, `warmup_steps`, `moving_average`, `num_steps`, `num_classes`, `fine_tune_checkpoint`
-      (what of it is taken over: `classification`, `detection`, …, or `none`), `bfloat16`. What people change most comes
-      first.
+      (the part that is loaded: `classification`, `detection`, …, or `none`), `bfloat16`. The values that are changed
+      most often come first.
     """
     train = config.train_config
     schedule, learning_rate, warmup_steps = _schedule(train)
@@ -45,7 +45,7 @@ def _architecture(model: model_pb2.DetectionModel) -> str:
     meta_architecture = model.WhichOneof("model")
     feature_extractor = getattr(model, meta_architecture).feature_extractor.type
     masks = " with masks" if model.faster_rcnn.number_of_stages == 3 else ""
-    # ssd_mobilenet_v2_keras says that it is an SSD; resnet_v2_101 does not say that it is a CenterNet's.
+    # The name ssd_mobilenet_v2_keras contains the meta-architecture; resnet_v2_101, a CenterNet's, does not.
     if feature_extractor.startswith(meta_architecture):
         return feature_extractor + masks
     return f"{meta_architecture} {feature_extractor}"

@@ -9,13 +9,13 @@ from tensorboard.plugins.image import metadata as image_metadata
 
 
 def write_input_images(images: tf.Tensor, step: tf.Variable) -> None:
-    """Writes a summary of the first three, under the Object Detection API's tag.
+    """Writes a summary of the first three images, under the Object Detection API's tag.
 
-    As JPEG, of which a fourth as many bytes go into the event file.
+    They are written as JPEG, which takes a quarter of the bytes in the event file.
 
     Args:
       images: preprocessed, float `[batch, height, width, channels]`.
-      step: of the training.
+      step: the training step.
     """
 
     def as_summary() -> tf.Tensor:
@@ -27,6 +27,6 @@ def write_input_images(images: tf.Tensor, step: tf.Variable) -> None:
         return tf.concat([[width, height], encoded], axis=0)
 
     metadata = image_metadata.create_summary_metadata(display_name="", description="")
-    # The name scope of the loop would be a part of the tag.
+    # The name scope of the loop would become part of the tag.
     with tf.name_scope("/"):
         tf.summary.write("train_input_images", as_summary, step=step, metadata=metadata)

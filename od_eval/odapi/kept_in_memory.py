@@ -1,4 +1,4 @@
-"""Batches of an evaluation that are decoded once and then stay in memory."""
+"""Batches of an evaluation that are decoded once and then kept in memory."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 import tensorflow as tf
 
-KEPT_BYTES = 500_000_000  # of one dataset in memory; some 300 images of 320 pixels, with the originals
+KEPT_BYTES = 500_000_000  # per dataset; about 300 images of 320 pixels, with the originals
 
 
 class KeptInMemory:
-    """Batches that are read once and then kept in memory, if they take no more than `KEPT_BYTES`; else read each time.
+    """Batches that are read once and then kept in memory, if they take at most `KEPT_BYTES`; otherwise read each time.
 
-    Reading and decoding is a quarter of the work of an evaluation of a small model.
+    Reading and decoding take a quarter of the time of evaluating a small model.
 
     Args:
-      dataset: gives the same batches in each pass, as `eval_dataset` does.
+      dataset: yields the same batches in each pass, as `eval_dataset` does.
     """
 
     def __init__(self, dataset: Iterable[Any]):
         self._dataset = dataset
-        self._kept: list[Any] | None = None  # known after the first whole pass
+        self._kept: list[Any] | None = None  # set after the first complete pass
         self._fits = True
 
     def __iter__(self) -> Iterator[Any]:
@@ -45,4 +45,4 @@ class KeptInMemory:
                 self._kept = batches
         finally:
             if self._kept is None:
-                batches.clear()  # an error from the dataset that somebody keeps refers to this frame
+                batches.clear()  # a stored exception from the dataset would keep this frame alive

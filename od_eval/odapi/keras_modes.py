@@ -1,4 +1,4 @@
-"""What Keras keeps for a whole process, set while a model of the Object Detection API is built or run."""
+"""Process-wide settings of Keras, set while a model of the Object Detection API is built or run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tf_keras.src import backend as keras_backend
 
 @contextlib.contextmanager
 def learning_phase(training: bool) -> Iterator[None]:
-    """Most layers are told by Keras that they train; DeepMAC asks Keras's global learning phase as well."""
+    """Sets Keras's global learning phase, which DeepMAC reads; most layers get `training` as an argument."""
     with keras_backend.deprecated_internal_learning_phase_scope(int(training)):
         yield
 
 
 @contextlib.contextmanager
 def precision(bfloat16: bool) -> Iterator[None]:
-    """Layers made in here compute in bfloat16, with variables in float32, where the config asks for it."""
+    """Layers created inside compute in bfloat16, with float32 variables, if `bfloat16` is set."""
     before = tf.keras.mixed_precision.global_policy()
     if bfloat16:
         tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")

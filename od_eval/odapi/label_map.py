@@ -22,11 +22,11 @@ class Category:
 
     Attributes:
       id: from 1.
-      name: what the annotations call it.
-      display_name: another name for it; empty where there is none.
+      name: the name used in annotations.
+      display_name: another name; may be empty.
       keypoints: name of a keypoint -> its index in every object's list of keypoints, from 0.
-      frequency: of the class in the data, for the metrics of LVIS: `FREQUENT`, `COMMON` or `RARE`; empty where the
-        label map does not say.
+      frequency: the frequency of the class in the data, for LVIS metrics: `FREQUENT`, `COMMON` or `RARE`; empty if the
+        label map does not give it.
     """
 
     id: int
@@ -40,15 +40,15 @@ def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> lis
     """Reads a label map.
 
     Args:
-      path: a text file (`label_map.pbtxt`), local or on any filesystem that TensorFlow knows.
-      what: how the message about a file that cannot be read calls it.
+      path: a text file (`label_map.pbtxt`), local or on any file system that TensorFlow supports.
+      what: the description of the file in messages.
 
     Returns:
       The classes as in the file, without the background (id 0).
 
     Raises:
-      ODEvalError: the file cannot be read or parsed, there is no class in it, an id is below 1, or an id or a name is
-        given twice.
+      ODEvalError: the file cannot be read or parsed, contains no class, or has an id below 1, or an id or a name occurs
+        twice.
     """
     path = os.fspath(path)
     text = read_text(path, what)
@@ -81,7 +81,7 @@ def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> lis
 
 
 def label_map_text(categories: Sequence[Category]) -> str:
-    """The text of a label map of these classes, whatever is in their names."""
+    """The text of a label map of these classes; their names may contain any characters."""
     label_map = string_int_label_map_pb2.StringIntLabelMap()
     for category in categories:
         item = label_map.item.add(id=category.id, name=category.name)

@@ -1,4 +1,4 @@
-"""What a model of a config takes: images, what it needs beside them, and the shapes and dtypes of both."""
+"""The inputs of a model: images and side inputs, with their shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _IMAGE_FEATURES = (InputDataFields.image, InputDataFields.true_image_shape)
 
 
 def feature_specs(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tf.TensorSpec]:
-    """Shapes and dtypes of what `Detector.call` needs, for one image of the size that the config asks for."""
+    """Shapes and dtypes of the inputs of `Detector.call`, for one image of the size in the config."""
     image_resizer = config_util.get_image_resizer_config(config.model)
     height, width = config_util.get_spatial_image_size(image_resizer)
-    if height == -1:  # it differs from image to image, and no variable depends on it
+    if height == -1:  # it varies between images, and no variable depends on it
         height = width = 512
     resizer = getattr(image_resizer, image_resizer.WhichOneof("image_resizer_oneof"))
     channels = 3 + config.train_input_reader.num_additional_channels
@@ -42,12 +42,12 @@ def feature_specs(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tf.
 
 
 def side_input_specs(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, tf.TensorSpec]:
-    """Those of what the model needs beside images, for one image."""
+    """Shapes and dtypes of the side inputs, for one image."""
     return {name: spec for name, spec in feature_specs(config).items() if name not in _IMAGE_FEATURES}
 
 
 def images_vary(config: pipeline_pb2.TrainEvalPipelineConfig) -> bool:
-    """Whether images of an evaluation differ in size as the model sees them."""
+    """Whether the model's input images in an evaluation differ in size."""
     size = config_util.get_spatial_image_size(config_util.get_image_resizer_config(config.model))
     return size == [-1, -1] or config.eval_config.force_no_resize
 
@@ -55,12 +55,12 @@ def images_vary(config: pipeline_pb2.TrainEvalPipelineConfig) -> bool:
 def detection_inputs(
     images: npt.ArrayLike, side_inputs: Mapping[str, npt.ArrayLike], needed: Mapping[str, tf.TensorSpec]
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.TensorSpec]]:
-    """The arguments of `Detector.detect` as tensors.
+    """Converts the arguments of `Detector.detect` to tensors.
 
     Args:
       images: uint8 `[batch, height, width, 3]`.
-      side_inputs: what was given beside them.
-      needed: what the model needs beside them.
+      side_inputs: the side inputs given.
+      needed: the side inputs that the model needs.
 
     Returns:
       The tensors, and their specs with images of any height and width.
@@ -71,7 +71,7 @@ def detection_inputs(
     try:
         images = np.asarray(images)
     except ValueError as error:
-        raise ODEvalError("Detector.detect takes images of one size; give it the others in a call each.") from error
+        raise ODEvalError("Detector.detect takes images of one size; pass other sizes in separate calls.") from error
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
         raise ODEvalError(
             f"Detector.detect takes images as uint8 [batch, height, width, 3], not {images.dtype.name}"
@@ -79,7 +79,7 @@ def detection_inputs(
         )
     if side_inputs.keys() - needed.keys():
         raise ODEvalError(
-            f"Detector.detect: this model takes {', '.join(needed) or 'nothing'} beside images, not"
+            f"Detector.detect: this model takes {', '.join(needed) or 'nothing'} in addition to images, not"
             f" {', '.join(side_inputs)}."
         )
     inputs = {InputDataFields.image: tf.convert_to_tensor(images)}

@@ -1,4 +1,4 @@
-"""The optimizer of a `train_config`: made, with its variables, its learning rate and its moving averages."""
+"""The optimizer of a `train_config`, with its variables, learning rate and moving averages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from od_eval.errors import ODEvalError
 
 
 def build_optimizer(train_config: train_pb2.TrainConfig, model: Any, step: tf.Variable) -> Any:
-    """The optimizer that a config asks for, with its schedule and its moving average.
+    """Builds the optimizer of a config, with its schedule and moving average.
 
     Args:
-      train_config: says which.
+      train_config: the config.
       model: the `DetectionModel` whose weights are averaged.
-      step: the schedule follows it.
+      step: the variable that the schedule follows.
     """
     optimizer, _ = optimizer_builder.build(train_config.optimizer, global_step=step)
     if train_config.optimizer.use_moving_average:
@@ -29,8 +29,8 @@ def build_optimizer(train_config: train_pb2.TrainConfig, model: Any, step: tf.Va
 
 
 def create_slots(optimizer: Any, variables: Sequence[tf.Variable]) -> None:
-    """Makes an optimizer's variables now: replicas cannot in the loop of an execution, and restoring wants them all."""
-    optimizer = getattr(optimizer, "_optimizer", optimizer)  # what a moving average is wrapped around
+    """Creates an optimizer's variables: replicas cannot do so in the loop of an execution, and restoring needs all."""
+    optimizer = getattr(optimizer, "_optimizer", optimizer)  # the optimizer inside a moving average
     if isinstance(optimizer, tf.keras.optimizers.legacy.Optimizer):
         optimizer._create_all_weights(variables)
     else:
@@ -46,7 +46,7 @@ def learning_rate_of(optimizer: Any) -> tf.Tensor:
 
 
 def variables_to_train(variables: Sequence[tf.Variable], train_config: train_pb2.TrainConfig) -> list[tf.Variable]:
-    """The variables without those that `freeze_variables` and `update_trainable_variables` leave out.
+    """The variables that `freeze_variables` and `update_trainable_variables` leave trainable.
 
     Raises:
       ODEvalError: one of their patterns matches no variable.
@@ -68,9 +68,9 @@ def variables_to_train(variables: Sequence[tf.Variable], train_config: train_pb2
 
 @contextlib.contextmanager
 def averaged_weights(optimizer: Any) -> Iterator[None]:
-    """Inside, the weights are their moving averages; then they are what they were before, to the bit.
+    """A context in which the weights are their moving averages; afterwards they are restored bit by bit.
 
-    Not `optimizer.swap_weights()`, which adds and subtracts, and so gives back other weights than it took.
+    Does not use `optimizer.swap_weights()`, which adds and subtracts, and so does not restore the exact weights.
     """
     weights, averages = optimizer._model_weights, optimizer._average_weights
     raw = [weight.numpy() for weight in weights]

@@ -1,11 +1,11 @@
-"""The grammar of overrides, with which a value of a pipeline.config is changed without editing the file.
+"""The syntax of overrides, which change values of a pipeline.config without editing the file.
 
-An override is a field path with a value, or text proto that is merged:
+An override is a field path with a value, or a text proto to be merged:
 
     train_config.batch_size=4
     eval_input_reader[1].name=night
     train_config.data_augmentation_options=[]
-    graph_rewriter=                              (takes the message out)
+    graph_rewriter=                              (removes the message)
     train_config { batch_size: 4 }               (appends to repeated fields)
 """
 
@@ -25,14 +25,14 @@ _FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+
 
 
 def apply_override(config: Message, override: str) -> None:
-    """Changes a message as an override says.
+    """Applies an override to a message.
 
     Args:
-      config: is changed.
-      override: a field path with a value, or text proto to be merged.
+      config: the message to change.
+      override: a field path with a value, or a text proto to be merged.
 
     Raises:
-      ODEvalError: there is no such field, or the value is none for it; the override is quoted.
+      ODEvalError: the field does not exist, or the value is not valid for it; the message quotes the override.
     """
     match = _FIELD_PATH.fullmatch(override)
     if match is None:
@@ -68,7 +68,7 @@ def _descend(message: Message, part: str, override: str) -> Message:
 
 
 def _element(elements: Any, field: FieldDescriptor, index: int | None, override: str) -> Any:
-    """An element of a repeated message field; without an index the only one, which is made where there is none."""
+    """An element of a repeated message field; without an index the only element, which is created if there is none."""
     if index is None:
         if len(elements) > 1:
             raise ODEvalError(
@@ -88,7 +88,7 @@ def _assign(message: Message, part: str, value: str, override: str) -> None:
     if index is not None:
         elements = getattr(message, field.name)
         if field.message_type is None:
-            # Through a message that holds only this field, so that text proto's own rules read the value.
+            # Parsed as a message with only this field, so that the rules of text proto apply.
             parsed = _parsed(message, field, value, override)
             if index > len(elements) or len(parsed) != 1:
                 raise ODEvalError(f"override '{override}': '{field.name}' has {len(elements)} values.")
@@ -114,7 +114,7 @@ def _assign(message: Message, part: str, value: str, override: str) -> None:
 
 
 def _parsed(message: Message, field: FieldDescriptor, value: str, override: str) -> Any:
-    """The value of a field as text proto reads it; text for a string field needs no quotes."""
+    """The value of a field, parsed as text proto; strings do not need quotes."""
     quoted = value[:1] in ("'", '"') or (field.is_repeated and value[:1] == "[")
     if field.type == FieldDescriptor.TYPE_STRING and not quoted:
         return [value] if field.is_repeated else value

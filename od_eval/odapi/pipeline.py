@@ -21,7 +21,7 @@ from od_eval.odapi.text_proto import parse_text_proto, read_text
 
 
 class Pipeline:
-    """A pipeline.config as it will be run, and the input pipelines it describes.
+    """The effective pipeline.config, and the input pipelines it describes.
 
         pipeline = Pipeline.load("pipeline.config", overrides=["train_config.batch_size=4"])
         detector = Detector(pipeline)
@@ -29,15 +29,15 @@ class Pipeline:
     Args:
       config: the proto, with absolute paths.
       source: the file it was read from, for messages.
-      check: whether to raise the first error that the config alone shows. Without, `config_checks.check_pipeline` lists
-        all there are.
+      check: whether to raise the first error in the config itself. Otherwise, `config_checks.check_pipeline` lists all
+        errors.
 
     Attributes:
-      config: the `TrainEvalPipelineConfig` proto, overrides applied and relative paths resolved.
+      config: the `TrainEvalPipelineConfig` proto, with overrides applied and relative paths resolved.
       source: the file it was read from, for messages.
 
     Raises:
-      ODEvalError: the config asks for what the Object Detection API does not have, or has in TF1 only.
+      ODEvalError: the config requests something that the Object Detection API does not have, or only has in TF1.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class Pipeline:
     def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = (), *, check: bool = True) -> Pipeline:
         """Reads a pipeline.config.
 
-        A relative path in it is looked for in the working directory first and in the folder of the config second;
-        where something is found there, `config` holds the absolute path.
+        A relative path in it is looked up first in the working directory and then in the folder of the config; if it is
+        found, `config` holds the absolute path.
 
         Args:
-          path: the file, local or on any filesystem that TensorFlow knows.
+          path: the file, local or on any file system that TensorFlow supports.
           overrides: applied in order. Each is a field path with a value (`train_config.batch_size=4`,
-            `eval_input_reader[1].name=night`, `train_config.data_augmentation_options=[]`) or text proto to be merged
-            (`train_config { batch_size: 4 }`, where repeated fields are appended to). A message without a value is
-            taken out (`graph_rewriter=`).
+            `eval_input_reader[1].name=night`, `train_config.data_augmentation_options=[]`) or a text proto to be merged
+            (`train_config { batch_size: 4 }`, which appends to repeated fields). A message without a value is removed
+            (`graph_rewriter=`).
           check: as for the constructor.
 
         Returns:
@@ -68,7 +68,7 @@ class Pipeline:
 
         Raises:
           ODEvalError: the file cannot be read or parsed (with file and line), an override does not fit, or the config
-            asks for what the Object Detection API has in TF1 only.
+            requests something that the Object Detection API only has in TF1.
         """
         path = os.fspath(path)
         config = pipeline_pb2.TrainEvalPipelineConfig()
@@ -80,16 +80,16 @@ class Pipeline:
         return cls(config, path, check=check)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes the config as run to `<directory>/pipeline.config`, whole or not at all.
+        """Writes the effective config to `<directory>/pipeline.config`, completely or not at all.
 
-        Where that is the file it was read from, the file stays as its owner wrote it.
+        If that is the file it was read from, the file is not changed.
         """
         path = os.path.join(directory, "pipeline.config")
         if _real(path) != _real(self.source):
             files.write_whole(path, self.text())
 
     def text(self) -> str:
-        """The config as run, as a pipeline.config has it."""
+        """The effective config in the format of a pipeline.config."""
         return text_format.MessageToString(self.config)
 
     @property
@@ -99,15 +99,15 @@ class Pipeline:
 
     @property
     def num_classes(self) -> int:
-        """How many classes the model has, without the background."""
+        """The number of classes of the model, without the background."""
         return config_util.get_number_of_classes(self.config.model)
 
     # ---- Input ------------------------------------------------------------------------------------------------------
 
     def train_dataset(self) -> tf.data.Dataset:
-        """The Object Detection API's training input: shuffled, augmented, batched, without end.
+        """The Object Detection API's training input: shuffled, augmented, batched, infinite.
 
-        Inside the scope of a `tf.distribute` strategy it is distributed as the Object Detection API does: files over
+        Inside the scope of a `tf.distribute` strategy it is distributed as in the Object Detection API: files over
         workers, `train_config.batch_size` over replicas.
 
         Returns:
@@ -115,7 +115,7 @@ class Pipeline:
           `features["image"]` is float32 `[batch, height, width, 3]`, preprocessed.
 
         Raises:
-          ODEvalError: an input path, the label map or a placeholder has to be put right.
+          ODEvalError: an input path, the label map or a placeholder has to be fixed.
         """
         self.check_input("train_input_reader", self.config.train_input_reader)
         with explained(f"{self.source}: input of training"):
@@ -129,12 +129,12 @@ class Pipeline:
 
         Returns:
           A dataset of `(features, labels)`, as described in `object_detection.inputs.eval_input`, in batches of
-          `eval_config.batch_size` images of one size: where images are not all of the size of the model's input, and at
-          the end, a batch may be smaller. Nothing is left out, neither images nor, beyond `max_number_of_boxes`,
-          objects. The order is always the same.
+          `eval_config.batch_size` images of one size: if images do not all have the size of the model's input, and at
+          the end, a batch may be smaller. Nothing is left out, neither images nor objects beyond `max_number_of_boxes`.
+          The order is always the same.
 
         Raises:
-          ODEvalError: there is no such reader, or its input has to be put right.
+          ODEvalError: there is no such reader, or its input has to be fixed.
         """
         index = self._eval_reader_index(which)
         reader = self.config.eval_input_reader[index]
@@ -143,10 +143,10 @@ class Pipeline:
             return datasets.eval_dataset(self.config, reader)
 
     def train_sample_dataset(self, sample_1_of_n: int) -> tf.data.Dataset:
-        """A sample of the training images as `eval_dataset` gives evaluation images: one pass, without augmentation.
+        """A sample of the training images in the form of `eval_dataset`: one pass, without augmentation.
 
         Args:
-          sample_1_of_n: takes one of so many images.
+          sample_1_of_n: takes one in n images.
         """
         self.check_input("train_input_reader", self.config.train_input_reader)
         reader = input_reader_pb2.InputReader()
@@ -168,22 +168,22 @@ class Pipeline:
     # ---- Checks -----------------------------------------------------------------------------------------------------
 
     def check_model(self) -> None:
-        """Finds a file missing that the model itself needs: CenterNet's label map of keypoints.
+        """Checks for files that the model itself needs: CenterNet's label map of keypoints.
 
         Raises:
-          ODEvalError: naming the field and what to do.
+          ODEvalError: a file is missing; the message names the field and what to do.
         """
         raise_first_error(config_checks.findings("model", self.config, self.source))
 
     def check_input(self, field: str, reader: input_reader_pb2.InputReader) -> None:
-        """Finds what would stop an input reader: placeholders, files that match nothing or are empty, a bad label map.
+        """Checks for errors of an input reader: placeholders, files that match nothing or are empty, a bad label map.
 
         Args:
-          field: how messages call the reader, e.g. `train_input_reader`.
+          field: the name of the reader in messages, e.g. `train_input_reader`.
           reader: the reader's proto.
 
         Raises:
-          ODEvalError: naming the field and what to do.
+          ODEvalError: the first error; the message names the field and what to do.
         """
         raise_first_error(
             config_checks.findings("input", config_checks.Reader(self.config, self.source, field, reader))
@@ -194,7 +194,7 @@ class Pipeline:
 
 
 def _real(path: str | os.PathLike[str]) -> str:
-    """One name for a file that a local path may lead to over links."""
+    """The path without symbolic links, so that equal files have equal paths."""
     return files.absolute(path) if files.is_remote(path) else os.path.realpath(path)
 
 

@@ -1,4 +1,4 @@
-"""The text that configs of the model zoo have where a path belongs."""
+"""The placeholder for paths in the configs of the model zoo."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
 
 def placeholder(source: str, field: str, value: str) -> Iterator[Finding]:
-    """Finds out whether a path is still to be written.
+    """Checks whether a path is still a placeholder.
 
     Args:
-      source: what messages call the config.
+      source: the name of the config in messages.
       field: the field of the path.
       value: its value.
     """

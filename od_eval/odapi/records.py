@@ -1,4 +1,4 @@
-"""The record files of an input reader: which ones there are, and which record in them cannot be used."""
+"""The record files of an input reader: finds them, and any record in them that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from od_eval.errors import ODEvalError
 
 
 def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
-    """The record files an input reader reads, in the order of its patterns."""
+    """The record files of an input reader, in the order of its patterns."""
     return [file for pattern in reader.tf_record_input_reader.input_path for file in glob(pattern)]
 
 
 def glob(pattern: str) -> list[str]:
-    """The files that match a pattern, in order; none where its folder cannot be read.
+    """The files that match a pattern, sorted; empty if its folder cannot be read.
 
     Raises:
-      ODEvalError: the filesystem does not answer, or there is none of that name.
+      ODEvalError: the file system cannot be accessed or is unknown.
     """
     try:
         return files.glob(pattern)
@@ -41,13 +41,13 @@ def size(file: str) -> int:
 
 
 def find_broken_record(reader: input_reader_pb2.InputReader) -> str | None:
-    """Reads record files until something in them cannot be used; for saying why an input pipeline failed.
+    """Reads record files until something in them cannot be used, to explain why an input pipeline failed.
 
     Args:
-      reader: of TFRecord files. The examples in them are looked at; sequence examples are not.
+      reader: a reader of TFRecord files. Examples in them are checked; sequence examples are not.
 
     Returns:
-      A clause that names file, record (the first is 0) and fault, or None where all is well.
+      A clause that names file, record (counted from 0) and fault, or None if there is no fault.
     """
     has_examples = reader.input_type != input_reader_pb2.InputType.Value("TF_SEQUENCE_EXAMPLE")
     for file in input_files(reader):
@@ -69,7 +69,7 @@ def _fault_of_example(serialized: bytes) -> str | None:
     example = tf.train.Example()
     try:
         example.ParseFromString(serialized)
-    except Exception as error:  # protobuf's DecodeError has no stable home
+    except Exception as error:  # the import path of protobuf's DecodeError is not stable
         return f"is not a tf.train.Example ({error})"
     features = example.features.feature
     if "image/encoded" not in features:

@@ -1,4 +1,4 @@
-"""Text files in protobuf's text format, from any filesystem, with errors that say file, line and what was meant."""
+"""Reads text files in protobuf's text format, with errors that give file, line and a probable correction."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from od_eval.text import did_you_mean
 
 
 def read_text(path: str, what: str) -> str:
-    """Reads a text file from any filesystem.
+    """Reads a text file from any file system.
 
     Args:
       path: the file.
-      what: how messages call it.
+      what: the description of the file in messages.
 
     Raises:
-      ODEvalError: naming the file, and why it cannot be read.
+      ODEvalError: the file cannot be read; the message names it and the reason.
     """
     try:
         if files.is_folder(path):
@@ -36,12 +36,12 @@ def read_text(path: str, what: str) -> str:
 
 
 def parse_text_proto(text: str, message: Message, source: str) -> None:
-    """Merges text proto into a message.
+    """Merges a text proto into a message.
 
     Args:
-      text: in protobuf's text format.
-      message: is changed.
-      source: what errors call the text, a file for example.
+      text: text in protobuf's text format.
+      message: the message to change.
+      source: the name of the text in errors, a file for example.
 
     Raises:
       ODEvalError: with the line, and the field that was probably meant.

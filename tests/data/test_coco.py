@@ -108,7 +108,7 @@ def test_what_is_wrong_in_a_coco_entry_is_listed_and_the_rest_read(tmp_path, ima
         ("[" * 100_000, "is not JSON"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "category .* no name"),
         ('{"images": [], "annotations": [], "categories": [{"id": "x", "name": "a"}]}', "no whole-number id"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "\\ud800"}]}', "no valid Unicode"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "\\ud800"}]}', "not valid Unicode"),
     ],
 )
 def test_a_broken_coco_file_is_named(tmp_path, images, content, message) -> None:

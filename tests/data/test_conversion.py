@@ -43,7 +43,7 @@ def test_unusable_images_are_left_out_and_listed_in_the_report(tmp_path, coco) -
     ("rows", "message"),
     [
         (["9.jpg,cat,1,2,3,4"] * 2, r"none of the images .* image file missing \(1 times\).*no '9.jpg' in"),
-        (["1.jpg,cat,0.1,0.2,0.3,0.4", "1.jpg,cat,0,0,1,1"], "between 0 and 1.*pixels are meant"),
+        (["1.jpg,cat,0.1,0.2,0.3,0.4", "1.jpg,cat,0,0,1,1"], "between 0 and 1.*must be in pixels"),
         (["1.jpg,,,,,"], "no class in it"),
         ([], "there is no image in"),
     ],
@@ -86,7 +86,7 @@ def test_two_annotation_files_make_one_dataset_in_two_commands(tmp_path, boxes_c
     out = tmp_path / "out"
     options = {"images_dir": tmp_path / "photos"}
     convert_dataset(boxes_csv, out, validation=0.0, **options)
-    with pytest.raises(ODEvalError, match=r"already holds label_map\.pbtxt"):
+    with pytest.raises(ODEvalError, match=r"already contains label_map\.pbtxt"):
         convert_dataset(boxes_csv, out, validation=1.0, **options)
     convert_dataset(boxes_csv, out, validation=1.0, label_map_path=out / "label_map.pbtxt", **options)
     assert list(contents(out)) == [

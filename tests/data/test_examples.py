@@ -217,7 +217,7 @@ def test_an_object_with_unreadable_keypoints_keeps_its_box(coco, keypoints) -> N
 def test_keypoints_that_have_no_names_are_listed(coco) -> None:
     conversion = coco([polygon_annotation(keypoints=[1, 2, 2]), polygon_annotation(id=2, keypoints=[0, 0, 0])])
     assert reasons(conversion) == {("keypoints unreadable, object kept without them", "keypoints"): 1}
-    assert conversion.left_out[0].detail == "cat: 3 numbers for 0 names of keypoints"
+    assert conversion.left_out[0].detail == "cat: 3 numbers for 0 keypoint names"
     assert conversion.keypoint_labels == []
 
 

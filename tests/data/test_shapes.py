@@ -54,6 +54,6 @@ def test_the_decoder_reads_boxes_around_the_masks(tmp_path, read_records, decode
 
 
 def test_no_images_are_an_error(tmp_path) -> None:
-    with pytest.raises(ODEvalError, match="no images are asked for"):
+    with pytest.raises(ODEvalError, match="no images were requested"):
         write_shapes(tmp_path / "out", num_train=0, num_validation=0)
     assert not (tmp_path / "out").exists()

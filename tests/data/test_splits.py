@@ -35,6 +35,6 @@ def test_the_split_can_be_a_list_of_names(tmp_path, boxes_csv, read_records, dec
 
 def test_a_list_that_names_no_image_is_an_error(tmp_path, boxes_csv) -> None:
     (tmp_path / "val.txt").write_text("nothing\n")
-    for path, message in ((tmp_path / "val.txt", "no image is named"), (tmp_path / "no.txt", "cannot be read")):
+    for path, message in ((tmp_path / "val.txt", "names no image"), (tmp_path / "no.txt", "cannot be read")):
         with pytest.raises(ODEvalError, match=message):
             convert_dataset(boxes_csv, tmp_path / "out", images_dir=tmp_path / "photos", validation=path)

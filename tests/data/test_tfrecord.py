@@ -50,7 +50,7 @@ def test_earlier_files_are_kept_unless_they_may_be_replaced(tmp_path) -> None:
     for path in [*earlier, tmp_path / "validation-00000-of-00001", tmp_path / "notes.txt"]:
         path.write_text("earlier")
     with (
-        pytest.raises(ODEvalError, match=r"already holds train-00000-of-00002.*set overwrite"),
+        pytest.raises(ODEvalError, match=r"already contains train-00000-of-00002.*set overwrite"),
         dataset_folder(tmp_path, ["train"], [], overwrite=False),
     ):
         pass

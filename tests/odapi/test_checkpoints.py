@@ -128,7 +128,7 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
     )
     other = message(classification, "detection")
     assert "variables are not in it" in other
-    assert "Most of the model is not in it: it is another architecture's, or holds a part only." in other
+    assert "Most of the model is not in it: it belongs to another architecture, or is incomplete." in other
     assert "'no_such_type'" in message(detection, "no_such_type")
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variable = tf.compat.v1.get_variable("v", [1])
@@ -136,4 +136,4 @@ def test_a_checkpoint_that_cannot_be_fine_tuned_from_is_explained(ssd_config, co
         old = tf.compat.v1.train.Saver([variable]).save(session, str(tmp_path / "model.ckpt"))
     assert "was written by TF1" in message(old, "detection")
     train_config = fresh_detector(ssd_config, config_overrides, f"train_config.fine_tune_checkpoint={detection}")[1]
-    assert "lies in model_dir" in error_of(check_fine_tune_checkpoint, train_config, os.path.dirname(detection))
+    assert "is in model_dir" in error_of(check_fine_tune_checkpoint, train_config, os.path.dirname(detection))

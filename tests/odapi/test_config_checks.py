@@ -39,7 +39,7 @@ def test_a_config_without_a_model_is_refused(folder):
 def test_a_feature_extractor_that_there_is_not_in_tf2_is_answered_with_the_nearest(folder, name, nearest):
     assert error_of(load, folder, f"{EXTRACTOR}={name}") == (
         f"{folder}/pipeline.config: {EXTRACTOR} is '{name}', which the Object Detection API does not have in TF2;"
-        f" write the nearest there, '{nearest}', or pass --set {EXTRACTOR}={nearest}."
+        f" use the nearest one, '{nearest}', or pass --set {EXTRACTOR}={nearest}."
     )
     load(folder, f"{EXTRACTOR}={name}", f"{EXTRACTOR}={nearest}")
 
@@ -47,12 +47,12 @@ def test_a_feature_extractor_that_there_is_not_in_tf2_is_answered_with_the_neare
 @pytest.mark.parametrize(
     ("model", "name", "answer"),
     [
-        ("faster_rcnn", "faster_rcnn_resnet101", "write the nearest there, 'faster_rcnn_resnet101_keras'"),
-        ("faster_rcnn", "faster_rcnn_inception_v2", "write the nearest there, 'faster_rcnn_resnet50_keras'"),
-        ("faster_rcnn", "faster_rcnn_nas", "write the nearest there, 'faster_rcnn_inception_resnet_v2_keras'"),
-        ("faster_rcnn", "faster_rcnn_pnas", "write the nearest there, 'faster_rcnn_inception_resnet_v2_keras'"),
+        ("faster_rcnn", "faster_rcnn_resnet101", "use the nearest one, 'faster_rcnn_resnet101_keras'"),
+        ("faster_rcnn", "faster_rcnn_inception_v2", "use the nearest one, 'faster_rcnn_resnet50_keras'"),
+        ("faster_rcnn", "faster_rcnn_nas", "use the nearest one, 'faster_rcnn_inception_resnet_v2_keras'"),
+        ("faster_rcnn", "faster_rcnn_pnas", "use the nearest one, 'faster_rcnn_inception_resnet_v2_keras'"),
         ("faster_rcnn", "ssd_resnet50_v1_fpn_keras", "which belongs to model.ssd"),
-        ("center_net", "resnet_v1_50", "write the nearest there, 'resnet_v1_50_fpn'"),
+        ("center_net", "resnet_v1_50", "use the nearest one, 'resnet_v1_50_fpn'"),
         ("center_net", "vgg", "there are 'resnet_v2_50', "),
         ("center_net", "", "is not set; there are 'resnet_v2_50', "),
     ],
@@ -74,7 +74,7 @@ def test_every_feature_extractor_of_tf1_is_answered_with_one_of_tf2(folder):
     for model, names in tf1.items():
         for name in names.split():
             field = f"model.{model}.feature_extractor.type"
-            assert "write the nearest there" in error_of(load, folder, "model.ssd=", f"{field}={name}")
+            assert "use the nearest one" in error_of(load, folder, "model.ssd=", f"{field}={name}")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_every_feature_extractor_of_tf1_is_answered_with_one_of_tf2(folder):
         (
             [f"{EXTRACTOR}=ssd_mobilenet_v1_keras", "model.ssd.feature_extractor.fpn={min_level: 3 max_level: 7}"],
             "model.ssd.feature_extractor.fpn is { min_level: 3 max_level: 7 }, and 'ssd_mobilenet_v1_keras' has no such"
-            " option in TF2; take it out, or pass --set model.ssd.feature_extractor.fpn=.",
+            " option in TF2; remove it, or pass --set model.ssd.feature_extractor.fpn=.",
         ),
         (
             ["model.ssd.feature_extractor.spaghettinet_arch_name=spaghettinet_edgetpu_s"],
@@ -99,7 +99,7 @@ def test_every_feature_extractor_of_tf1_is_answered_with_one_of_tf2(folder):
         ),
         (
             ["train_config.load_all_detection_checkpoint_vars=true"],
-            "train_config.load_all_detection_checkpoint_vars is true, which the Object Detection API has in TF1 only;",
+            "train_config.load_all_detection_checkpoint_vars is true, which the Object Detection API only has in TF1;",
         ),
         (
             ["train_config.fine_tune_checkpoint_version=V1", "train_config.fine_tune_checkpoint=/a/model.ckpt"],
@@ -151,7 +151,7 @@ def test_input_that_would_stop_the_training_is_named_before_it_starts(folder):
     assert f"{path} 'nowhere-*' matches no file" in error_with(f"{path}=nowhere-*")
     assert f"{path}[1] 'b' matches no file" in error_with(f"{path}=['{folder}/day.record', 'b']")
     assert f"--set {path}=PATH" in error_with(f"{path}=PATH_TO_BE_CONFIGURED/a")
-    assert "names no records" in error_with(f"{path}=[]")
+    assert "has no input_path" in error_with(f"{path}=[]")
     assert "train_input_reader.label_map_path is still" in error_with(
         "train_input_reader.label_map_path=PATH_TO_BE_CONFIGURED"
     )
@@ -234,12 +234,12 @@ def test_every_fault_is_listed_and_the_first_is_the_one_that_is_raised_at_load(w
         f"{source}train_config.load_all_detection_checkpoint_vars is true, which",
         f"{source}{patterns}[0] 'nowhere-*' matches no file (looked in ",
         f"{source}{patterns}[1] is still 'PATH_TO_BE_CONFIGURED/b'; write",
-        f"{source}eval_input_reader[1] names no records; set eval_input_reader[1].",
-        "eval_config.metrics_set: the Object Detection API has coco_panoptic_metrics in TF1 only; take it out",
-        "eval_config.metrics_set asks for coco_mask_metrics, but the model predicts no masks; take it out.",
+        f"{source}eval_input_reader[1] has no input_path; set eval_input_reader[1].",
+        "eval_config.metrics_set: the Object Detection API only has coco_panoptic_metrics in TF1; remove it",
+        "eval_config.metrics_set asks for coco_mask_metrics, but the model predicts no masks; remove it.",
         "eval_config.use_moving_averages is true, but train_config.optimizer.use_moving_average is false",
         "train_config.fine_tune_checkpoint '/a/ckpt-0' does not exist: /a/ckpt-0.index is missing; correct the path",
-        "train_config.fine_tune_checkpoint '/a/ckpt-0' lies in model_dir, where",
+        "train_config.fine_tune_checkpoint '/a/ckpt-0' is in model_dir, where",
     ]
     assert [sentence[: len(expected)] for sentence, expected in zip(sentences, beginnings, strict=True)] == beginnings
     assert error_of(load, whole, *WHOLE, *faults) == sentences[0]
@@ -311,7 +311,7 @@ def test_a_config_without_a_model_is_checked_for_what_else_is_wrong_with_it(fold
     (folder / "pipeline.config").write_text("eval_input_reader { label_map_path: 'nowhere' } eval_config {}")
     sentences = listed(folder)
     assert "`model` names no meta-architecture" in sentences[0]
-    assert any("train_input_reader names no records" in sentence for sentence in sentences)
+    assert any("train_input_reader has no input_path" in sentence for sentence in sentences)
     assert any("label map 'nowhere' does not exist" in sentence for sentence in sentences)
 
 

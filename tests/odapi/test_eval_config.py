@@ -41,7 +41,7 @@ def test_options_are_those_of_the_config(ssd_config, config_overrides):
     ("override", "words"),
     [
         ("eval_config.metrics_set=coco_detection_metric", "did you mean 'coco_detection_metrics'?"),
-        ("eval_config.metrics_set=coco_mask_metrics", "the model predicts no masks; take it out"),
+        ("eval_config.metrics_set=coco_mask_metrics", "the model predicts no masks; remove it"),
         ("eval_config.metrics_set=coco_keypoint_metrics", "eval_config.parameterized_metric"),
         ("eval_config.use_moving_averages=true", "train_config.optimizer.use_moving_average is false"),
     ],

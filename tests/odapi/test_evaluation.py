@@ -281,7 +281,8 @@ def test_no_object_and_no_image_is_left_out(detector, pipeline, tmp_path, capsys
     np.testing.assert_array_equal([batch.image_sizes[0] for batch in batches], [[64, 96]] * 3 + [[128, 32]])
     # in pixels of the image as it is in the file
     np.testing.assert_allclose(batches[3].groundtruth.boxes[0][0], [12.8, 3.2, 25.6, 9.6], rtol=1e-5)
-    assert "warning: 1 evaluation images have the image/source_id of another, like 'twice'" in capsys.readouterr().err
+    warning = "warning: 1 evaluation images share their image/source_id with another one, like 'twice'"
+    assert warning in capsys.readouterr().err
 
     result = evaluate(detector, dataset_of(pipeline, tmp_path, examples), tmp_path / "run")
     assert result.num_images == 4

@@ -108,7 +108,7 @@ def test_a_saved_model_of_the_best_checkpoint_detects_what_the_detector_does(ssd
 
     again = run_program(f"--model_dir={ssd_dir}")
     assert again.returncode == 1
-    assert again.stderr == f"error: output_directory '{exported}' is there already; remove it or choose another one.\n"
+    assert again.stderr == f"error: output_directory '{exported}' already exists; remove it or choose another one.\n"
 
 
 def test_a_tflite_model_detects_what_the_detector_does(ssd, ssd_dir, photograph, tmp_path):
@@ -201,7 +201,7 @@ def test_a_checkpoint_of_another_number_of_classes_is_refused_and_nothing_is_wri
     paths = (str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
     message = refused(export, *paths, overrides=["model.ssd.num_classes=7"])
     assert f"checkpoint '{ssd_dir}/best/ckpt-1' does not fit this model" in message
-    assert "Only outputs differ: num_classes, or the anchors, are others there." in message
+    assert "Only outputs differ: num_classes or the anchors are different." in message
     assert list(tmp_path.iterdir()) == []
 
 
@@ -289,4 +289,4 @@ def test_images_of_another_shape_are_refused(ssd, shape):
     sizes = [np.zeros((32, 32, 3), np.uint8), np.zeros((32, 48, 3), np.uint8)]
     assert "takes images of one size" in refused(ssd.detect, sizes)
     images = np.zeros((1, 32, 32, 3), np.uint8)
-    assert "takes nothing beside images, not context" in refused(ssd.detect, images, context=1)
+    assert "takes nothing in addition to images, not context" in refused(ssd.detect, images, context=1)

@@ -329,15 +329,15 @@ def refused(config):
 
 def test_what_the_object_detection_api_has_in_tf1_only_is_refused(config_of):
     assert refused(config_of("metrics_set: 'coco_panoptic_metrics'")) == (
-        "eval_config.metrics_set: the Object Detection API has coco_panoptic_metrics in TF1 only; take it out, and see"
-        " how good masks are with coco_mask_metrics."
+        "eval_config.metrics_set: the Object Detection API only has coco_panoptic_metrics in TF1; remove it, and"
+        " evaluate masks with coco_mask_metrics."
     )
 
 
 @pytest.mark.parametrize("name", [name for name in METRICS_SETS if "mask" in name or "segmentation" in name])
 def test_metrics_of_masks_need_a_model_that_predicts_them_and_data_that_has_them(name, config_of):
     config = config_of(f"metrics_set: '{name}'", model="")
-    assert f"asks for {name}, but the model predicts no masks; take it out" in refused(config)
+    assert f"asks for {name}, but the model predicts no masks; remove it" in refused(config)
     config = config_of(f"metrics_set: '{name}'")
     config.eval_input_reader[0].load_instance_masks = False
     assert f"asks for {name}, but eval_input_reader does not load any; set" in refused(config)
@@ -346,9 +346,9 @@ def test_metrics_of_masks_need_a_model_that_predicts_them_and_data_that_has_them
 @pytest.mark.parametrize(
     ("eval_config", "label_map", "words"),
     [
-        ("include_metrics_per_category: true", LABEL_MAP, "eval_config.include_metrics_per_category out"),
-        ("super_categories { key: 'animal' value: 'cat' }", LABEL_MAP, "eval_config.super_categories out"),
-        ("", LABEL_MAP.replace("frequency: RARE", ""), "does not say that of 'cat'; add frequency: FREQUENT, COMMON"),
+        ("include_metrics_per_category: true", LABEL_MAP, "remove them or eval_config.include_metrics_per_category"),
+        ("super_categories { key: 'animal' value: 'cat' }", LABEL_MAP, "remove them or eval_config.super_categories"),
+        ("", LABEL_MAP.replace("frequency: RARE", ""), "does not give that of 'cat'; add frequency: FREQUENT, COMMON"),
         ("", "item { id: 1 name: 'cat' frequency: RARE }", "it has 1, the model 4; give both the same"),
     ],
 )
@@ -362,7 +362,7 @@ def test_what_lvis_metrics_lack_is_named(eval_config, label_map, words, config_o
         ("", {"class_label: 'person'": "class_label: 'persons'"}, "did you mean 'person'?"),
         ("", {"class_label: 'person'": "class_label: 'cat'"}, "'cat' has no keypoints in the label map; add keypoints"),
         ("keypoint_label_to_sigmas { key: 'nose' value: 1 }", {}, "none for left hand, right hand; give one for each"),
-        ("", {"model": "mask_estimation_task {}"}, "the model predicts no keypoints; take it out"),
+        ("", {"model": "mask_estimation_task {}"}, "the model predicts no keypoints; remove it"),
         ("", {"num_keypoints": 2}, "does not load all keypoints of 'person'; set its num_keypoints to the number"),
     ],
 )

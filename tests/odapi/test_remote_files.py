@@ -81,7 +81,7 @@ def test_a_checkpoint_is_found_and_kept_apart_from_those_of_the_run(remote):
     pipeline = load(remote, f"train_config.fine_tune_checkpoint={saved}")
     check_fine_tune_checkpoint(pipeline.config.train_config, f"{remote}/runs/b")
     for model_dir in (f"{remote}/runs/a", f"{remote}/runs/a/"):
-        assert "lies in model_dir" in error_of(check_fine_tune_checkpoint, pipeline.config.train_config, model_dir)
+        assert "is in model_dir" in error_of(check_fine_tune_checkpoint, pipeline.config.train_config, model_dir)
 
 
 def test_checkpoints_of_a_run_are_saved_and_the_newest_is_found(remote):

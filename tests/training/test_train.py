@@ -437,7 +437,7 @@ def test_a_model_dir_with_another_models_checkpoint_is_refused_with_what_differs
     message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides)
     assert "variables have another shape" in message
     assert "ClassPredictor" in message
-    assert "Only outputs differ: num_classes, or the anchors, are others there." in message
+    assert "Only outputs differ: num_classes or the anchors are different." in message
     assert "Choose another model_dir" in message
     assert (tmp_path / "run" / "pipeline.config").read_bytes() == config
 
@@ -451,7 +451,7 @@ def test_going_on_with_another_optimizer_is_said(finished, ssd_config, config_ov
         detector = Detector(Pipeline.load(ssd_config, overrides))
         detector.compile()
         assert Checkpoints(detector, str(folder)).restore_newest() == str(folder / "ckpt-4")
-        assert ("warning: train_config.optimizer is not the one of the run" in capsys.readouterr().err) == warns
+        assert ("warning: train_config.optimizer differs from that of the run" in capsys.readouterr().err) == warns
 
 
 def test_a_damaged_record_is_named_with_its_file_when_training_fails_on_it(

@@ -1,24 +1,24 @@
-"""Checks of a pipeline.config, before time is spent on what cannot work.
+"""Checks of a pipeline.config, before time is spent on a config that cannot work.
 
-A check is a generator function in a module of this package; a new one is a new function, and touches no list:
+A check is a generator function in a module of this package; a new check is a new function and needs no registration:
 
     @runs_at("load")
     def graph_rewriter(config, source):
         if config.HasField("graph_rewriter"):
             yield Finding("quantization_aware_training", "error", source, …)
 
-The stage says when a check runs, and what it is given:
+The stage determines when a check runs, and its arguments:
 
 | stage         | when                                                   | arguments                   |
 | ------------- | ------------------------------------------------------ | --------------------------- |
-| `load`        | a `Pipeline` is made; the config alone is looked at    | `config, source`            |
+| `load`        | a `Pipeline` is created; only the config is checked    | `config, source`            |
 | `model`       | before a model is built                                | `config, source`            |
-| `input`       | before an input reader is read; looks at its files     | a `Reader`                  |
-| `evaluation`  | before an evaluation; looks at `eval_config`           | a `RequestedEvaluation`     |
+| `input`       | before an input reader is read; checks its files       | a `Reader`                  |
+| `evaluation`  | before an evaluation; checks `eval_config`             | a `RequestedEvaluation`     |
 | `fine_tuning` | before `fine_tune_checkpoint` is loaded                | `train_config`              |
-| `model_dir`   | before a training, against the folder it will write to | `train_config`, `model_dir` |
+| `model_dir`   | before training, against the folder it will write to   | `train_config`, `model_dir` |
 
-A caller that cannot go on with an error raises the first of its stage; what would come after it is not looked for:
+A caller that cannot continue with an error raises the first one of its stage; later findings are not computed:
 
     raise_first_error(findings("load", config, source))
 
@@ -49,12 +49,12 @@ _Check = TypeVar("_Check", bound=Check)
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """What a check of an input reader is given.
+    """The argument of checks of an input reader.
 
     Attributes:
       config: the whole config.
-      source: what messages call the config.
-      field: what messages call the reader: `train_input_reader`, `eval_input_reader[0]`.
+      source: the name of the config in messages.
+      field: the name of the reader in messages: `train_input_reader`, `eval_input_reader[0]`.
       proto: the reader itself.
     """
 
@@ -76,7 +76,7 @@ def runs_at(stage: Stage) -> Callable[[_Check], _Check]:
 
 @functools.cache
 def checks_of(stage: Stage) -> tuple[Check, ...]:
-    """The checks of a stage, by module, and in a module in the order they are written in."""
+    """The checks of a stage, by module, and within a module in the order of their definition."""
     return tuple(
         value
         for module in modules_of(sys.modules[__name__])
@@ -86,11 +86,11 @@ def checks_of(stage: Stage) -> tuple[Check, ...]:
 
 
 def findings(stage: Stage, *arguments: Any) -> Iterator[Finding]:
-    """What the checks of a stage find; a check runs when its findings are asked for.
+    """The findings of all checks of a stage; a check runs when its findings are requested.
 
     Args:
-      stage: see the top of this module.
-      *arguments: of the checks of this stage.
+      stage: see the docstring of this module.
+      *arguments: the arguments of the checks of this stage.
 
     Raises:
       ODEvalError: a check cannot read a file.
@@ -100,22 +100,22 @@ def findings(stage: Stage, *arguments: Any) -> Iterator[Finding]:
 
 
 def has_num_classes(model: model_pb2.DetectionModel) -> bool:
-    """Whether a model says how many classes it has. A config without a model does not; `load` has a check for that."""
+    """Whether a model has a number of classes. A config without a model has none; `load` has a check for that."""
     kind = model.WhichOneof("model")
     return kind is not None and hasattr(getattr(model, kind), "num_classes")
 
 
 def check_pipeline(pipeline: Pipeline, model_dir: str | None = None) -> Iterator[Finding]:
-    """Everything that the checks of all stages find, for all input readers.
+    """The findings of the checks of all stages, for all input readers.
 
     Args:
-      pipeline: `Pipeline.load(path, check=False)`, so that its own errors are in the list, too.
-      model_dir: where a training would write to; None: that is not checked.
+      pipeline: `Pipeline.load(path, check=False)`, so that its own errors are listed, too.
+      model_dir: the output folder of training; None: not checked.
 
     Yields:
-      Each finding once. Where a check cannot read a file, that is a finding of its own.
+      Each finding once. A file that a check cannot read is a finding, too.
     """
-    from od_eval.odapi.eval_config import RequestedEvaluation  # which runs checks itself
+    from od_eval.odapi.eval_config import RequestedEvaluation  # here, because that module imports this one
 
     config, source = pipeline.config, pipeline.source
     readers = [("train_input_reader", config.train_input_reader)]

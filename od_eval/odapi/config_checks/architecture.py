@@ -1,4 +1,4 @@
-"""What the model of a config may be: what the Object Detection API builds in TF2, without leaving anything out."""
+"""Checks that the Object Detection API can build the model of a config in TF2, without ignoring any of its fields."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _FEATURE_EXTRACTORS: dict[str, Mapping] = {
     "center_net": model_builder.CENTER_NET_EXTRACTOR_FUNCTION_MAP,
 }
 
-# TF1's families without a namesake in TF2, and what takes their place with the least change to the rest of the config:
-# as many feature maps of the same strides, of about the same cost.
+# TF1's families without a namesake in TF2, and their replacements with the least change to the rest of the config: the
+# same number of feature maps with the same strides, at about the same cost.
 _NEAREST_OF_TF1: dict[str, str] = {
     r"ssd_(inception_v[23]|mobilenet_v3_(large|small)|mobilenet_edgetpu)": "ssd_mobilenet_v2_keras",
     r"ssd_(mobiledet_(cpu|dsp|edgetpu|gpu)|spaghettinet|pnasnet)": "ssd_mobilenet_v2_keras",
@@ -33,7 +33,7 @@ _NEAREST_OF_TF1: dict[str, str] = {
     r"faster_rcnn_p?nas": "faster_rcnn_inception_resnet_v2_keras",
 }
 
-# Fields of a feature extractor that are passed on only where they are set, and the argument that takes each.
+# Fields of a feature extractor that are passed on only if they are set, and the corresponding arguments.
 _OPTIONAL_FIELDS: dict[str, dict[str, str]] = {
     "ssd": {
         "fpn": "fpn_min_level",
@@ -48,7 +48,7 @@ _OPTIONAL_FIELDS: dict[str, dict[str, str]] = {
 
 @runs_at("load")
 def meta_architecture(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """The config names a model and, if that is experimental, one that the Object Detection API knows."""
+    """The config names a model and, if it is experimental, one that the Object Detection API knows."""
     kind = config.model.WhichOneof("model")
     if kind is None:
         yield Finding(
@@ -75,7 +75,7 @@ def meta_architecture(config: pipeline_pb2.TrainEvalPipelineConfig, source: str)
 
 @runs_at("load")
 def feature_extractor(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """The feature extractor is one of TF2, and has the options that are set."""
+    """The feature extractor exists in TF2, and has the options that are set."""
     kind = config.model.WhichOneof("model")
     supported = _FEATURE_EXTRACTORS.get(kind)
     if supported is None:
@@ -88,7 +88,7 @@ def feature_extractor(config: pipeline_pb2.TrainEvalPipelineConfig, source: str)
             "error",
             source,
             f"{where}.type is not set",
-            f"there are {quoted(supported)}",
+            f"choose one of {quoted(supported)}",
             field=f"{where}.type",
         )
         return
@@ -100,9 +100,9 @@ def feature_extractor(config: pipeline_pb2.TrainEvalPipelineConfig, source: str)
             "error",
             source,
             f"{where}.type is '{extractor.type}'",
-            f"write the nearest there, '{nearest}', or pass --set {where}.type={nearest}"
+            f"use the nearest one, '{nearest}', or pass --set {where}.type={nearest}"
             if nearest
-            else f"there are {quoted(supported)}",
+            else f"choose one of {quoted(supported)}",
             cause=f"which belongs to {others[0]}" if others else "which the Object Detection API does not have in TF2",
             field=f"{where}.type",
             evidence={"type": extractor.type, "nearest": nearest},
@@ -113,21 +113,21 @@ def feature_extractor(config: pipeline_pb2.TrainEvalPipelineConfig, source: str)
         if extractor.HasField(field) and argument not in taken:
             value = getattr(extractor, field)
             shown = f"{{ {' '.join(str(value).split())} }}" if isinstance(value, Message) else repr(value)
-            # A scalar that the extractor has no argument for cannot be cleared by an override.
+            # An override cannot clear a scalar.
             override = f", or pass --set {where}.{field}=" if isinstance(value, Message) else ""
             yield Finding(
                 "unknown_feature_extractor_option",
                 "error",
                 source,
                 f"{where}.{field} is {shown}",
-                f"take it out{override}",
+                f"remove it{override}",
                 cause=f"and '{extractor.type}' has no such option in TF2",
                 field=f"{where}.{field}",
             )
 
 
 def _nearest(name: str, supported: Collection[str]) -> str | None:
-    """The feature extractor of TF2 that takes the place of a name that it does not have."""
+    """The TF2 feature extractor that replaces one that TF2 does not have."""
     if f"{name}_keras" in supported:
         return f"{name}_keras"
     for pattern, nearest in _NEAREST_OF_TF1.items():
@@ -140,7 +140,7 @@ def _nearest(name: str, supported: Collection[str]) -> str | None:
 
 @runs_at("load")
 def group_norm(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """No hyperparameters ask for group normalization, which would be left out without a word."""
+    """No hyperparameters request group normalization, which would be silently ignored."""
     for where, hyperparams in _hyperparams(config.model, "model"):
         if hyperparams.HasField("group_norm"):
             yield Finding(
@@ -148,8 +148,8 @@ def group_norm(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Ite
                 "error",
                 source,
                 f"{where}.group_norm is set",
-                f"take it out, or pass --set {where}.group_norm= (TF2 trains without it in any case)",
-                cause="which the Object Detection API has in TF1 only, and leaves out in TF2",
+                f"remove it, or pass --set {where}.group_norm= (TF2 trains without it anyway)",
+                cause="which the Object Detection API only has in TF1, and ignores in TF2",
                 field=f"{where}.group_norm",
             )
 
@@ -165,15 +165,15 @@ def _hyperparams(message: Message, where: str) -> Iterator[tuple[str, hyperparam
 
 @runs_at("load")
 def graph_rewriter(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """No quantization-aware training, which would be left out without a word."""
+    """No quantization-aware training, which would be silently ignored."""
     if config.HasField("graph_rewriter"):
         yield Finding(
             "quantization_aware_training",
             "error",
             source,
             "graph_rewriter asks for quantization-aware training",
-            "take it out, or pass --set graph_rewriter= (an exported model can be quantized afterwards, by the"
+            "remove it, or pass --set graph_rewriter= (an exported model can be quantized afterwards, by the"
             " converter of TensorFlow Lite)",
-            cause="which the Object Detection API has in TF1 only",
+            cause="which the Object Detection API only has in TF1",
             field="graph_rewriter",
         )

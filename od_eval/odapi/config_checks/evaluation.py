@@ -1,4 +1,4 @@
-"""What `eval_config` may ask for: metrics that exist, of what the model predicts and the data has."""
+"""Checks that the metrics of `eval_config` exist, and fit the outputs of the model and the data."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _PARAMETERIZED_METRIC = "eval_config.parameterized_metric"
 
 @runs_at("evaluation")
 def metrics_set(evaluation: RequestedEvaluation) -> Iterator[Finding]:
-    """Each set of metrics is one that the Object Detection API has in TF2, and needs no parameters."""
+    """Each metrics set exists in the Object Detection API for TF2, and needs no parameters."""
     known = [name for name in eval_util.EVAL_METRICS_CLASS_DICT if name not in (KEYPOINTS, PANOPTIC)]
     for name in dict.fromkeys(evaluation.config.eval_config.metrics_set):
         if name == KEYPOINTS:
             yield _error(
                 "keypoint_metrics_without_class",
-                f"{KEYPOINTS} belong to one class of objects",
-                f"say which in {_PARAMETERIZED_METRIC} {{ coco_keypoint_metrics {{ class_label: '…' }} }}",
+                f"{KEYPOINTS} belong to a single class",
+                f"name it in {_PARAMETERIZED_METRIC} {{ coco_keypoint_metrics {{ class_label: '…' }} }}",
             )
-        elif name == PANOPTIC:  # its evaluator has no `add_eval_dict`, with which the loop of TF2 feeds all the others
+        elif name == PANOPTIC:  # its evaluator lacks `add_eval_dict`, which the TF2 loop uses for all others
             yield _error(
                 "panoptic_metrics",
-                f"the Object Detection API has {PANOPTIC} in TF1 only",
-                f"take it out, and see how good masks are with {MASKS}",
+                f"the Object Detection API only has {PANOPTIC} in TF1",
+                f"remove it, and evaluate masks with {MASKS}",
             )
         elif name not in known:
             yield _error(
@@ -44,12 +44,12 @@ def metrics_set(evaluation: RequestedEvaluation) -> Iterator[Finding]:
 
 @runs_at("evaluation")
 def masks(evaluation: RequestedEvaluation) -> Iterator[Finding]:
-    """Metrics of masks are asked for only where the model predicts masks and the data has some."""
+    """Mask metrics are only requested if the model predicts masks and the data has masks."""
     for name in dict.fromkeys(evaluation.config.eval_config.metrics_set):
         if name not in METRICS_OF_MASKS or evaluation.has_masks:
             continue
         if not evaluation.predicts_masks:
-            cause, remedy = "but the model predicts no masks", "take it out"
+            cause, remedy = "but the model predicts no masks", "remove it"
         else:
             cause = "but eval_input_reader does not load any"
             remedy = "set eval_input_reader.load_instance_masks to true"
@@ -66,7 +66,7 @@ def masks(evaluation: RequestedEvaluation) -> Iterator[Finding]:
 
 @runs_at("evaluation")
 def keypoints(evaluation: RequestedEvaluation) -> Iterator[Finding]:
-    """Metrics of keypoints are of a class that has some, in the label map, in the model and in the data."""
+    """Keypoint metrics belong to a class with keypoints in the label map, the model and the data."""
     kept: list[eval_pb2.CocoKeypointMetrics] = []
     for metric in evaluation.config.eval_config.parameterized_metric:
         request = metric.coco_keypoint_metrics
@@ -76,7 +76,7 @@ def keypoints(evaluation: RequestedEvaluation) -> Iterator[Finding]:
             yield _keypoint_error(
                 "keypoint_metrics_of_a_class_twice",
                 f"class_label '{request.class_label}' is given twice, with different keypoint_label_to_sigmas",
-                "take one of them out, as both have the same tags",
+                "remove one of them, because both have the same tags",
             )
         kept.append(request)
         yield from _keypoints_of_class(evaluation, request)
@@ -106,12 +106,12 @@ def _keypoints_of_class(evaluation: RequestedEvaluation, request: eval_pb2.CocoK
         yield _keypoint_error(
             "missing_keypoint_sigmas",
             f"keypoint_label_to_sigmas has none for {', '.join(missing)}",
-            f"give one for each keypoint of '{label}' in the label map, or leave all out for 0.05",
+            f"give one for each keypoint of '{label}' in the label map, or leave them all out for 0.05",
         )
     model = evaluation.config.model
     box_coder = model.ssd.box_coder.WhichOneof("box_coder_oneof")
     if not model.center_net.keypoint_estimation_task and box_coder != "keypoint_box_coder":
-        yield _keypoint_error("model_without_keypoints", "the model predicts no keypoints", "take it out")
+        yield _keypoint_error("model_without_keypoints", "the model predicts no keypoints", "remove it")
     elif any(reader.num_keypoints <= max(indices.values()) for reader in evaluation.config.eval_input_reader):
         yield _keypoint_error(
             "too_few_keypoints_read",
@@ -123,7 +123,7 @@ def _keypoints_of_class(evaluation: RequestedEvaluation, request: eval_pb2.CocoK
 
 @runs_at("evaluation")
 def lvis(evaluation: RequestedEvaluation) -> Iterator[Finding]:
-    """LVIS is evaluated over all classes of the model, whose frequencies are known, and not by class."""
+    """LVIS metrics need all classes of the model and their frequencies, and are not available per class."""
     eval_config = evaluation.config.eval_config
     if LVIS not in eval_config.metrics_set:
         return
@@ -131,8 +131,8 @@ def lvis(evaluation: RequestedEvaluation) -> Iterator[Finding]:
         if getattr(eval_config, name):
             yield _error(
                 "lvis_metrics_by_category",
-                f"the Object Detection API has no {LVIS} of single categories",
-                f"take them or eval_config.{name} out",
+                f"the Object Detection API has no {LVIS} for single categories",
+                f"remove them or eval_config.{name}",
             )
     label_map = evaluation.label_map
     if len(label_map) != evaluation.num_classes:
@@ -146,15 +146,15 @@ def lvis(evaluation: RequestedEvaluation) -> Iterator[Finding]:
     if without_frequency:
         yield _error(
             "lvis_label_map_without_frequencies",
-            f"{LVIS} are by the frequency of classes",
+            f"{LVIS} depend on the frequencies of classes",
             "add frequency: FREQUENT, COMMON or RARE to each item",
-            cause=f"and the label map does not say that of '{without_frequency[0]}'",
+            cause=f"and the label map does not give that of '{without_frequency[0]}'",
         )
 
 
 @runs_at("evaluation")
 def moving_averages(evaluation: RequestedEvaluation) -> Iterator[Finding]:
-    """Averages of weights are evaluated only where the training keeps them."""
+    """Averages of weights are only evaluated if training maintains them."""
     config = evaluation.config
     if config.eval_config.use_moving_averages and not config.train_config.optimizer.use_moving_average:
         yield Finding(
@@ -162,7 +162,7 @@ def moving_averages(evaluation: RequestedEvaluation) -> Iterator[Finding]:
             "error",
             "",
             "eval_config.use_moving_averages is true",
-            "set both to the same",
+            "set both to the same value",
             cause="but train_config.optimizer.use_moving_average is false, so that there are no averages",
             field="eval_config.use_moving_averages",
         )
@@ -170,7 +170,7 @@ def moving_averages(evaluation: RequestedEvaluation) -> Iterator[Finding]:
 
 @runs_at("evaluation")
 def further_evaluators(evaluation: RequestedEvaluation) -> Iterator[Finding]:
-    """The Object Detection API can make its evaluators. Where a check above has a finding, it could not."""
+    """The Object Detection API can create its evaluators. Skipped if a check above has a finding."""
     if not any(True for check in (metrics_set, masks, keypoints, lvis) for _ in check(evaluation)):
         FurtherEvaluator(evaluation.config.eval_config, evaluation.label_map)
     yield from ()

@@ -1,4 +1,4 @@
-"""What a training may start from: checkpoints of TF2 that exist, outside of the folder it will write to."""
+"""Checks that the initial checkpoint exists, is for TF2, and is outside the output folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from od_eval.odapi.config_checks import runs_at
 
 @runs_at("load")
 def load_all_detection_checkpoint_vars(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """The config does not use TF1's way to say how much of a checkpoint is loaded."""
+    """The config does not use TF1's field for the part of a checkpoint to load."""
     if config.train_config.load_all_detection_checkpoint_vars:
         field = "train_config.load_all_detection_checkpoint_vars"
         yield Finding(
@@ -23,18 +23,18 @@ def load_all_detection_checkpoint_vars(config: pipeline_pb2.TrainEvalPipelineCon
             "error",
             source,
             f"{field} is true",
-            f"take it out, or pass --set {field}=false (in TF2 train_config.fine_tune_checkpoint_type says what is"
+            f"remove it, or pass --set {field}=false (in TF2 train_config.fine_tune_checkpoint_type says what is"
             " loaded: classification, detection or full)",
-            cause="which the Object Detection API has in TF1 only",
+            cause="which the Object Detection API only has in TF1",
             field=field,
         )
 
 
 @runs_at("load")
 def checkpoint_version(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
-    """The config does not say that the checkpoint is one of TF1."""
+    """The config does not declare the checkpoint as one of TF1."""
     train_config = config.train_config
-    # V1 is the default: where the field is not set, the checkpoint itself is looked at.
+    # V1 is the default: if the field is not set, the checkpoint itself is checked.
     says_v1 = (
         train_config.HasField("fine_tune_checkpoint_version")
         and train_config.fine_tune_checkpoint_version == train_pb2.CheckpointVersion.V1
@@ -69,16 +69,16 @@ def checkpoint_exists(train_config: train_pb2.TrainConfig) -> Iterator[Finding]:
 
 @runs_at("model_dir")
 def checkpoint_outside_model_dir(train_config: train_pb2.TrainConfig, model_dir: str) -> Iterator[Finding]:
-    """The checkpoint is not in `model_dir`, where it would be taken for a checkpoint of the run."""
+    """The checkpoint is not in `model_dir`, where it would be mistaken for a checkpoint of the run."""
     path = train_config.fine_tune_checkpoint
     if path and _same_folder(os.path.dirname(path), model_dir):
         yield Finding(
             "fine_tune_checkpoint_in_model_dir",
             "error",
             "",
-            f"train_config.fine_tune_checkpoint '{path}' lies in model_dir",
+            f"train_config.fine_tune_checkpoint '{path}' is in model_dir",
             "choose another model_dir",
-            cause="where the checkpoints of this run go",
+            cause="where the checkpoints of this run are written",
             field="train_config.fine_tune_checkpoint",
         )
 

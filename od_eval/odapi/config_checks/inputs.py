@@ -1,4 +1,4 @@
-"""What an input reader needs: record files with something in them, and a label map that fits the model."""
+"""Checks that an input reader has record files that are not empty, and a label map that fits the model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def record_patterns(reader: Reader) -> Iterator[Finding]:
             "no_record_patterns",
             "error",
             reader.source,
-            f"{reader.field} names no records",
+            f"{reader.field} has no input_path",
             f"set {reader.field}.tf_record_input_reader.input_path",
             field=name,
         )
@@ -80,7 +80,7 @@ def label_map(reader: Reader) -> Iterator[Finding]:
             "error",
             f"label map {path}",
             f"'{last.name}' has id {last.id}",
-            f"set num_classes to {last.id} or take the class out",
+            f"set num_classes to {last.id} or remove the class",
             cause=f"but num_classes of the model is {num_classes}",
             field=f"model.{reader.config.model.WhichOneof('model')}.num_classes",
             evidence={"id": last.id, "num_classes": num_classes},
@@ -89,7 +89,7 @@ def label_map(reader: Reader) -> Iterator[Finding]:
 
 @runs_at("input")
 def empty_record_files(reader: Reader) -> Iterator[Finding]:
-    """Not all files are empty: the Object Detection API would read them over and over, for ever."""
+    """Not all files are empty: the Object Detection API would read them in an endless loop."""
     paths = input_files(reader.proto)
     if paths and all(size(path) == 0 for path in paths):
         yield Finding(
@@ -97,14 +97,14 @@ def empty_record_files(reader: Reader) -> Iterator[Finding]:
             "error",
             reader.source,
             f"the record files of {reader.field} are empty ({paths[0]})",
-            "make them again",
+            "create them again",
             field=f"{reader.field}.tf_record_input_reader.input_path",
         )
 
 
 @runs_at("input")
 def files_for_all_workers(reader: Reader) -> Iterator[Finding]:
-    """There is a file for each worker: the Object Detection API gives each its own, and one without waits for ever."""
+    """There is a file for each worker: the Object Detection API assigns whole files, and a worker without one hangs."""
     if reader.field != "train_input_reader":
         return
     workers = datasets.num_workers(tf.distribute.get_strategy())
