@@ -22,8 +22,8 @@ SEES: dict[str, set[str]] = {
     "odapi": {"evaluation", "findings"},
     "data": {"odapi"},
     "callbacks": SHOWN,
-    "training": {*SHOWN, "callbacks", "odapi"},
-    "programs": {*SHOWN, "callbacks", "data", "odapi", "training"},
+    "training": {*SHOWN, "callbacks", "findings", "odapi"},
+    "programs": {*SHOWN, "callbacks", "data", "findings", "odapi", "training"},
     "cli": {"programs"},
 }
 # Package -> the only rooms that import it.
@@ -35,7 +35,7 @@ ONLY_IN: dict[str, set[str]] = {
     "tensorflow": {"callbacks", "data", "files", "odapi", "programs", "tensorboard", "training"},
     "tensorboard": {"runs", "odapi", "plugin", "tensorboard"},
 }
-# Rooms whose modules can be imported without TensorFlow: it is imported in functions, when it is needed.
+# Rooms whose own modules import TensorFlow in functions only, when it is needed.
 WITHOUT_TENSORFLOW = {*GROUND, "evaluation", "findings", "figures", "runs", "callbacks", "data", "programs", "cli"}
 
 

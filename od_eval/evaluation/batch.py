@@ -92,7 +92,7 @@ Objects = TypeVar("Objects", Detections, GroundTruth)
 def rows_of(objects: Objects, rows: Sequence[npt.NDArray[Any]]) -> Objects:
     """The objects of a batch in the given rows of each image (indices below its `num`)."""
     columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects) if field.name != "num"}
-    kept: dict[str, Any] = {name: _rows(column, rows) for name, column in columns.items()}
+    kept: dict[str, Any] = {name: column_rows(column, rows) for name, column in columns.items()}
     return type(objects)(**kept)
 
 
@@ -110,7 +110,8 @@ def num_rows(objects: Detections | GroundTruth) -> list[int]:
     return [int(num) for num in np.asarray(objects.num)]
 
 
-def _rows(column: Any, rows: Sequence[npt.NDArray[Any]]) -> Any:
+def column_rows(column: Any, rows: Sequence[npt.NDArray[Any]]) -> Any:
+    """The given rows of each image of one column; None if there is no such column."""
     if column is None:
         return None
     return [

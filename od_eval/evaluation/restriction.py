@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from od_eval.evaluation.batch import EvaluationBatch, num_rows, rows_of
+from od_eval.evaluation.batch import EvaluationBatch, column_rows, num_rows, rows_of
 from od_eval.evaluation.options import EvaluationOptions
 
 
@@ -47,8 +47,8 @@ def _without(batch: EvaluationBatch, classes: Sequence[int], masks: bool, num_ob
     """A batch without the objects of some classes, which are counted, and without masks."""
     keypoints, groundtruth = batch.keypoints, batch.groundtruth
     detections, kept = _without_classes(batch.detections, classes)
-    if keypoints is not None and kept is not None:
-        keypoints = [np.asarray(values)[rows] for values, rows in zip(keypoints, kept, strict=True)]
+    if kept is not None:
+        keypoints = column_rows(keypoints, kept)
     if groundtruth is not None:
         for values, num in zip(groundtruth.classes, num_rows(groundtruth), strict=True):
             num_objects.update(int(id) for id in np.asarray(values)[:num] if id in classes)

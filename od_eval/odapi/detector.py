@@ -29,7 +29,6 @@ from od_eval.odapi.eval_batches import (
     parts_of,
     without_padding,
 )
-from od_eval.odapi.eval_config import RequestedEvaluation
 from od_eval.odapi.execution import check_finite, logs_of, make_execution
 from od_eval.odapi.explained import explained, explained_op_error
 from od_eval.odapi.further_metrics import FurtherEvaluator
@@ -99,7 +98,7 @@ class Detector(tf.keras.Model):
             self.model = model_builder.build(pipeline.config.model, is_training=True, add_summaries=summary_every_n > 0)
             self._build_variables(pipeline)
         self._regularizes = _has_weighted_regularizer(self.model)
-        self._evaluation = RequestedEvaluation(pipeline.config, pipeline.source)
+        self._evaluation = pipeline.evaluation
         self._images_vary = model_inputs.images_vary(pipeline.config)
         self._graphs = Graphs()
         self._means = RunningMeans()
@@ -356,9 +355,10 @@ class Detector(tf.keras.Model):
         with optimizers.averaged_weights(self.optimizer):
             yield
 
-    def further_evaluator(self) -> FurtherEvaluator:
+    def further_evaluator(self) -> FurtherEvaluator | None:
         """Computes the metrics of `eval_config.metrics_set` that an `od_eval.evaluation.Evaluator` does not have."""
-        return FurtherEvaluator(self._config.eval_config, self._evaluation.label_map)
+        evaluator = FurtherEvaluator(self._config.eval_config, self._evaluation.label_map)
+        return None if evaluator.is_empty else evaluator
 
     def _parts_of(self, batch: tuple[Any, Any]) -> Iterator[tuple[Tensors, Tensors]]:
         return parts_of(batch, self.distribute_strategy, self._config.eval_config.batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import tensorflow as tf
 from object_detection.core.standard_fields import DetectionResultFields, InputDataFields
 from object_detection.protos import eval_pb2
 
-from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
+from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth, column_rows, rows_of
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.odapi import datasets
 
@@ -115,13 +115,7 @@ def evaluation_batch(
     if not counted.all():
         num_detections = arrays[DetectionResultFields.num_detections]
         kept = [np.flatnonzero(rows[:num]) for rows, num in zip(counted, num_detections, strict=True)]
-        keypoints = _rows(keypoints, kept)
-        detections = Detections(
-            boxes=_rows(detections.boxes, kept),
-            scores=_rows(detections.scores, kept),
-            classes=_rows(detections.classes, kept),
-            masks=_rows(detections.masks, kept),
-        )
+        detections, keypoints = rows_of(detections, kept), column_rows(keypoints, kept)
     return EvaluationBatch(
         image_ids=[source_id.decode("utf-8", "replace") for source_id in features[InputDataFields.source_id].numpy()],
         image_sizes=sizes,
@@ -154,11 +148,6 @@ def _groundtruth_of(arrays: Mapping[str, Any]) -> GroundTruth:
         difficult=arrays.get(InputDataFields.groundtruth_difficult),
         num=arrays[InputDataFields.num_groundtruth_boxes],
     )
-
-
-def _rows(values: Any, kept: Sequence[np.ndarray]) -> Any:
-    """The rows to keep of each image."""
-    return None if values is None else [value[rows] for value, rows in zip(values, kept, strict=True)]
 
 
 def _relative(keypoints: np.ndarray | None, sizes: np.ndarray) -> np.ndarray | None:

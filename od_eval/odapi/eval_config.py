@@ -127,16 +127,6 @@ class RequestedEvaluation:
         return "all" if eval_config.all_metrics_per_category else "AP"
 
 
-def evaluation_options(config: pipeline_pb2.TrainEvalPipelineConfig) -> EvaluationOptions:
-    """The options requested by `eval_config`; see `RequestedEvaluation.options`."""
-    return RequestedEvaluation(config).options
-
-
-def label_map_of_evaluation(config: pipeline_pb2.TrainEvalPipelineConfig) -> list[Category]:
-    """The classes to evaluate; see `RequestedEvaluation.label_map`."""
-    return RequestedEvaluation(config).label_map
-
-
 def category_names(label_map: Sequence[Category]) -> dict[int, str]:
     """Category id -> name, as the Object Detection API names them in tags."""
     names = [category.display_name or category.name or str(category.id) for category in label_map]

@@ -77,5 +77,5 @@ def explained_op_error(
         if broken:
             return ODEvalError(f"{broken}; create the file again or remove the record.")
     return ODEvalError(
-        f"TensorFlow could not continue: {error.message.strip().splitlines()[-1]}; verbosity 1 shows where."
+        f"TensorFlow could not continue: {error.message.strip().splitlines()[-1]}; verbosity=1 shows where."
     )

@@ -51,7 +51,7 @@ def export(
     if side_inputs and input_type != "image_tensor":
         raise ODEvalError(
             f"{pipeline_config_path}: this model needs {', '.join(side_inputs)} in addition to images, which only"
-            " input_type image_tensor supports."
+            " input_type=image_tensor supports."
         )
     if input_type == "image_and_boxes_tensor" and not hasattr(exporter.detector.model, "predict_masks_from_boxes"):
         raise ODEvalError(

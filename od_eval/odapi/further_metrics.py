@@ -53,10 +53,13 @@ class FurtherEvaluator:
             _, *self._evaluators = eval_util.get_evaluators(further, categories, options)
         self._keys: set[int] = set()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether `eval_config` asks for no other metrics than COCO's of boxes and masks."""
+        return not self._evaluators
+
     def update(self, eval_dict: Mapping[str, tf.Tensor]) -> None:
         """Adds a batch, as returned by `object_detection.model_lib_v2.prepare_eval_dict`."""
-        if not self._evaluators:
-            return
         sizes = eval_dict[InputDataFields.original_image_spatial_shape].numpy()
         num_boxes = eval_dict[InputDataFields.num_groundtruth_boxes].numpy()
         num_detections = eval_dict[DetectionResultFields.num_detections].numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks, datasets
+from od_eval.odapi.eval_config import RequestedEvaluation
 from od_eval.odapi.explained import explained
 from od_eval.odapi.overrides import apply_override
 from od_eval.odapi.records import glob
@@ -101,6 +103,11 @@ class Pipeline:
     def num_classes(self) -> int:
         """The number of classes of the model, without the background."""
         return config_util.get_number_of_classes(self.config.model)
+
+    @functools.cached_property
+    def evaluation(self) -> RequestedEvaluation:
+        """The evaluation that the config asks for. Whoever evaluates asks here, so that its label map is read once."""
+        return RequestedEvaluation(self.config, self.source)
 
     # ---- Input ------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,9 @@ from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.section import all_sections
-from od_eval.odapi.eval_config import evaluation_options
+from od_eval.findings.finding import raise_first_error
+from od_eval.odapi import config_checks
+from od_eval.odapi.config_checks.evaluation_sets import run_name
 from od_eval.odapi.kept_in_memory import KeptInMemory
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.tensorboard import tags
@@ -69,7 +71,7 @@ class EvaluationPlan:
         _runs(pipeline)
         for index, reader in enumerate(pipeline.config.eval_input_reader):
             pipeline.check_input(f"eval_input_reader[{index}]", reader)
-        options = evaluation_options(pipeline.config)
+        options = pipeline.evaluation.options
         return dataclasses.replace(options, save_detections=True) if self.save_detections else options
 
     def evaluations(
@@ -151,28 +153,14 @@ class EvaluationPlan:
 
 
 def _runs(pipeline: Pipeline) -> list[tuple[str, str]]:
-    """For each `eval_input_reader`, its TensorBoard run and the prefix of its keys in `logs`."""
-    readers = pipeline.config.eval_input_reader
-    if not readers:
-        raise ODEvalError(f"{pipeline.source} has no eval_input_reader; add one, or train with eval_every_n=0.")
-    runs: list[tuple[str, str]] = []
-    for index, reader in enumerate(readers):
-        name = reader.name or (str(index) if index else "")
-        run = os.path.normpath(os.path.join(tags.EVAL, name))
-        if run != tags.EVAL and not run.startswith(tags.EVAL + os.sep):
-            raise ODEvalError(
-                f"{pipeline.source}: eval_input_reader[{index}].name '{reader.name}' is not the name of a folder below"
-                " the run eval; choose another."
-            )
-        if run in (other for other, _ in runs):
-            raise ODEvalError(
-                f"{pipeline.source}: two eval_input_readers are called '{reader.name}' and would write to the same run;"
-                " give one another name."
-            )
-        if index and name == "train":
-            raise ODEvalError(
-                f"{pipeline.source}: eval_input_reader[{index}] is called 'train', and so is the sample of the training"
-                " data; choose another name."
-            )
-        runs.append((run, "val_" if index == 0 else f"val_{name}_"))
-    return runs
+    """For each `eval_input_reader`, its TensorBoard run and the prefix of its keys in `logs`.
+
+    Raises:
+      ODEvalError: there is none, or a name is not that of a run.
+    """
+    raise_first_error(config_checks.findings("evaluation_sets", pipeline.config, pipeline.source))
+    names = [run_name(index, reader.name) for index, reader in enumerate(pipeline.config.eval_input_reader)]
+    return [
+        (os.path.normpath(os.path.join(tags.EVAL, name)), f"val_{name}_" if index else "val_")
+        for index, name in enumerate(names)
+    ]

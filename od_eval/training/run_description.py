@@ -6,7 +6,6 @@ import os
 
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.evaluation_set import EvaluationSet
-from od_eval.odapi.eval_config import label_map_of_evaluation
 from od_eval.odapi.hyperparameters import hyperparameters
 from od_eval.odapi.label_map import label_map_text
 from od_eval.odapi.pipeline import Pipeline
@@ -18,7 +17,7 @@ def describe_training(pipeline: Pipeline, model_dir: str, step: int) -> None:
     train_run = os.path.join(model_dir, tags.TRAIN)
     writers.resume(train_run, step)
     writers.write_text(train_run, tags.PIPELINE_CONFIG, pipeline.text(), step)
-    writers.write_text(train_run, tags.LABEL_MAP, label_map_text(label_map_of_evaluation(pipeline.config)), step)
+    writers.write_text(train_run, tags.LABEL_MAP, label_map_text(pipeline.evaluation.label_map), step)
 
 
 def enter_hyperparameters(pipeline: Pipeline, evaluation: DetectionEvaluation | EvaluationSet) -> None:

@@ -1,6 +1,7 @@
 """What the checks of a pipeline.config find, one after the other as it is raised, and all of it in a list."""
 
 import re
+from typing import get_args
 
 import pytest
 from small_config import error_of, load
@@ -53,8 +54,8 @@ def test_a_feature_extractor_that_there_is_not_in_tf2_is_answered_with_the_neare
         ("faster_rcnn", "faster_rcnn_pnas", "use the nearest one, 'faster_rcnn_inception_resnet_v2_keras'"),
         ("faster_rcnn", "ssd_resnet50_v1_fpn_keras", "which belongs to model.ssd"),
         ("center_net", "resnet_v1_50", "use the nearest one, 'resnet_v1_50_fpn'"),
-        ("center_net", "vgg", "there are 'resnet_v2_50', "),
-        ("center_net", "", "is not set; there are 'resnet_v2_50', "),
+        ("center_net", "vgg", "choose one of 'resnet_v2_50', "),
+        ("center_net", "", "is not set; choose one of 'resnet_v2_50', "),
     ],
 )
 def test_every_meta_architecture_has_feature_extractors_of_its_own(folder, model, name, answer):
@@ -321,7 +322,41 @@ def test_every_metrics_set_that_there_is_not_is_named_once_and_by_no_consequence
 
 
 def test_every_module_of_checks_is_found_without_a_list():
-    stages = ("load", "model", "input", "evaluation", "fine_tuning", "model_dir")
+    stages = get_args(config_checks.Stage)
     found = {check.__module__ for stage in stages for check in config_checks.checks_of(stage)}
     assert found == {module.__name__ for module in modules_of(config_checks)}
     assert all(config_checks.checks_of(stage) for stage in stages)
+
+
+# ---- Evaluation sets ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["day", "day"], "two eval_input_readers are called 'day' and would write to the same run"),
+        (["day", "a/../day"], "two eval_input_readers are called 'a/../day'"),
+        (["../train", "night"], "eval_input_reader[0].name '../train' is not the name of a folder below the run eval"),
+        (["/tmp", "night"], "eval_input_reader[0].name '/tmp' is not the name of a folder"),
+        (["day", "train"], "eval_input_reader[1] is called 'train', and so is the sample of the training data"),
+    ],
+)
+def test_names_of_readers_are_names_of_runs(folder, names, message):
+    overrides = [f"eval_input_reader[{index}].name={name}" for index, name in enumerate(names)]
+    pipeline = load(folder, *overrides)
+    sentences = [
+        str(finding) for finding in config_checks.findings("evaluation_sets", pipeline.config, pipeline.source)
+    ]
+    assert len(sentences) == 1
+    assert sentences[0].startswith(f"{folder}/pipeline.config: {message}")
+    assert sentences[0] in [str(finding) for finding in check_pipeline(pipeline)]
+
+
+def test_names_that_differ_and_a_config_without_any_reader(folder):
+    pipeline = load(folder)
+    assert not list(config_checks.findings("evaluation_sets", pipeline.config, pipeline.source))
+    pipeline = load(folder, "eval_input_reader=")
+    [finding] = config_checks.findings("evaluation_sets", pipeline.config, pipeline.source)
+    assert str(finding) == (
+        f"{folder}/pipeline.config has no eval_input_reader; add one, or train with eval_every_n=0."
+    )

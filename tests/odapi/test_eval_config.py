@@ -4,12 +4,12 @@ import pytest
 
 from od_eval import ODEvalError, Pipeline
 from od_eval.odapi import eval_config
-from od_eval.odapi.eval_config import RequestedEvaluation, category_names, evaluation_options, label_map_of_evaluation
+from od_eval.odapi.eval_config import category_names
 from od_eval.odapi.label_map import Category
 
 
 def options_of(ssd_config, config_overrides, *overrides):
-    return evaluation_options(Pipeline.load(ssd_config, [*config_overrides, *overrides]).config)
+    return Pipeline.load(ssd_config, [*config_overrides, *overrides]).evaluation.options
 
 
 def test_options_are_those_of_the_config(ssd_config, config_overrides):
@@ -59,7 +59,7 @@ def test_the_label_map_is_read_once_and_not_before_it_is_needed(ssd_config, conf
 
     reads, read_label_map = [], eval_config.read_label_map
     monkeypatch.setattr(eval_config, "read_label_map", read)
-    evaluation = RequestedEvaluation(Pipeline.load(ssd_config, config_overrides).config)
+    evaluation = Pipeline.load(ssd_config, config_overrides).evaluation
     assert reads == []
     assert evaluation.options is evaluation.options
     assert evaluation.categories == evaluation.options.categories
@@ -68,7 +68,7 @@ def test_the_label_map_is_read_once_and_not_before_it_is_needed(ssd_config, conf
 
 def test_classes_are_those_of_the_first_label_map_or_numbers_or_of_proposals_one(ssd_config, config_overrides):
     def categories(*overrides):
-        return label_map_of_evaluation(Pipeline.load(ssd_config, [*config_overrides, *overrides]).config)
+        return Pipeline.load(ssd_config, [*config_overrides, *overrides]).evaluation.label_map
 
     assert [category.id for category in categories()] == [1, 2, 3, 4]
     assert categories("eval_input_reader[0].label_map_path=") == categories()  # of training

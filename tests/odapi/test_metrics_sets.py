@@ -12,7 +12,7 @@ import tensorflow as tf
 from od_eval import ODEvalError
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.odapi.eval_batches import evaluation_batch
-from od_eval.odapi.eval_config import evaluation_options, label_map_of_evaluation
+from od_eval.odapi.eval_config import RequestedEvaluation
 from od_eval.odapi.further_metrics import FurtherEvaluator
 from od_eval.odapi.text_proto import parse_text_proto
 
@@ -198,9 +198,9 @@ def config_of(tmp_path):
 
 def ours(config, batches):
     """Tag -> number in TensorBoard."""
-    options = evaluation_options(config)
+    options = RequestedEvaluation(config).options
     evaluator = Evaluator(options.categories, masks=options.masks)
-    further = FurtherEvaluator(config.eval_config, label_map_of_evaluation(config))
+    further = FurtherEvaluator(config.eval_config, RequestedEvaluation(config).label_map)
     for features, eval_dict in batches:
         batch = evaluation_batch(features, eval_dict, {}, config.eval_config, options)
         evaluator.update(batch)
@@ -309,7 +309,7 @@ def test_what_is_named_twice_is_evaluated_once(config_of, single_images):
 
 def test_a_tag_with_two_meanings_is_an_error_that_names_it(config_of, single_images):
     config = config_of(f"{KEYPOINTS % SIGMAS} {KEYPOINTS % ''}")
-    further = FurtherEvaluator(config.eval_config, label_map_of_evaluation(config))
+    further = FurtherEvaluator(config.eval_config, RequestedEvaluation(config).label_map)
     for _, eval_dict in single_images:
         further.update(eval_dict)
     with pytest.raises(ODEvalError, match="have the tag 'Keypoints_Precision/mAP ByCategory/person'"):
@@ -322,7 +322,7 @@ def test_a_tag_with_two_meanings_is_an_error_that_names_it(config_of, single_ima
 
 def refused(config):
     with pytest.raises(ODEvalError) as raised:
-        evaluation_options(config)
+        _ = RequestedEvaluation(config).options
     assert str(raised.value).count("\n") == 0
     return str(raised.value)
 

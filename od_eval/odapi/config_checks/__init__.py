@@ -9,14 +9,15 @@ A check is a generator function in a module of this package; a new check is a ne
 
 The stage determines when a check runs, and its arguments:
 
-| stage         | when                                                   | arguments                   |
-| ------------- | ------------------------------------------------------ | --------------------------- |
-| `load`        | a `Pipeline` is created; only the config is checked    | `config, source`            |
-| `model`       | before a model is built                                | `config, source`            |
-| `input`       | before an input reader is read; checks its files       | a `Reader`                  |
-| `evaluation`  | before an evaluation; checks `eval_config`             | a `RequestedEvaluation`     |
-| `fine_tuning` | before `fine_tune_checkpoint` is loaded                | `train_config`              |
-| `model_dir`   | before training, against the folder it will write to   | `train_config`, `model_dir` |
+| stage             | when                                                   | arguments                   |
+| ----------------- | ------------------------------------------------------ | --------------------------- |
+| `load`            | a `Pipeline` is created; only the config is checked    | `config, source`            |
+| `model`           | before a model is built                                | `config, source`            |
+| `input`           | before an input reader is read; checks its files       | a `Reader`                  |
+| `evaluation`      | before an evaluation; checks `eval_config`             | a `RequestedEvaluation`     |
+| `evaluation_sets` | before all sets are evaluated; checks their names      | `config, source`            |
+| `fine_tuning`     | before `fine_tune_checkpoint` is loaded                | `train_config`              |
+| `model_dir`       | before training, against the folder it will write to   | `train_config`, `model_dir` |
 
 A caller that cannot continue with an error raises the first one of its stage; later findings are not computed:
 
@@ -42,7 +43,7 @@ from od_eval.findings.finding import Finding
 if TYPE_CHECKING:
     from od_eval.odapi.pipeline import Pipeline
 
-Stage = Literal["load", "model", "input", "evaluation", "fine_tuning", "model_dir"]
+Stage = Literal["load", "model", "input", "evaluation", "evaluation_sets", "fine_tuning", "model_dir"]
 Check = Callable[..., Iterator[Finding]]
 _Check = TypeVar("_Check", bound=Check)
 
@@ -115,15 +116,14 @@ def check_pipeline(pipeline: Pipeline, model_dir: str | None = None) -> Iterator
     Yields:
       Each finding once. A file that a check cannot read is a finding, too.
     """
-    from od_eval.odapi.eval_config import RequestedEvaluation  # here, because that module imports this one
-
     config, source = pipeline.config, pipeline.source
     readers = [("train_input_reader", config.train_input_reader)]
     readers += [(f"eval_input_reader[{index}]", reader) for index, reader in enumerate(config.eval_input_reader)]
     runs: list[tuple[Any, ...]] = [("load", config, source), ("model", config, source)]
     runs += [("input", Reader(config, source, field, reader)) for field, reader in readers]
     if has_num_classes(config.model):
-        runs.append(("evaluation", RequestedEvaluation(config, source)))
+        runs.append(("evaluation", pipeline.evaluation))
+    runs.append(("evaluation_sets", config, source))
     runs.append(("fine_tuning", config.train_config))
     if model_dir is not None:
         runs.append(("model_dir", config.train_config, model_dir))
