@@ -84,9 +84,9 @@ def main() -> int:
     batch = read_detections(FLAGS.detections, groundtruth)
     evaluator = Evaluator(groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend)
     evaluator.update(batch)
-    what = "boxes and masks" if masks else "boxes"
+    objects = "boxes and masks" if masks else "boxes"
     slow = ", which takes a hundred times as long as hotcoco" if FLAGS.backend == "pycocotools" else ""
-    print(f"Evaluating the {what} of {len(groundtruth.images)} images with {FLAGS.backend}{slow} …", flush=True)
+    print(f"Evaluating the {objects} of {len(groundtruth.images)} images with {FLAGS.backend}{slow} …", flush=True)
     result = evaluator.evaluate(step=FLAGS.step)
 
     run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
