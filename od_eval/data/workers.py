@@ -17,7 +17,7 @@ from od_eval.errors import ODEvalError
 
 # Below this many images, starting worker processes takes longer than it saves.
 _MIN_IMAGES_FOR_WORKERS = 1000
-_IMAGES_PER_TASK = 16  # images per task
+_IMAGES_PER_TASK = 16  # of a worker process
 _TASKS_AHEAD = 64  # per worker; more would fill memory if the disk is slower
 
 

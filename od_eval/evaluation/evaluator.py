@@ -205,7 +205,7 @@ class Evaluator:
         wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes >= min_side)).all(axis=1))
         if wrong.size:
             id, size = ids[wrong[0]], sizes[wrong[0]].tolist()
-            raise ODEvalError(f"image {id!r} is of height and width {size}; give its size in pixels.")
+            raise ODEvalError(f"image {id!r} has height and width {size}; give its size in pixels.")
         images = dict(zip(ids, map(tuple, sizes.astype(int).tolist()), strict=True))
         if len(images) < len(ids):
             repeated = next(id for index, id in enumerate(ids) if id in ids[:index])

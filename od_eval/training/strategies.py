@@ -51,8 +51,7 @@ def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:
         raise ODEvalError(
-            f"no TPU can be used under the name {tpu_name!r}: {str(error).splitlines()[0]}; correct tpu_name or leave"
-            " out use_tpu."
+            f"TPU {tpu_name!r} cannot be used: {str(error).splitlines()[0]}; correct tpu_name or leave out use_tpu."
         ) from error
     return tf.distribute.TPUStrategy(resolver)
 
