@@ -62,7 +62,7 @@ def steps_between_evaluations(
         )
     else:
         every_n = 0
-        say(f"{workers} workers train without evaluating; another process must do it, with checkpoint_dir=MODEL_DIR.")
+        say(f"{workers} workers train without evaluating; another process must, with this model_dir as checkpoint_dir.")
     if not every_n and plan.early_stopping_metric:
         raise ODEvalError("early_stopping_metric needs evaluations during training, and there are none.")
     return every_n
