@@ -10,6 +10,6 @@ from types import ModuleType
 def modules_of(package: ModuleType) -> list[ModuleType]:
     """Imports all modules directly in a package, in the order of their names."""
     return [
-        importlib.import_module(f"{package.__name__}.{found.name}")
-        for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda found: found.name)
+        importlib.import_module(f"{package.__name__}.{module.name}")
+        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name)
     ]

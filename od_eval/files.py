@@ -37,9 +37,9 @@ def absolute(path: Path) -> str:
 
 def reason(error: BaseException) -> str:
     """The message of a file system or TensorFlow error, without the path and any further lines."""
-    said = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-    said = re.sub(r"\{\{function_node [^}]*\}\} ?| ?\[Op:\w+\]", "", str(said)).strip()  # TensorFlow's internals
-    return said.splitlines()[0] if said else type(error).__name__
+    message = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    message = re.sub(r"\{\{function_node [^}]*\}\} ?| ?\[Op:\w+\]", "", str(message)).strip()  # TensorFlow's internals
+    return message.splitlines()[0] if message else type(error).__name__
 
 
 def exists(path: Path) -> bool:
@@ -189,9 +189,9 @@ def link_or_copy(source: Path, target: Path) -> None:
         if not is_remote(source) and not is_remote(target):
             os.link(source, target)
             return
-    aside = f"{os.fspath(target)}.tmp"
-    copy(source, aside)
-    rename(aside, target)
+    temporary = f"{os.fspath(target)}.tmp"
+    copy(source, temporary)
+    rename(temporary, target)
 
 
 def remove(path: Path) -> None:
@@ -216,22 +216,22 @@ def write_whole(path: Path, contents: str | bytes) -> None:
       ODEvalError: it cannot be written; no partial file is left, and an older file is kept unchanged.
     """
     data = contents.encode("utf-8") if isinstance(contents, str) else contents
-    aside = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
+    temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
     try:
         make_folder(os.path.dirname(path))
         if is_remote(path):
-            with _gfile(path) as gfile, gfile.GFile(aside, "wb") as file:
+            with _gfile(path) as gfile, gfile.GFile(temporary, "wb") as file:
                 file.write(data)
         else:
-            with open(aside, "wb") as file:
+            with open(temporary, "wb") as file:
                 file.write(data)
-        rename(aside, path)
+        rename(temporary, path)
     except OSError as error:
         raise ODEvalError(f"'{os.fspath(path)}' cannot be written: {reason(error)}") from error
     finally:  # also if a signal interrupts
         with contextlib.suppress(OSError):  # the error above matters more
-            if exists(aside):
-                remove(aside)
+            if exists(temporary):
+                remove(temporary)
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ class EarlyStopping(Callback):
             self._evaluated(logs)
         elif not has_failed:
             raise ODEvalError(
-                f"the metric to stop early by, '{self._monitored}', is not among what was evaluated:"
+                f"the early stopping metric '{self._monitored}' is not among the evaluated metrics:"
                 f" {', '.join(name for name in logs if name.startswith('val_')) or 'nothing'}."
             )
 

@@ -21,7 +21,7 @@ CATEGORIES = tuple(Category(id, name) for id, name in enumerate(("circle", "squa
 # Radius of a shape, as a fraction of the image's side.
 _SMALLEST_RADIUS, _LARGEST_RADIUS = 0.07, 0.22
 # The maximum fraction of a shape that others may hide.
-_MOST_HIDDEN = 0.3
+_MAX_HIDDEN = 0.3
 _SUBPIXELS = 4  # per side; shapes are drawn larger by this factor and averaged, for smooth edges
 _TRIES = 20
 
@@ -61,10 +61,10 @@ def draw_image(random: np.random.Generator, size: int, max_shapes: int) -> Drawn
             class_name = CATEGORIES[random.integers(len(CATEGORIES))].name
             window, coverage = _draw_shape(random, class_name, size)
             hidden = [np.count_nonzero(earlier[window] & (coverage > 0.5)) for earlier in masks]
-            seen = [np.count_nonzero(earlier) for earlier in masks]
+            visible = [np.count_nonzero(earlier) for earlier in masks]
             if all(
-                now - less >= (1 - _MOST_HIDDEN) * area
-                for now, less, area in zip(seen, hidden, full_areas, strict=True)
+                num_visible - num_hidden >= (1 - _MAX_HIDDEN) * area
+                for num_visible, num_hidden, area in zip(visible, hidden, full_areas, strict=True)
             ):
                 break
         else:

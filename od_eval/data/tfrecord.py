@@ -19,14 +19,14 @@ LABEL_MAP = "label_map.pbtxt"
 
 # The default number of images per file, and the maximum number of files; more would not help a reader.
 _IMAGES_PER_SHARD = 500
-_MOST_SHARDS = 100
+_MAX_SHARDS = 100
 # Type of a feature's values -> the field of `tf.train.Feature` that holds them.
 _KINDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
 
 
 def default_num_shards(num_images: int) -> int:
     """The default number of files for a number of images."""
-    return min(-(-num_images // _IMAGES_PER_SHARD), _MOST_SHARDS)
+    return min(-(-num_images // _IMAGES_PER_SHARD), _MAX_SHARDS)
 
 
 def shard_pattern(split: str, num_shards: int) -> str:
@@ -92,7 +92,7 @@ def dataset_folder(
     if files.is_remote(folder) or re.match(r"\w\w+:/", os.fspath(folder)):  # a Path turns gs://… into gs:/…
         raise ODEvalError(f"'{folder}' is not a local folder; write to one and copy the files from there.")
     folder = Path(folder)
-    aside = folder / ".unfinished"  # always the same name, so that leftovers of a killed run are removed
+    temporary = folder / ".unfinished"  # always the same name, so that leftovers of a killed run are removed
     try:
         existing = [path for split in splits for path in shards_in(folder, split)]
         existing += [folder / name for name in other_files if (folder / name).exists()]
@@ -102,18 +102,18 @@ def dataset_folder(
                 f"'{folder}' already contains {names}; choose another output folder, or set overwrite=True."
             )
         is_new = not folder.exists()
-        if aside.exists():
-            shutil.rmtree(aside)
-        aside.mkdir(parents=True)
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir(parents=True)
         try:
-            yield aside
+            yield temporary
             for path in existing:
                 path.unlink()
             # Records first: a dataset with a label map is complete.
-            for path in sorted(aside.iterdir(), key=lambda path: (path.name == LABEL_MAP, path.name)):
+            for path in sorted(temporary.iterdir(), key=lambda path: (path.name == LABEL_MAP, path.name)):
                 path.replace(folder / path.name)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             if is_new:
                 with contextlib.suppress(OSError):  # not empty: it contains the dataset
                     folder.rmdir()

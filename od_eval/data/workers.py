@@ -16,14 +16,14 @@ from od_eval.data.examples import Converted, convert_image
 from od_eval.errors import ODEvalError
 
 # Below this many images, starting worker processes takes longer than it saves.
-_FEWEST_IMAGES_FOR_WORKERS = 1000
-_IMAGES_PER_TASK = 16  # images per task
+_MIN_IMAGES_FOR_WORKERS = 1000
+_IMAGES_PER_TASK = 16  # of a worker process
 _TASKS_AHEAD = 64  # per worker; more would fill memory if the disk is slower
 
 
 def default_num_workers(num_images: int) -> int:
     """The default number of processes for a number of images."""
-    if num_images < _FEWEST_IMAGES_FOR_WORKERS:
+    if num_images < _MIN_IMAGES_FOR_WORKERS:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -265,24 +265,24 @@ def _id(where: str, entry: dict[str, Any], key: str) -> ImageId:
     if isinstance(id, float) and id.is_integer():
         return int(id)  # written by programs that keep ids in a float array
     if not isinstance(id, int | str) or isinstance(id, bool):
-        found = f"it is {short(id)}" if key in entry else f"there is none in {short(entry)}"
-        raise ODEvalError(f"{where}: '{key}' must be a whole number or a string; {found}.")
+        problem = f"it is {short(id)}" if key in entry else f"it is missing in {short(entry)}"
+        raise ODEvalError(f"{where}: '{key}' must be a whole number or a string; {problem}.")
     return id
 
 
 def _number(where: str, entry: dict[str, Any], key: str) -> float:
     value = entry.get(key)
     if not _is_number(value):
-        what = f"it is {short(value)}" if key in entry else f"there is none in {short(entry)}"
-        raise ODEvalError(f"{where}: '{key}' must be a finite number; {what}.")
+        problem = f"it is {short(value)}" if key in entry else f"it is missing in {short(entry)}"
+        raise ODEvalError(f"{where}: '{key}' must be a finite number; {problem}.")
     return float(value)
 
 
 def _box(where: str, entry: dict[str, Any]) -> list[float]:
     box = entry.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        found = f"it is {short(box)}" if "bbox" in entry else f"there is none in {short(entry)}"
-        raise ODEvalError(f"{where}: 'bbox' must be four finite numbers, x, y, width and height; {found}.")
+        problem = f"it is {short(box)}" if "bbox" in entry else f"it is missing in {short(entry)}"
+        raise ODEvalError(f"{where}: 'bbox' must be four finite numbers, x, y, width and height; {problem}.")
     return [float(value) for value in box]
 
 

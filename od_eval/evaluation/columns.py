@@ -95,9 +95,9 @@ class _Reader:
     """
 
     def __init__(
-        self, what: str, objects: Detections | GroundTruth, images: Mapping[ImageId, Size], row_format: RowFormat
+        self, kind: str, objects: Detections | GroundTruth, images: Mapping[ImageId, Size], row_format: RowFormat
     ) -> None:
-        self._what = what
+        self._kind = kind
         self._objects = objects
         self._ids = list(images)
         self._sizes = list(images.values())
@@ -105,7 +105,7 @@ class _Reader:
         num = None if objects.num is None else np.asarray(objects.num)
         if num is not None and num.shape != (len(self._ids),):
             raise ODEvalError(
-                f"num of {what}s of a batch of {len(self._ids)} images must be of shape [{len(self._ids)}], not"
+                f"num of {kind}s of a batch of {len(self._ids)} images must be of shape [{len(self._ids)}], not"
                 f" {list(num.shape)}."
             )
         boxes = self._per_image("boxes", objects.boxes)
@@ -114,7 +114,7 @@ class _Reader:
         nums: list[int] = self._given if num is None else num.tolist()
         for index, (rows, given) in enumerate(zip(nums, self._given, strict=True)):
             if not (0 <= rows <= given and rows == int(rows)):  # the Object Detection API's counts are floats
-                self._fail(index, f"num says {rows} {what}s where there are {given} boxes")
+                self._fail(index, f"num says {rows} {kind}s where there are {given} boxes")
         self._num = [int(rows) for rows in nums]
         self._first = np.cumsum([0, *self._num])
         self._boxes = _as_float(self._rows("boxes", boxes, (4,)))
@@ -176,7 +176,7 @@ class _Reader:
         if not right.all():
             index = int(np.argmin(right))
             image = self._image_of(index)
-            self._fail(image, f"{self._what} {index - self._first[image]} {message(index)}")
+            self._fail(image, f"{self._kind} {index - self._first[image]} {message(index)}")
 
     def given_box(self, index: int) -> list[float]:
         """The box of a row as it was given."""
@@ -190,13 +190,13 @@ class _Reader:
             if not self._num[index]:
                 continue
             if masks is None:
-                self._fail(index, f"its {self._what}s have no masks; give masks, or do not evaluate them")
+                self._fail(index, f"its {self._kind}s have no masks; give masks, or do not evaluate them")
             self._check_length(index, "masks", len(masks))
             for row in range(self._num[index]):
                 try:
                     counts.append(_mask_counts(masks[row], self._sizes[index], padded))
                 except ValueError as error:
-                    self._fail(index, f"the mask of {self._what} {row} is wrong: {error}", error)
+                    self._fail(index, f"the mask of {self._kind} {row} is wrong: {error}", error)
         column = np.empty(len(counts), object)
         column[:] = counts
         return column
@@ -213,7 +213,7 @@ class _Reader:
                 column = column.reshape(0, *shape)
             if column.ndim != 1 + len(shape) or column.shape[1:] != shape:
                 wanted = ", ".join(["n", *map(str, shape)])
-                self._fail(index, f"{name} of {self._what}s must be of shape [{wanted}], not {list(column.shape)}")
+                self._fail(index, f"{name} of {self._kind}s must be of shape [{wanted}], not {list(column.shape)}")
             self._check_length(index, name, len(column))
             columns.append(column[: self._num[index]])
         # Arrays without rows must not affect the dtype: an empty list becomes float64.
@@ -225,14 +225,14 @@ class _Reader:
             values = np.asarray(values)
         if len(values) != len(self._ids):
             raise ODEvalError(
-                f"a batch of {len(self._ids)} images (the first is {self._ids[0]!r}) has {name} of {self._what}s for"
+                f"a batch of {len(self._ids)} images (the first is {self._ids[0]!r}) has {name} of {self._kind}s for"
                 f" {len(values)}; give one entry per image."
             )
         return values
 
     def _check_length(self, index: int, name: str, length: int) -> None:
         if length not in (self._given[index], self._num[index]):
-            self._fail(index, f"there are {self._given[index]} boxes but {length} {name} of {self._what}s")
+            self._fail(index, f"there are {self._given[index]} boxes but {length} {name} of {self._kind}s")
 
     def _image_of(self, index: int) -> int:
         return int(np.searchsorted(self._first, index, side="right")) - 1

@@ -113,11 +113,12 @@ class Evaluator:
         Raises:
           ODEvalError: the two differ in categories, box format or in whether they have masks, or share an image.
         """
-        for what in ("categories", "box_format", "masks"):
-            mine, theirs = getattr(self._format, what), getattr(other._format, what)
-            if mine != theirs:
+        for name in ("categories", "box_format", "masks"):
+            own_value, other_value = getattr(self._format, name), getattr(other._format, name)
+            if own_value != other_value:
                 raise ODEvalError(
-                    f"evaluators of different {what} cannot be merged: {mine} and {theirs}; create both with the same."
+                    f"evaluators of different {name} cannot be merged: {own_value} and {other_value}; create both"
+                    " with the same."
                 )
         self._check_new(other._sizes)
         self._add(other._sizes, other._groundtruth, other._detections)
@@ -200,15 +201,15 @@ class Evaluator:
                 f"image_sizes of a batch of {len(ids)} images (the first is {ids[0]!r}) must be of shape"
                 f" [{len(ids)}, 2], not {list(sizes.shape)}."
             )
-        least = 1 if self._format.masks or self._format.box_format.startswith("rel_") else 0
-        wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes >= least)).all(axis=1))
+        min_side = 1 if self._format.masks or self._format.box_format.startswith("rel_") else 0
+        wrong = np.flatnonzero(~(np.isfinite(sizes) & (sizes >= min_side)).all(axis=1))
         if wrong.size:
             id, size = ids[wrong[0]], sizes[wrong[0]].tolist()
-            raise ODEvalError(f"image {id!r} is of height and width {size}; give its size in pixels.")
+            raise ODEvalError(f"image {id!r} has height and width {size}; give its size in pixels.")
         images = dict(zip(ids, map(tuple, sizes.astype(int).tolist()), strict=True))
         if len(images) < len(ids):
-            twice = next(id for index, id in enumerate(ids) if id in ids[:index])
-            raise ODEvalError(f"image {twice!r} appears twice in a batch; give every image an id of its own.")
+            repeated = next(id for index, id in enumerate(ids) if id in ids[:index])
+            raise ODEvalError(f"image {repeated!r} appears twice in a batch; give every image an id of its own.")
         self._check_new(images)
         return images
 

@@ -80,8 +80,8 @@ def all_sections() -> dict[str, Section]:
     from od_eval.discovery import modules_of
     from od_eval.evaluation import sections  # here, because these modules import this one
 
-    found = [section for module in modules_of(sections) for section in module.SECTIONS]
-    return {section.name: section for section in sorted(found, key=lambda section: section.rank)}
+    defined = [section for module in modules_of(sections) for section in module.SECTIONS]
+    return {section.name: section for section in sorted(defined, key=lambda section: section.rank)}
 
 
 class NumbersByName(Section):

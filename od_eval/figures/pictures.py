@@ -319,10 +319,10 @@ def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tu
 def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, notes: str, color: Color) -> None:
     """Writes a label above the box if there is room, otherwise in its upper part; never outside the picture."""
     font = _font(_FONT_SIZE)
-    room = image.width - 4
+    max_width = image.width - 4
     if name and notes:
-        name = _shortened(name, font, room - font.getlength(f": {notes}"))
-    text = _shortened(": ".join(part for part in (name, notes) if part), font, room)
+        name = _shortened(name, font, max_width - font.getlength(f": {notes}"))
+    text = _shortened(": ".join(part for part in (name, notes) if part), font, max_width)
     width, height = min(round(font.getlength(text)) + 4, image.width), min(_FONT_SIZE + 4, image.height)
     left, top = min(box[0], image.width - width), box[1] - height
     if top < 0:
@@ -338,8 +338,8 @@ def _write_heading(sheet: Image.Image, x: int, width: int, text: str, note: str 
     pen = ImageDraw.Draw(sheet)
     text = _shortened(text, font, width - 8)
     pen.text((x + 4, _HEADING_HEIGHT / 2), text, _INK, font, anchor="lm")
-    room = width - 8 - font.getlength(text) - 12
-    note = _shortened(note, font, room)
+    max_width = width - 8 - font.getlength(text) - 12
+    note = _shortened(note, font, max_width)
     if note:
         pen.text((x + width - 4, _HEADING_HEIGHT / 2), note, _PALE_INK, font, anchor="rm")
 
@@ -356,11 +356,11 @@ def _one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, max_width: float) -> str:
     """The text, or as much of its beginning as fits, with an ellipsis; nothing if there is no room."""
-    if font.getlength(text) <= room:
+    if font.getlength(text) <= max_width:
         return text
-    fitting = [end for end in range(1, len(text)) if font.getlength(f"{text[:end]}…") <= room]
+    fitting = [end for end in range(1, len(text)) if font.getlength(f"{text[:end]}…") <= max_width]
     return f"{text[: fitting[-1]]}…" if fitting else ""
 
 

@@ -41,10 +41,10 @@ class Finding:
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
+        location = f"{self.where}: " if self.where else ""
         cause = f", {self.cause}" if self.cause else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
-        return f"{place}{self.symptom}{cause}{remedy}."
+        return f"{location}{self.symptom}{cause}{remedy}."
 
 
 def raise_first_error(findings: Iterable[Finding]) -> None:

@@ -184,10 +184,10 @@ def existing_checkpoint(path: str, name: str, remedy: str) -> str:
     Raises:
       ODEvalError: there is no checkpoint.
     """
-    found = find_checkpoint(path)
-    if found is None:
+    checkpoint = find_checkpoint(path)
+    if checkpoint is None:
         raise ODEvalError(f"{name} {how_it_is_missing(path)}; {remedy}.")
-    return found
+    return checkpoint
 
 
 def find_checkpoint(path: str) -> str | None:
@@ -259,8 +259,8 @@ def check_fits(objects: Mapping[str, Any], path: str, remedy: str) -> None:
                 queue.append((child, node_ids[name]))
     missing = [variable.name for variable in variables if id(variable) not in matched]
     differences = [
-        f"{len(names)} of {len(variables)} variables {what}: {some(names, 5)}"
-        for what, names in (("are not in it", missing), ("have another shape", other_shape))
+        f"{len(names)} of {len(variables)} variables {difference}: {some(names, 5)}"
+        for difference, names in (("are not in it", missing), ("have another shape", other_shape))
         if names
     ]
     if not differences:

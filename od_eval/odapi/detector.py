@@ -339,7 +339,7 @@ class Detector(tf.keras.Model):
 
     @contextlib.contextmanager
     def evaluation_weights(self) -> Iterator[None]:
-        """A context in which the weights are their moving averages, if `eval_config.use_moving_averages` is set.
+        """A context with the weights set to their moving averages, if `eval_config.use_moving_averages`; then restored.
 
         Raises:
           ODEvalError: there are no averages, because the detector is not compiled.

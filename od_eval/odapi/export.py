@@ -181,20 +181,20 @@ class _Exporter:
     def write(self, write_model: Callable[[str, str], None]) -> None:
         """Calls `write_model(checkpoint_dir, directory)` with a temporary folder, which then becomes the output."""
         print("Tracing and writing the model, which takes a while …", flush=True)
-        aside = f"{self._output_directory}.{uuid.uuid4().hex}.tmp"
+        temporary = f"{self._output_directory}.{uuid.uuid4().hex}.tmp"
         try:
-            files.make_folder(aside)
+            files.make_folder(temporary)
             with tempfile.TemporaryDirectory(prefix="od_eval_") as checkpoint_dir:
                 checkpoint = tf.train.Checkpoint(model=self.detector.model)
                 with self.detector.evaluation_weights():
                     tf.train.CheckpointManager(checkpoint, checkpoint_dir, max_to_keep=1).save()
                 with explained(self.pipeline.source):
-                    write_model(checkpoint_dir, aside)
+                    write_model(checkpoint_dir, temporary)
             if self._label_map is not None:
-                files.write_whole(os.path.join(aside, "label_map.pbtxt"), self._label_map)
-            files.rename(aside, self._output_directory)
+                files.write_whole(os.path.join(temporary, "label_map.pbtxt"), self._label_map)
+            files.rename(temporary, self._output_directory)
         except (tf.errors.OpError, OSError) as error:
             raise ODEvalError(f"'{self._output_directory}' cannot be written: {files.reason(error)}.") from error
         finally:  # also if a signal interrupts
-            if files.exists(aside):
-                files.remove(aside)
+            if files.exists(temporary):
+                files.remove(temporary)

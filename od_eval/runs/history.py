@@ -40,12 +40,12 @@ def load_history(model_dir: str | os.PathLike[str]) -> pd.DataFrame:
     """
     model_dir = os.fspath(model_dir)
     if not files.is_folder(model_dir):
-        raise ODEvalError(f"There is no folder '{model_dir}'; give the model_dir of a training.")
+        raise ODEvalError(f"There is no folder '{model_dir}'; give the model_dir of a training run.")
     rows = [row for folder, _ in files.walk(model_dir) for row in _scalars(_run(model_dir, folder), folder)]
     if not rows:
         raise ODEvalError(
             f"'{model_dir}' and the folders in it have no curves (event files with 'tfevents' in their names); give the"
-            " model_dir of a training, or wait until it has logged its first losses."
+            " model_dir of a training run, or wait until it has logged its first losses."
         )
     history = pd.DataFrame(rows, columns=["run", "tag", "step", "value", "time"])
     # Stable: of two values with the same time, the one read later is the newer one.

@@ -61,7 +61,7 @@ def load_metrics(
         missing = os.path.join(run_dir, f"{_EVERY}/step-*.json" if every else _NEWEST)
         runs = _runs(model_dir)
         if runs:
-            advice = f"runs that have some are {', '.join(repr(name) for name in runs)}"
+            advice = f"runs with evaluations are {', '.join(repr(name) for name in runs)}"
         elif files.is_folder(model_dir):
             advice = "none of the runs in it has any; evaluate a checkpoint first"
         else:

@@ -32,5 +32,5 @@ def best_or_newest(model_dir: str) -> str:
       ODEvalError: `best.json` is damaged.
     """
     directory = best.directory_in(model_dir)
-    found = best.read_best(directory)
-    return os.path.join(directory, found["checkpoint"]) if found else model_dir
+    best_checkpoint = best.read_best(directory)
+    return os.path.join(directory, best_checkpoint["checkpoint"]) if best_checkpoint else model_dir

@@ -43,27 +43,27 @@ def layout(options: EvaluationOptions) -> layout_pb2.Layout:
     """
     kinds = {"bbox": "boxes", "segm": "masks"} if options.masks else {"bbox": "boxes"}
     precision, recall, by_category = [], [], []
-    for iou_type, what in kinds.items():
+    for iou_type, objects in kinds.items():
         # Metrics of small, medium and large objects are only in the Scalars tab: see _chart_of_prefix.
         precision += [
-            _chart(f"AP of {what}: mean over IoU 0.50 to 0.95", metric_tag("AP", iou_type)),
-            _chart(f"AP50 of {what}: IoU of 0.50 or more", metric_tag("AP50", iou_type)),
-            _chart(f"AP75 of {what}: IoU of 0.75 or more", metric_tag("AP75", iou_type)),
+            _chart(f"AP of {objects}: mean over IoU 0.50 to 0.95", metric_tag("AP", iou_type)),
+            _chart(f"AP50 of {objects}: IoU of 0.50 or more", metric_tag("AP50", iou_type)),
+            _chart(f"AP75 of {objects}: IoU of 0.75 or more", metric_tag("AP75", iou_type)),
         ]
         recall += [
-            _chart(f"AR100 of {what}: 100 detections per image", metric_tag("AR100", iou_type)),
-            _chart(f"AR10 of {what}: 10 detections per image", metric_tag("AR10", iou_type)),
-            _chart(f"AR1 of {what}: 1 detection per image", metric_tag("AR1", iou_type)),
+            _chart(f"AR100 of {objects}: 100 detections an image", metric_tag("AR100", iou_type)),
+            _chart(f"AR10 of {objects}: 10 detections an image", metric_tag("AR10", iou_type)),
+            _chart(f"AR1 of {objects}: 1 detection an image", metric_tag("AR1", iou_type)),
         ]
         if options.per_category != "none":
-            by_category.append(_chart_of_prefix(f"AP of {what} by category", PER_CATEGORY.ap_tag("", iou_type)))
+            by_category.append(_chart_of_prefix(f"AP of {objects} by category", PER_CATEGORY.ap_tag("", iou_type)))
         if options.per_category == "all":
             for name in ("AP50", "AR100"):
-                title = f"{name} of {what} by category"
+                title = f"{name} of {objects} by category"
                 by_category.append(_chart_of_prefix(title, PER_CATEGORY.metric_tag(name, "", iou_type)))
         if options.super_categories:
             prefix = PER_SUPER_CATEGORY.ap_tag("", iou_type)
-            by_category.append(_chart_of_prefix(f"AP of {what} by super category", prefix))
+            by_category.append(_chart_of_prefix(f"AP of {objects} by super category", prefix))
     categories = {
         "Losses: train and eval": [
             _chart(name.replace("_", " ").capitalize(), losses.tag(name)) for name in losses.CATEGORIES

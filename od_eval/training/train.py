@@ -105,8 +105,8 @@ def train(
             options = plan.check(pipeline)
 
     with strategy.scope(), StopSignals() as signals:
-        what = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
-        say(f"Building {what} on {strategies.devices(strategy)} …")
+        model = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
+        say(f"Building {model} on {strategies.devices(strategy)} …")
         training = _Training(
             pipeline, model_dir, plan, options, schedule, signals, say, checkpoint_max_to_keep, record_summaries
         )

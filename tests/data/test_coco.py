@@ -102,7 +102,7 @@ def test_what_is_wrong_in_a_coco_entry_is_listed_and_the_rest_read(tmp_path, ima
     ("content", "message"),
     [
         ('{"images": [],\n "annotations": [,]}', "line 2, is not JSON"),
-        ("[1]", "holds a list"),
+        ("[1]", "does not hold an object"),
         ('{"images": [], "categories": []}', "no list 'annotations'"),
         (b"\xff\xfe\x00", "is not JSON"),
         ("[" * 100_000, "is not JSON"),

@@ -44,7 +44,7 @@ def test_unusable_images_are_left_out_and_listed_in_the_report(tmp_path, coco) -
     [
         (["9.jpg,cat,1,2,3,4"] * 2, r"none of the images .* image file missing \(1 times\).*no '9.jpg' in"),
         (["1.jpg,cat,0.1,0.2,0.3,0.4", "1.jpg,cat,0,0,1,1"], "between 0 and 1.*must be in pixels"),
-        (["1.jpg,,,,,"], "no class in it"),
+        (["1.jpg,,,,,"], "contains no class"),
         ([], "there is no image in"),
     ],
 )

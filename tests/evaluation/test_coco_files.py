@@ -237,11 +237,11 @@ def test_a_file_that_is_no_ground_truth_is_named(tmp_path, content, words) -> No
     ("changes", "words"),
     [
         ({"image_id": 3}, ["image_id 3"]),
-        ({"image_id": ...}, ["'image_id'", "none in"]),
+        ({"image_id": ...}, ["'image_id'", "missing in"]),
         ({"image_id": True}, ["'image_id'", "True"]),
         ({"category_id": 1}, ["category_id 1", "5, 2, 9"]),
         ({"category_id": [2]}, ["'category_id'", "[2]"]),
-        ({"bbox": ...}, ["'bbox'", "none in"]),
+        ({"bbox": ...}, ["'bbox'", "missing in"]),
         ({"bbox": [1, 2, 3]}, ["'bbox'", "[1, 2, 3]"]),
         ({"bbox": [1, 2, 3, "4"]}, ["'bbox'", "'4'"]),
         ({"bbox": [1, 2, 3, NAN]}, ["'bbox'", "nan"]),
@@ -266,7 +266,7 @@ def test_an_annotation_that_cannot_be_right_is_named(tmp_path, changes, words) -
     [
         ({"image_id": 3}, ["image_id 3", "not an image"]),
         ({"category_id": 1}, ["category_id 1", "not a category"]),
-        ({"score": ...}, ["'score'", "none in"]),
+        ({"score": ...}, ["'score'", "missing in"]),
         ({"score": NAN}, ["'score'", "nan"]),
         ({"score": "high"}, ["'score'", "'high'"]),
         ({"bbox": [1, 2, 3]}, ["'bbox'", "[1, 2, 3]"]),

@@ -391,7 +391,7 @@ def test_fewer_categories_than_the_label_map_has_are_evaluated_alone(detector, p
     )
     left_out = sum(objects.values()) - objects[chosen]
     assert left_out > 0
-    with pytest.warns(UserWarning, match=f"eval: {left_out} ground truth objects of categories that are not among"):
+    with pytest.warns(UserWarning, match=f"eval: {left_out} ground truth objects of categories that are not in"):
         result = evaluate(detector, pipeline.eval_dataset(), tmp_path / "one", options=options)
     assert dict(result.per_category) == {chosen: pytest.approx(whole.per_category[chosen])}
     assert result.bbox["AP"] == pytest.approx(whole.per_category[chosen]["AP"])

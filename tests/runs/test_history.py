@@ -102,5 +102,5 @@ def test_a_loss_that_is_not_a_number_stays_one(tmp_path):
 def test_where_there_are_no_curves_the_message_says_what_to_do(tmp_path):
     with pytest.raises(ODEvalError, match=r"no folder '.*missing'; give the model_dir"):
         load_history(tmp_path / "missing")
-    with pytest.raises(ODEvalError, match=r"no curves .*; give the model_dir of a training, or wait"):
+    with pytest.raises(ODEvalError, match=r"no curves .*; give the model_dir of a training run, or wait"):
         load_history(tmp_path)

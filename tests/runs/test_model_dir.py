@@ -48,7 +48,7 @@ def test_evaluations_are_written_read_and_set_aside(folder):
     assert metrics_files.drop_after(run, 200) == 1
     assert metrics_files.load_metrics(folder)["step"] == 200
     assert files.names_in(f"{run}/metrics/replaced-at-step-00000200") == ["step-00000300.json"]
-    with pytest.raises(ODEvalError, match=r"run 'night' .* runs that have some are 'eval'"):
+    with pytest.raises(ODEvalError, match=r"run 'night' .* runs with evaluations are 'eval'"):
         metrics_files.load_metrics(folder, "night")
 
 
