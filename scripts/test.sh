@@ -13,6 +13,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
 case " $* " in
   *" -m "*) ;; # one process: some of the slow tests need 12 GB
   # Two, as building a graph keeps one core busy; the tests of a file stay together and share what they made.
-  *) set -- -m "not slow" --numprocesses=2 --dist=loadfile "$@" ;;
+  *) set -- -m "not slow" --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@" ;;
 esac
 exec .venv/bin/python -m pytest "$@"

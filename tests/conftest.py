@@ -13,6 +13,21 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
+# Modules that take longest begin first, so that the two processes of scripts/test.sh end at about the same time.
+LONGEST_FIRST = (
+    "test_training_parity.py",
+    "test_train.py",
+    "test_export.py",
+    "test_examples.py",
+    "test_run_odapi_tests.py",
+    "test_replicas.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: index for index, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
-import io
-import json
 import pickle
 import subprocess
 import sys
@@ -14,117 +11,21 @@ import sys
 import numpy as np
 import pytest
 from hotcoco import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from made_images import (
+    CATEGORIES,
+    assert_same,
+    evaluated,
+    mask_of,
+    one_image,
+    pycocotools_metrics,
+    random_images,
+)
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.sections.coco import COCO_METRICS
-
-CATEGORIES = {3: "cat", 1: "dog", 18: "bird", 90: "never there"}
-
-
-def pycocotools_metrics(groundtruth: dict, detections: list, iou_type: str, category: int | None = None) -> dict:
-    """The twelve numbers as pycocotools itself computes them from COCO's JSON, through JSON text."""
-    groundtruth, detections = json.loads(json.dumps([groundtruth, detections], allow_nan=False))
-    if iou_type == "segm":  # or it takes the area of boxes for masks
-        for detection in detections:
-            del detection["bbox"]
-    with contextlib.redirect_stdout(io.StringIO()):
-        there = COCO()
-        there.dataset = groundtruth
-        there.createIndex()
-        evaluation = COCOeval(there, there.loadRes(detections) if detections else COCO(), iou_type)
-        if category is not None:
-            evaluation.params.catIds = [category]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return dict(zip(COCO_METRICS, evaluation.stats.tolist(), strict=True))
-
-
-def assert_same(metrics: dict, reference: dict) -> None:
-    got = {name: -1.0 if value is None else value for name, value in metrics.items()}
-    assert got == pytest.approx(reference, abs=1e-9, rel=0)
-
-
-def random_boxes(random: np.random.Generator, n: int, size: int) -> np.ndarray:
-    """float32 [n, 4], yxyx, small, medium and large ones."""
-    begin = random.uniform(0, size * 0.7, (n, 2))
-    extent = size * random.choice([0.05, 0.2, 0.8], (n, 1)) * random.uniform(0.5, 1.2, (n, 2))
-    return np.concatenate((begin, np.minimum(begin + extent, size)), axis=1).astype(np.float32)
-
-
-def mask_of(box: np.ndarray, height: int, width: int) -> np.ndarray:
-    """What of the box is inside an ellipse."""
-    y, x = np.mgrid[:height, :width] + 0.5
-    center, radius = (box[:2] + box[2:]) / 2, np.maximum((box[2:] - box[:2]) / 2, 0.1)
-    return ((y - center[0]) / radius[0]) ** 2 + ((x - center[1]) / radius[1]) ** 2 <= 1
-
-
-def random_images(seed: int, num: int = 14, size: int = 128, masks: bool = False) -> list[EvaluationBatch]:
-    """One batch an image: some without objects, some without detections, some with a crowd and nothing else."""
-    random = np.random.default_rng(seed)
-    images = []
-    for number in range(num):
-        height, width = size, size + 16
-        num_objects = 0 if number % 7 == 1 else 1 if number % 7 == 4 else random.integers(1, 9)
-        boxes = random_boxes(random, num_objects, size)
-        classes = random.choice([1, 3, 18], num_objects)
-        crowd = random.random(num_objects) < (1.0 if number % 7 == 4 else 0.15)
-        found = random_boxes(random, 12, size)
-        found_classes = random.choice([*CATEGORIES], 12)
-        found[:num_objects] = boxes + random.normal(0, 3, boxes.shape)
-        found_classes[:num_objects] = classes
-        found[:, 2:] = np.maximum(found[:, 2:], found[:, :2])
-        keep = 0 if number % 7 == 2 else 12
-        scores = random.integers(1, 20, 12).astype(np.float32) / 20  # many ties
-        images.append(
-            EvaluationBatch(
-                image_ids=[1000 - 7 * number],
-                image_sizes=[[height, width]],
-                detections=Detections(
-                    [found[:keep]],
-                    [scores[:keep]],
-                    [found_classes[:keep]],
-                    [np.stack([mask_of(box, height, width) for box in found])[:keep]] if masks else None,
-                ),
-                groundtruth=GroundTruth(
-                    [boxes],
-                    [classes],
-                    [np.array([mask_of(box, height, width) for box in boxes])] if masks else None,
-                    is_crowd=[crowd],
-                ),
-            )
-        )
-    return images
-
-
-def evaluated(batches: list[EvaluationBatch], categories=CATEGORIES, **options) -> Evaluator:
-    evaluator = Evaluator(categories, **options)
-    for batch in batches:
-        evaluator.update(batch)
-    return evaluator
-
-
-def one_image(**changes) -> EvaluationBatch:
-    """One image "a" with two objects and two detections; `boxes`, … are of detections, `gt_boxes`, … of objects."""
-    fields = {
-        "boxes": [[[10.0, 10, 50, 50], [60, 60, 90, 90]]],
-        "scores": [[0.9, 0.8]],
-        "classes": [[1, 3]],
-        "gt_boxes": [[[10.0, 10, 50, 50], [60, 60, 90, 90]]],
-        "gt_classes": [[1, 3]],
-        "image_ids": ["a"],
-        "image_sizes": [[100, 120]],
-        **changes,
-    }
-    groundtruth = {name[3:]: fields.pop(name) for name in list(fields) if name.startswith("gt_")}
-    images = {name: fields.pop(name) for name in ("image_ids", "image_sizes")}
-    return EvaluationBatch(**images, detections=Detections(**fields), groundtruth=GroundTruth(**groundtruth))
-
 
 # ---- The numbers ----------------------------------------------------------------------------------------------------
 
@@ -501,119 +402,7 @@ def test_evaluators_with_a_common_image_do_not_merge() -> None:
     assert evaluator.evaluate() == before
 
 
-# ---- Files ----------------------------------------------------------------------------------------------------------
-
-
-def test_json_of_images_with_int_ids_keeps_these() -> None:
-    evaluator = evaluated([one_image(image_ids=np.array([42]), gt_difficult=[[False, True]], gt_is_crowd=[[1, 0]])])
-    groundtruth = json.loads(json.dumps(evaluator.groundtruth_json()))
-    assert groundtruth["images"] == [{"id": 42, "file_name": "42", "height": 100, "width": 120}]
-    assert groundtruth["categories"][0] == {"id": 1, "name": "dog"}
-    assert groundtruth["annotations"] == [
-        {"id": 1, "image_id": 42, "category_id": 1, "bbox": [10, 10, 40, 40], "area": 1600, "iscrowd": 1},
-        {
-            "id": 2,
-            "image_id": 42,
-            "category_id": 3,
-            "bbox": [60, 60, 30, 30],
-            "area": 900,
-            "iscrowd": 0,
-            "difficult": 1,
-        },
-    ]
-    assert evaluator.detections_json()[1] == {
-        "image_id": 42, "category_id": 3, "bbox": [60.0, 60.0, 30.0, 30.0], "score": 0.8,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_json_of_images_with_other_ids_numbers_them_in_the_order_in_which_they_are_ranked(seed) -> None:
-    images = random_images(seed)
-    for batch in images:
-        batch.image_ids = [f"{batch.image_ids[0]}.jpg"]
-    evaluator = evaluated(images)
-    groundtruth, detections = evaluator.groundtruth_json(), evaluator.detections_json()
-    assert [image["id"] for image in groundtruth["images"]] == list(range(1, len(images) + 1))
-    assert [image["file_name"] for image in groundtruth["images"]] == sorted(batch.image_ids[0] for batch in images)
-    assert_same(evaluator.evaluate().bbox, pycocotools_metrics(groundtruth, detections, "bbox"))
-
-
 # ---- What cannot be right -------------------------------------------------------------------------------------------
-
-NAN, INF = float("nan"), float("inf")
-MASKS = [np.zeros((2, 100, 120), bool)]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"boxes": [[[1, 1, 2, 2], [1, NAN, 2, 2]]]}, ["'a'", "detection 1", "nan"]),
-        ({"gt_boxes": [[[1, 1, 2, INF], [1, 1, 2, 2]]]}, ["'a'", "ground truth object 0", "inf"]),
-        ({"scores": [[0.5, NAN]]}, ["'a'", "detection 1", "score nan"]),
-        ({"scores": [[INF, 0.5]]}, ["'a'", "detection 0", "score inf"]),
-        ({"classes": [[1, 7]]}, ["'a'", "detection 1", "class 7", "1, 3, 18, 90"]),
-        ({"classes": [[1, 1.5]]}, ["'a'", "detection 1", "class 1.5"]),
-        ({"classes": [[NAN, 1]]}, ["'a'", "detection 0", "class nan"]),
-        ({"gt_classes": [[0, 1]]}, ["'a'", "ground truth object 0", "class 0"]),
-        ({"gt_boxes": [[[1, 1, 2, 2], [5, 1, 2, 2]]]}, ["'a'", "ground truth object 1", "ends before", "yxyx"]),
-        ({"gt_boxes": [[[1, 5, 2, 2], [1, 1, 2, 2]]]}, ["'a'", "ground truth object 0", "ends before"]),
-        ({"scores": [[0.5]]}, ["'a'", "2 boxes", "1 scores"]),
-        ({"classes": [[1, 1, 1]]}, ["'a'", "2 boxes", "3 classes"]),
-        ({"gt_is_crowd": [[True]]}, ["'a'", "2 boxes", "1 is_crowd"]),
-        ({"gt_area": [[-1.0, 5]]}, ["'a'", "object 0", "area -1"]),
-        ({"gt_area": [[1.0, INF]]}, ["'a'", "object 1", "area inf"]),
-        ({"area": [[1.0, -2]]}, ["'a'", "detection 1", "area -2"]),
-        ({"boxes": [[1, 2, 3, 4]]}, ["'a'", "[n, 4]", "[4]"]),
-        ({"boxes": [[[1, 2, 3]] * 2]}, ["'a'", "[n, 4]", "[2, 3]"]),
-        ({"scores": [[[0.5], [0.5]]]}, ["'a'", "scores", "[2, 1]"]),
-        ({"boxes": []}, ["1 images", "'a'", "boxes", "0"]),
-        ({"scores": [[0.5, 0.5]] * 2}, ["1 images", "scores", "2"]),
-        ({"num": [3]}, ["'a'", "num", "3", "2 boxes"]),
-        ({"num": [-1]}, ["'a'", "num", "-1"]),
-        ({"num": [1.5]}, ["'a'", "num", "1.5", "2 boxes"]),
-        ({"num": [NAN]}, ["'a'", "num", "nan"]),
-        ({"gt_num": [1, 1]}, ["num", "[1]", "[2]"]),
-        ({"image_ids": ["a", "b"]}, ["image_sizes", "[2, 2]"]),
-        ({"image_ids": [b"a"]}, ["b'a'", "int"]),
-        ({"image_sizes": [[100, -1]]}, ["'a'", "-1"]),
-        ({"image_sizes": [[100, NAN]]}, ["'a'", "nan"]),
-    ],
-)
-def test_a_batch_that_cannot_be_right_is_named_and_changes_nothing(changes, words) -> None:
-    evaluator = evaluated([one_image(image_ids=["before"])])
-    before = evaluator.evaluate(), evaluator.groundtruth_json(), evaluator.detections_json()
-    with pytest.raises(ODEvalError) as error:
-        evaluator.update(one_image(**changes))
-    for word in words:
-        assert word in str(error.value)
-    assert (evaluator.evaluate(), evaluator.groundtruth_json(), evaluator.detections_json()) == before
-    evaluator.update(one_image())
-    assert evaluator.evaluate().num_images == 2
-
-
-@pytest.mark.parametrize(
-    ("masks", "words"),
-    [
-        (None, ["'a'", "no masks"]),
-        ([None], ["'a'", "no masks"]),
-        ([np.zeros((2, 120, 100), bool)], ["'a'", "detection 0", "[120, 100]", "[100, 120]"]),
-        ([np.zeros((1, 100, 120), bool)], ["'a'", "2 boxes", "1 masks"]),
-        ([[{"size": [120, 100], "counts": "0"}] * 2], ["'a'", "detection 0", "[120, 100]"]),
-        ([[{"size": [100, 120], "counts": [9, 12000]}] * 2], ["'a'", "detection 0"]),
-        ([[{"size": [100, 120], "counts": b"\xff"}] * 2], ["'a'", "detection 0"]),
-        ([[{"size": [100, 120], "counts": None}] * 2], ["'a'", "detection 0"]),
-        ([[{"counts": "0"}] * 2], ["'a'", "detection 0", "size"]),
-    ],
-)
-def test_masks_that_cannot_be_right_are_named(masks, words) -> None:
-    evaluator = evaluated([], masks=True)
-    with pytest.raises(ODEvalError) as error:
-        evaluator.update(one_image(masks=masks, gt_masks=MASKS))
-    for word in words:
-        assert word in str(error.value)
-    evaluator.update(one_image(masks=MASKS, gt_masks=MASKS))
-
-
 def test_an_image_is_evaluated_once() -> None:
     evaluator = evaluated([one_image()])
     with pytest.raises(ODEvalError, match="'a' has already been evaluated"):

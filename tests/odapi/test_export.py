@@ -259,11 +259,12 @@ def test_wrong_flags_are_told(flags, status, words):
 # In a process of its own, as each program defines flags of the same names.
 WITHOUT_BEST = """
 import os, sys
-from od_eval.programs.export import INPUT_TYPES, _best_or_newest
+from od_eval.programs.export import INPUT_TYPES
+from od_eval.runs.model_dir import best_or_newest
 from object_detection import exporter_lib_v2
 trained, empty = sys.argv[1:]
-assert _best_or_newest(trained) == os.path.join(trained, "best", "ckpt-1")
-assert _best_or_newest(empty) == empty
+assert best_or_newest(trained) == os.path.join(trained, "best", "ckpt-1")
+assert best_or_newest(empty) == empty
 assert set(INPUT_TYPES) == set(exporter_lib_v2.DETECTION_MODULE_MAP)
 """
 
