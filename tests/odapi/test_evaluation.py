@@ -98,11 +98,15 @@ def test_losses_and_metrics_equal_those_of_the_object_detection_apis_own_loop(
     name, overrides, config_overrides, tmp_path, rounding_as_written
 ):
     pipeline = Pipeline.load(CONFIGS / f"{name}.config", [*config_overrides, *overrides])
-    detector = Detector(pipeline)
     # Without training it finds none of the shapes; so some of what it does find is made the groundtruth. One image,
     # because many of its scores are the same, and COCO ranks these by the ids of images, which are others in that loop.
-    batch = next(detector.evaluate_batches(pipeline.eval_dataset()))
-    (height, width), boxes = batch.image_sizes[0], batch.detections.boxes[0]
+    for seed in range(10):  # with some initial weights it finds next to nothing
+        tf.keras.utils.set_random_seed(seed)
+        detector = Detector(pipeline)
+        batch = next(detector.evaluate_batches(pipeline.eval_dataset()))
+        if np.asarray(batch.detections.num)[0] >= 10:
+            break
+    (height, width), boxes = batch.image_sizes[0], batch.detections.boxes[0][: int(batch.detections.num[0])]
     sides = boxes[:, 2:] - boxes[:, :2]
     rows = np.argsort(-sides.min(axis=1), kind="stable")[:6:2]
     shifted = boxes[rows] + 0.2 * sides[rows, 1:] * [0, 1, 0, 1]
