@@ -17,8 +17,8 @@ class Progress(Callback):
     """Prints the progress of training: after the first execution, every few seconds, and after the last step.
 
     A line has the step, the losses by category, the speed, and the time left. Each loss is averaged over what Keras has
-    reported since the previous line: of a `Detector` the losses of these steps, of Keras's own metrics their means since
-    the epoch began. Time spent between epochs, on evaluation, does not count.
+    reported since the previous line: for a `Detector` the losses of these steps, for Keras's own metrics their means
+    since the epoch began. Time spent between epochs, on evaluation, does not count.
 
     Args:
       last_step: the step at which training ends.
