@@ -228,7 +228,6 @@ class _Training:
         try:
             self._fit()
         except NonFiniteLossError as error:
-            self._loss_logger.on_train_end()  # the points so far
             raise ODEvalError(f"{error} The last good checkpoint is {self.checkpoints.newest()}.") from error
         except tf.errors.OpError as error:
             config = self._pipeline.config
@@ -254,12 +253,18 @@ class _Training:
         callbacks: list[Callback] = [self._loss_logger, self.progress, self._saver, self._stopper, *self.evaluations]
         callbacks += [callback for callback in (self._best_checkpoint, self._early_stopping) if callback]
         step, schedule = self.detector.steps_done, self._schedule
-        for epochs, steps_per_epoch in schedule.epochs(step):
-            self.detector.fit(
-                self._dataset, epochs=epochs, steps_per_epoch=steps_per_epoch, verbose=0, callbacks=callbacks
-            )
-            if self.detector.stop_training:
-                break
+        try:
+            for epochs, steps_per_epoch in schedule.epochs(step):
+                self.detector.fit(
+                    self._dataset, epochs=epochs, steps_per_epoch=steps_per_epoch, verbose=0, callbacks=callbacks
+                )
+                if self.detector.stop_training:
+                    break
+        except Exception:
+            # Keras calls it only if `fit` succeeds. It writes the points so far, and gives TensorFlow's default writer
+            # back.
+            self._loss_logger.on_train_end()
+            raise
 
     def _checkpoint_of(self, step: int) -> str | None:
         """The path of the checkpoint of this step, if it is the newest one."""

@@ -462,6 +462,7 @@ def test_a_damaged_record_is_named_with_its_file_when_training_fails_on_it(
     overrides = [*config_overrides, f"train_input_reader.tf_record_input_reader.input_path={broken}"]
     message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides, num_train_steps=9)
     assert f"'{broken}' is truncated or corrupt at record 3" in message
+    assert not tf.summary.should_record_summaries(), "nothing writes to a run of it any more"
 
 
 # ---- Several replicas and workers ---------------------------------------------------------------------------------
