@@ -25,10 +25,19 @@ def pycocotools_metrics(groundtruth: dict, detections: list, iou_type: str, cate
         for detection in detections:
             del detection["bbox"]
     with contextlib.redirect_stdout(io.StringIO()):
-        there = COCO()
-        there.dataset = groundtruth
-        there.createIndex()
-        evaluation = COCOeval(there, there.loadRes(detections) if detections else COCO(), iou_type)
+        coco_groundtruth = COCO()
+        coco_groundtruth.dataset = groundtruth
+        coco_groundtruth.createIndex()
+        coco_detections = coco_groundtruth.loadRes(detections) if detections else COCO()
+    return pycocotools_summary(coco_groundtruth, coco_detections, iou_type, category)
+
+
+def pycocotools_summary(
+    groundtruth: COCO, detections: COCO, iou_type: str, category: int | None = None
+) -> dict[str, float]:
+    """The twelve numbers of pycocotools, of all categories or of one, by their names; -1 where not defined."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(groundtruth, detections, iou_type)
         if category is not None:
             evaluation.params.catIds = [category]
         evaluation.evaluate()

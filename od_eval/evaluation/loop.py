@@ -124,8 +124,11 @@ def evaluate(
             progress.update(len(batch.image_ids))
     if not num_evaluated:
         raise ODEvalError(f"there is no image to evaluate in the dataset of {name}; look at its input_path.")
-    sections = join_sections(evaluator.evaluate() for evaluator in all_evaluators)
-    return EvaluationResult(num_evaluated, step=step, checkpoint=checkpoint, **sections)
+    parts = [evaluator.evaluate() for evaluator in all_evaluators]
+    for part in parts:
+        if isinstance(part, EvaluationResult):  # the images that the metrics rest on, which had ground truth
+            num_evaluated = part.num_images
+    return EvaluationResult(num_evaluated, step=step, checkpoint=checkpoint, **join_sections(parts))
 
 
 def coco_evaluator(options: EvaluationOptions) -> Evaluator:

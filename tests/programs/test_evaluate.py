@@ -16,9 +16,9 @@ import pytest
 from hotcoco import mask as coco_mask
 from PIL import Image
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 import od_eval
+from made_images import pycocotools_summary
 from od_eval.evaluation.sections.coco import COCO_METRICS
 from od_eval.tensorboard import writers
 from read_events import curves, shown_images, shown_tensors
@@ -82,14 +82,9 @@ def write_images(folder: Path) -> Path:
 
 def pycocotools_metrics(folder: Path, iou_type: str, category: int | None = None) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
-        there = COCO(str(folder / "groundtruth.json"))
-        evaluation = COCOeval(there, there.loadRes(str(folder / "detections.json")), iou_type)
-        if category is not None:
-            evaluation.params.catIds = [category]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return dict(zip(COCO_METRICS, evaluation.stats.tolist(), strict=True))
+        groundtruth = COCO(str(folder / "groundtruth.json"))
+        detections = groundtruth.loadRes(str(folder / "detections.json"))
+    return pycocotools_summary(groundtruth, detections, iou_type, category)
 
 
 def assert_same(metrics: dict[str, Any], reference: dict[str, float]) -> None:
