@@ -29,10 +29,11 @@ class LossLogger(Callback):
     entries of `logs`, such as accuracy, are left to `tf.keras.callbacks.TensorBoard`.
 
     Each point is the mean over all steps since the previous point, whether the model reports the loss of its last batch
-    or, like Keras's metrics, the mean since the start of the epoch. Points are placed at training
-    steps (`steps_done` of a model that has it, otherwise `optimizer.iterations`). Resumed training continues its curves: points after the step where it resumes are removed
-    from the run first, because these steps are trained again (the original event files stay in the folder as
-    `events.out.replaced-at-step-…`). Training that starts at step 0 starts with an empty run.
+    or, like Keras's metrics, the mean since the start of the epoch. Points are placed at training steps (`steps_done`
+    of a model that has it, otherwise `optimizer.iterations`). Resumed training continues its curves: points after the
+    step where it resumes are removed from the run first, because these steps are trained again (the original event
+    files stay in the folder as `events.out.replaced-at-step-…`). Training that starts at step 0 starts with an empty
+    run.
 
     While `fit` runs, the writer of the train run is TensorFlow's default writer (during validation, that of the eval
     run): `tf.summary.…` in a `train_step` writes to the same run. With several workers, only the chief writes.
