@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "od_eval"
 
-GROUND = {"checkpoint_names", "discovery", "errors", "files", "losses", "text"}
+GROUND = {"checkpoint_names", "discovery", "errors", "files", "losses", "signals", "text"}
 SHOWN = {"evaluation", "figures", "tensorboard", "runs"}
 # Room -> the rooms it may import from; every room sees the ground floor and itself.
 SEES: dict[str, set[str]] = {

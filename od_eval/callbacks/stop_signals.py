@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from od_eval.callbacks.base import Callback, has_other_workers
+from od_eval.signals import DeferredSignals
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Interrupted(BaseException):
         super().__init__(signal.Signals(signal_number).name)
 
 
-class StopSignals:
+class StopSignals(DeferredSignals):
     """A context in which SIGTERM and Ctrl-C raise `Interrupted` between two executions.
 
     A second signal raises it at once. With several workers, all stop after the same execution, whichever of them
@@ -42,18 +43,8 @@ class StopSignals:
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        super().__init__()
         self.can_finish = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
         if self.received is not None or not self.can_finish:

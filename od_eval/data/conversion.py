@@ -23,6 +23,7 @@ from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards,
 from od_eval.data.workers import convert_images, default_num_workers
 from od_eval.errors import ODEvalError
 from od_eval.odapi.label_map import Category, label_map_text, read_label_map
+from od_eval.signals import DeferredSignals
 
 
 @dataclasses.dataclass
@@ -140,13 +141,13 @@ def convert_dataset(
         num_workers = default_num_workers(len(annotations.images))
     splits = {}
     with dataset_folder(output_dir, list(parts), new_files, overwrite) as folder:
-        with tqdm(total=len(annotations.images), unit="image", disable=None) as progress:
+        with DeferredSignals() as signals, tqdm(total=len(annotations.images), unit="image", disable=None) as progress:
             for name, part in parts.items():
                 shards = min(num_shards, len(part)) if num_shards and name == "train" else default_num_shards(len(part))
                 progress.set_description(name)
                 splits[name] = SplitSummary(shard_pattern(name, shards))
                 with contextlib.closing(convert_images(part, encoding, num_workers)) as converted:
-                    write_shards(folder, name, shards, _counted(converted, splits[name], remarks, progress))
+                    write_shards(folder, name, shards, _counted(converted, splits[name], remarks, progress, signals))
         if not any(split.num_images for split in splits.values()):
             raise ODEvalError(_nothing_left(annotations_path, remarks))
         conversion = Conversion(
@@ -166,10 +167,15 @@ def convert_dataset(
 
 
 def _counted(
-    all_converted: Iterator[Converted], split: SplitSummary, remarks: list[Remark], progress: tqdm
+    all_converted: Iterator[Converted],
+    split: SplitSummary,
+    remarks: list[Remark],
+    progress: tqdm,
+    signals: DeferredSignals,
 ) -> Iterator[Features]:
     """Yields the features of images that were not left out; updates the counts and the list of remarks."""
     for converted in all_converted:
+        signals.raise_if_received()
         progress.update()
         remarks += converted.remarks
         if converted.features is not None:

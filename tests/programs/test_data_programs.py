@@ -126,12 +126,15 @@ def test_a_disk_that_is_full_leaves_nothing_and_is_a_sentence(tmp_path) -> None:
     ("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
 def test_a_conversion_that_is_ended_leaves_no_files_and_no_processes(dataset, signal_number, status) -> None:
-    with (dataset / "boxes.csv").open("a") as file:
-        for index in range(10, 2010):
-            os.link(dataset / "0.jpg", dataset / f"{index}.jpg")
-            file.write(f"\n{index}.jpg,cat,1,2,30,40")
+    # Two thousand images that take a minute to decode: the signal comes long before the end, however busy the machine.
+    Image.new("RGB", (4000, 3000), "gray").save(dataset / "large.jpg")
+    rows = ["filename,class,xmin,ymin,xmax,ymax"]
+    for index in range(2000):
+        os.link(dataset / "large.jpg", dataset / f"large{index}.jpg")
+        rows.append(f"large{index}.jpg,cat,1,2,30,40")
+    (dataset / "large.csv").write_text("\n".join(rows))
     command = [sys.executable, str(REPOSITORY / "scripts" / "create_tf_record.py"), "--num_workers=2"]
-    command += [f"--annotations={dataset}/boxes.csv", f"--output_dir={dataset}/out"]
+    command += [f"--annotations={dataset}/large.csv", f"--output_dir={dataset}/out"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes)
     shard = dataset / "out" / ".unfinished" / "train-00000-of-00004"
@@ -145,5 +148,6 @@ def test_a_conversion_that_is_ended_leaves_no_files_and_no_processes(dataset, si
     if signal_number != signal.SIGKILL:
         assert not (dataset / "out").exists()
     else:
-        assert run("create_tf_record.py", *command[3:]).returncode == 0
+        again = run("create_tf_record.py", f"--annotations={dataset}/boxes.csv", f"--output_dir={dataset}/out")
+        assert again.returncode == 0
         assert not (dataset / "out" / ".unfinished").exists()
