@@ -18,7 +18,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from od_eval.errors import ODEvalError
 
@@ -118,6 +118,15 @@ def read_bytes(path: Path) -> bytes:
             return file.read()
     with _gfile(path) as gfile, gfile.GFile(path, "rb") as file:
         return file.read()
+
+
+def open_local(path: Path) -> BinaryIO:
+    """Opens a file on this machine, to read parts of it.
+
+    Raises:
+      OSError: it cannot be opened.
+    """
+    return open(path, "rb")
 
 
 def read_text(path: Path) -> str:

@@ -20,6 +20,10 @@ class TrainedModel(Protocol):
     def batch_size(self) -> int:
         """Images per step, over all replicas. Without it, the batch size is unknown."""
 
+    @property
+    def num_train_images(self) -> int | None:
+        """Images in the training data. Without it, their number is unknown."""
+
     def checkpoint(self) -> Any:
         """The `tf.train.Checkpoint` to save. Without it, one of `model` and `optimizer` is made."""
 
@@ -114,6 +118,11 @@ def steps_done(model: Any, asked_by: Callback) -> int:
 def batch_size(model: Any) -> int | None:
     """The number of images per training step, if the model reports it."""
     return getattr(model, "batch_size", None)
+
+
+def num_train_images(model: Any) -> int | None:
+    """The number of images in the training data, if the model reports it."""
+    return getattr(model, "num_train_images", None)
 
 
 def checkpoint(model: Any) -> Any:

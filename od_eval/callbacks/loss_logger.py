@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from od_eval import losses as loss_names
-from od_eval.callbacks.base import Callback, batch_size, number, steps_done, writes_summaries
+from od_eval.callbacks.base import Callback, batch_size, num_train_images, number, steps_done, writes_summaries
 from od_eval.callbacks.step_means import StepMeans
 from od_eval.tensorboard import tags
 
@@ -24,9 +24,11 @@ class LossLogger(Callback):
     `od_eval.losses` (`Loss/total_loss`, `Loss/classification_loss`, `Loss/localization_loss`,
     `Loss/regularization_loss`, `Loss/other_loss`) and each part under the model's own name for it
     (`Loss/RPNLoss/objectness_loss`). It also writes `learning_rate` (the optimizer's value after the step),
-    `gradient_norm` if the model reports it, `steps_per_sec` and `images_per_sec`. Training goes to `<log_dir>/train`,
-    the `val_*` losses of Keras's validation to `<log_dir>/eval`, so that TensorBoard draws both in one chart. Other
-    entries of `logs`, such as accuracy, are left to `tf.keras.callbacks.TensorBoard`.
+    `gradient_norm` if the model reports it, `steps_per_sec`, `images_per_sec`, and `Epoch`, the passes over the
+    training images, if the model knows their number, as a `Detector` does. Training goes to `<log_dir>/train`, the
+    `val_*` losses of Keras's validation to `<log_dir>/eval`, so that TensorBoard draws both in one chart, and the Custom
+    Scalars tab shows what is written. Other entries of `logs`, such as accuracy, are left to
+    `tf.keras.callbacks.TensorBoard`.
 
     Each point is the mean over all steps since the previous point, whether the model reports the loss of its last batch
     or, like Keras's metrics, the mean since the start of the epoch. Points are placed at training steps (`steps_done`
@@ -204,6 +206,7 @@ class LossLogger(Callback):
         self._first_batch = 0
         self._batches_per_epoch = sys.maxsize
         self._validated = False
+        self._in_layout: set[str] = set()
         self._set_next_point()
 
     def _names_to_log(self, logs: Mapping[str, Any]) -> list[str]:
@@ -222,13 +225,14 @@ class LossLogger(Callback):
         if means:
             gradient_norm = means.pop(tags.GRADIENT_NORM, None)
             steps_per_sec = self._clock.steps_per_sec()
-            images_per_step = self._batch_size or batch_size(self.model)
+            images_per_step, num_images = self._batch_size or batch_size(self.model), num_train_images(self.model)
             scalars = {
                 **self._loss_scalars(means),
                 tags.LEARNING_RATE: _learning_rate(self.model.optimizer),
                 tags.GRADIENT_NORM: gradient_norm,
                 tags.STEPS_PER_SEC: steps_per_sec,
                 tags.IMAGES_PER_SEC: steps_per_sec * images_per_step if steps_per_sec and images_per_step else None,
+                tags.EPOCH: self._step * images_per_step / num_images if images_per_step and num_images else None,
             }
             self._write(tags.TRAIN, self._step, scalars)
         self._set_next_point()
@@ -244,6 +248,10 @@ class LossLogger(Callback):
     def _write(self, run: str, step: int, scalars: Mapping[str, float | None]) -> None:
         known = {tag: value for tag, value in scalars.items() if value is not None}
         _writers().write_scalars(self._runs[run], step, known)
+        # What is validated is trained as well, and in the layout of the train run.
+        if run == tags.TRAIN and not known.keys() <= self._in_layout:
+            self._in_layout |= known.keys()
+            _layout().write(self._runs[run], self._in_layout)
 
     def _summaries_go_to(self, run: str | None) -> None:
         if self._default_writer is not None:
@@ -317,3 +325,9 @@ def _writers() -> Any:
     from od_eval.tensorboard import writers
 
     return writers
+
+
+def _layout() -> Any:
+    from od_eval.tensorboard import layout
+
+    return layout

@@ -22,7 +22,7 @@ class EvaluationOptions:
       per_category: what TensorBoard shows for each category: its AP, all twelve metrics, or nothing. Files hold all.
       num_pictures: the number of images, from the first on, that are shown with detections and ground truth.
       max_boxes: the maximum number of detections in a picture; those with the highest scores are shown.
-      min_score: the minimum score of detections in a picture.
+      min_score: the minimum score of detections in a picture. Early in training few have more than 0.3.
       show_groundtruth_boxes: whether ground truth is also drawn into the picture of the detections; the picture next to
         it always shows ground truth.
       groundtruth_color: the color of these ground truth boxes, a name or #rrggbb.
@@ -39,7 +39,7 @@ class EvaluationOptions:
     per_category: Literal["AP", "all", "none"] = "AP"
     num_pictures: int = 10
     max_boxes: int = 20
-    min_score: float = 0.5
+    min_score: float = 0.3
     show_groundtruth_boxes: bool = False
     groundtruth_color: str = "black"
     show_scores: bool = True

@@ -72,7 +72,9 @@ def _drawn_part(batch: EvaluationBatch, index: int, options: EvaluationOptions) 
     if detections is not None:
         scores = np.asarray(detections.scores[index], np.float64)[: num_rows(detections)[index]]
         best_first = np.argsort(-scores, kind="stable")
-        rows = best_first[scores[best_first] >= options.min_score][: options.max_boxes]
+        # If none is shown, the best one: the heading says its score.
+        num_shown = max(np.count_nonzero(scores >= options.min_score), 1)
+        rows = best_first[: min(num_shown, options.max_boxes)]
         detections = _with_rles(rows_of(of_image(detections, index), [rows]), (height, width))
         keypoints = None if keypoints is None else [np.asarray(keypoints[index])[rows]]
     if groundtruth is not None:

@@ -36,9 +36,12 @@ _SHORTEST = 320
 _LONGEST = 960
 _SMALLEST = (240, 64)  # width, height
 
-_HEADING_HEIGHT = 22
+# TensorBoard shows a picture 350 pixels wide, at first: letters of a seventeenth of a half's width are ten pixels high
+# there, and lines a pixel wide.
+_FONT_SIZE = 1 / 17
+_LINE_WIDTH = 1 / 160
+_SMALLEST_FONT_SIZE = 13
 _GAP = 6
-_FONT_SIZE = 13
 _PAPER = (255, 255, 255)
 _INK = (0, 0, 0)
 _PALE_INK = (120, 120, 120)
@@ -108,10 +111,14 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
     _draw_objects(right, groundtruth, options)
 
     half = (max(image.width, _SMALLEST[0]), max(image.height, _SMALLEST[1]))
-    sheet = Image.new("RGB", (2 * half[0] + _GAP, half[1] + _HEADING_HEIGHT), _PAPER)
+    heading_height = round(1.6 * _font_size(half[0]))
+    sheet = Image.new("RGB", (2 * half[0] + _GAP, half[1] + heading_height), _PAPER)
     for x, picture in ((0, left), (half[0] + _GAP, right)):
-        sheet.paste(picture, (x, _HEADING_HEIGHT))
-    _write_heading(sheet, 0, half[0], f"detections: {len(detections)} (score ≥ {100 * options.min_score:g}%)")
+        sheet.paste(picture, (x, heading_height))
+    note = f"score ≥ {100 * options.min_score:g}%"
+    if not detections and (best_score := _best_score(batch.detections, index)) is not None:
+        note = f"best score {100 * best_score:.2g}%"
+    _write_heading(sheet, 0, half[0], f"detections: {len(detections)} ({note})")
     image_id = _one_line(str(batch.image_ids[index]))
     _write_heading(sheet, half[0] + _GAP, half[0], f"ground truth: {len(groundtruth)}", image_id)
     return np.array(sheet)
@@ -183,6 +190,14 @@ def _detections(
         )
         for row in reversed(shown[: options.max_boxes])
     ]
+
+
+def _best_score(detections: Detections | None, index: int) -> float | None:
+    """The highest score of the detections in an image; None if there is none."""
+    if detections is None:
+        return None
+    scores = np.asarray(_rows(detections, detections.scores, index), np.float64)
+    return float(scores.max()) if len(scores) and np.isfinite(scores).all() else None
 
 
 def _groundtruth(
@@ -262,25 +277,27 @@ def _draw_boxes(image: Image.Image, objects: Sequence[_Object], colors: Sequence
         if box is None:
             continue
         if shape.is_crowd:
-            _draw_dashed(pen, box, color)
+            _draw_dashed(pen, box, color, _line_width(image.width))
         else:
-            pen.rectangle(box, outline=color, width=2)
+            pen.rectangle(box, outline=color, width=_line_width(image.width))
 
 
-def _draw_dashed(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: Color, dash: int = 8) -> None:
+def _draw_dashed(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: Color, line_width: int) -> None:
     left, top, right, bottom = box
+    dash, thick = 4 * line_width, line_width - 1
     for x in range(left, right + 1, 2 * dash):
-        for y in (top, max(top, bottom - 1)):
-            pen.rectangle((x, y, min(x + dash, right), y + 1), fill=color)
+        for y in (top, max(top, bottom - thick)):
+            pen.rectangle((x, y, min(x + dash, right), y + thick), fill=color)
     for y in range(top, bottom + 1, 2 * dash):
-        for x in (left, max(left, right - 1)):
-            pen.rectangle((x, y, x + 1, min(y + dash, bottom)), fill=color)
+        for x in (left, max(left, right - thick)):
+            pen.rectangle((x, y, x + thick, min(y + dash, bottom)), fill=color)
 
 
 def _draw_keypoints(
     image: Image.Image, keypoints: npt.NDArray[Any], color: Color, edges: Sequence[tuple[int, int]]
 ) -> None:
     pen = ImageDraw.Draw(image)
+    line_width = _line_width(image.width)
     limits = np.asarray(image.size)
     points = {
         number: tuple(point)
@@ -289,9 +306,10 @@ def _draw_keypoints(
     }
     for start, end in edges:
         if start in points and end in points:
-            pen.line((*points[start], *points[end]), fill=color, width=2)
+            pen.line((*points[start], *points[end]), fill=color, width=line_width)
     for x, y in points.values():
-        pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color, outline=_INK)
+        radius = line_width + 1
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color, outline=_INK)
 
 
 def _opacity(mask: Any, image_size: tuple[int, int], picture_size: tuple[int, int]) -> Image.Image:
@@ -318,12 +336,13 @@ def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tu
 
 def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, notes: str, color: Color) -> None:
     """Writes a label above the box if there is room, otherwise in its upper part; never outside the picture."""
-    font = _font(_FONT_SIZE)
+    font_size = _font_size(image.width)
+    font = _font(font_size)
     max_width = image.width - 4
     if name and notes:
         name = _shortened(name, font, max_width - font.getlength(f": {notes}"))
     text = _shortened(": ".join(part for part in (name, notes) if part), font, max_width)
-    width, height = min(round(font.getlength(text)) + 4, image.width), min(_FONT_SIZE + 4, image.height)
+    width, height = min(round(font.getlength(text)) + 4, image.width), min(round(1.3 * font_size), image.height)
     left, top = min(box[0], image.width - width), box[1] - height
     if top < 0:
         top = min(box[1], image.height - height)
@@ -334,14 +353,25 @@ def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, 
 
 
 def _write_heading(sheet: Image.Image, x: int, width: int, text: str, note: str = "") -> None:
-    font = _font(_FONT_SIZE)
+    font = _font(_font_size(width))
     pen = ImageDraw.Draw(sheet)
+    middle = 0.8 * _font_size(width)
     text = _shortened(text, font, width - 8)
-    pen.text((x + 4, _HEADING_HEIGHT / 2), text, _INK, font, anchor="lm")
+    pen.text((x + 4, middle), text, _INK, font, anchor="lm")
     max_width = width - 8 - font.getlength(text) - 12
     note = _shortened(note, font, max_width)
     if note:
-        pen.text((x + width - 4, _HEADING_HEIGHT / 2), note, _PALE_INK, font, anchor="rm")
+        pen.text((x + width - 4, middle), note, _PALE_INK, font, anchor="rm")
+
+
+def _font_size(width: int) -> int:
+    """The size of letters in a half of this width."""
+    return max(round(_FONT_SIZE * width), _SMALLEST_FONT_SIZE)
+
+
+def _line_width(width: int) -> int:
+    """The width of lines in a half of this width."""
+    return max(round(_LINE_WIDTH * width), 2)
 
 
 def _category_name(category: int, options: EvaluationOptions) -> str:
@@ -366,7 +396,7 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, ma
 
 @functools.lru_cache(maxsize=1024)
 def _can_show(text: str) -> bool:
-    font = _font(_FONT_SIZE)
+    font = _font(_SMALLEST_FONT_SIZE)
     missing = bytes(font.getmask("\uffff"))
     return all(char.isspace() or bytes(font.getmask(char)) != missing for char in text)
 

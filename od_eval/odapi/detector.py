@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch
 from od_eval.evaluation.means import RunningMeans
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.odapi import datasets, model_inputs, optimizers
+from od_eval.odapi import datasets, model_inputs, optimizers, records
 from od_eval.odapi.eval_batches import (
     UniqueNames,
     batch_size_of,
@@ -121,6 +122,11 @@ class Detector(tf.keras.Model):
     def steps_done(self) -> int:
         """The value of `step`."""
         return int(self.step.numpy())
+
+    @functools.cached_property
+    def num_train_images(self) -> int | None:
+        """The number of images in the files of `train_input_reader`; None if unknown, see `records.count`."""
+        return records.count(self._config.train_input_reader)
 
     def compile(self, optimizer: tf.keras.optimizers.legacy.Optimizer | None = None, **kwargs: Any) -> None:
         """Prepares the detector for `fit`.

@@ -59,7 +59,11 @@ class RequestedEvaluation:
             per_category=self._per_category(),
             num_pictures=eval_config.num_visualizations if eval_config.retain_original_images else 0,
             max_boxes=eval_config.max_num_boxes_to_visualize,
-            min_score=eval_config.min_score_threshold,
+            min_score=(
+                eval_config.min_score_threshold
+                if eval_config.HasField("min_score_threshold")
+                else EvaluationOptions.min_score
+            ),
             show_groundtruth_boxes=eval_config.visualize_groundtruth_boxes,
             groundtruth_color=eval_config.groundtruth_box_visualization_color,
             show_scores=not eval_config.skip_scores,

@@ -16,7 +16,7 @@ def hyperparameters(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, s
 
     Returns:
       Name -> value. The names and the types of their values are the same for every config: `architecture`,
-      `input_size`, `batch_size`, `learning_rate` (the highest: after warmup and before it decays), `augmentations`,
+      `input_size`, `learning_rate` (the highest: after warmup and before it decays), `batch_size`, `augmentations`,
       `optimizer`, `schedule`, `warmup_steps`, `moving_average`, `num_steps`, `num_classes`, `fine_tune_checkpoint`
       (the part that is loaded: `classification`, `detection`, …, or `none`), `bfloat16`. The values that are changed
       most often come first.
@@ -27,8 +27,8 @@ def hyperparameters(config: pipeline_pb2.TrainEvalPipelineConfig) -> dict[str, s
     return {
         "architecture": _architecture(config.model),
         "input_size": _input_size(config_util.get_image_resizer_config(config.model)),
-        "batch_size": train.batch_size,
         "learning_rate": float(f"{learning_rate:.6g}"),  # a float32: 0.079999998 for 0.08
+        "batch_size": train.batch_size,
         "augmentations": ", ".join(augmentations) or "none",
         "optimizer": (config_util.get_optimizer_type(train) or "none").removesuffix("_optimizer"),
         "schedule": schedule,

@@ -28,6 +28,33 @@ def glob(pattern: str) -> list[str]:
         raise ODEvalError(f"'{pattern}' cannot be looked up: {files.reason(error)}") from error
 
 
+def count(reader: input_reader_pb2.InputReader) -> int | None:
+    """The number of records that an input reader reads in a pass over its files.
+
+    Only the lengths of records are read, not the records. None if that is unknown: a file is not on this machine or
+    cannot be read, or files are sampled by weights.
+    """
+    paths = input_files(reader)
+    if reader.sample_from_datasets_weights or not paths or any(map(files.is_remote, paths)):
+        return None
+    try:
+        num_records = sum(_count_in(path) for path in paths)
+    except OSError:
+        return None  # whoever reads the records says what is wrong with them
+    return -(-num_records // max(reader.sample_1_of_n_examples, 1))
+
+
+def _count_in(path: str) -> int:
+    """The number of records in a TFRecord file: each is an 8-byte length, 4 bytes, the data, and 4 bytes."""
+    num_records, position, end = 0, 0, files.size(path)
+    with files.open_local(path) as file:
+        while position < end:
+            file.seek(position)
+            position += 16 + int.from_bytes(file.read(8), "little")
+            num_records += 1
+    return num_records
+
+
 def size(file: str) -> int:
     """The length of a record file in bytes.
 

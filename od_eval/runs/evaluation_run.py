@@ -50,9 +50,10 @@ def write_evaluation(
     """
     if evaluator is not None and options.save_detections:
         metrics_files.write_coco(run_dir, result.step or 0, evaluator)
+    scalars = result.scalars(options.per_category)
     if with_layout:
-        layout.write(run_dir, options)
-    writers.write_scalars(run_dir, result.step or 0, result.scalars(options.per_category))
+        layout.write(run_dir, scalars)
+    writers.write_scalars(run_dir, result.step or 0, scalars)
     metrics_files.write(run_dir, result)  # last: once this file exists, the step counts as evaluated
 
 

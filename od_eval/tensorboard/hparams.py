@@ -22,24 +22,26 @@ from od_eval import losses
 from od_eval.evaluation.sections.coco import metric_tag
 from od_eval.tensorboard import writers
 
-# The number of hyperparameter columns that TensorBoard's table shows at first; others can be added.
-_NUM_SHOWN = 5
-
-_TYPES = {bool: api_pb2.DATA_TYPE_BOOL, str: api_pb2.DATA_TYPE_STRING}
+# The number of hyperparameter columns that TensorBoard's table shows at first; others can be added. The metrics come
+# after them: with more, AP is off the screen.
+_NUM_SHOWN = 3
 
 
 def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: bool = False) -> None:
     """Adds a run to the table of the HParams tab when training starts.
+
+    Numbers are written as people write them, as texts: TensorBoard would show 8 as 8.0000 and 0.05 as 0.050000.
 
     TensorBoard keeps the first values of a run: other values of resumed training are not shown. It takes the columns
     from one of the runs under its logdir, so all of them should have the same names of values.
 
     Args:
       run_dir: the run with the metrics: that of the evaluation.
-      values: name -> value; see `od_eval.odapi.hyperparameters`. The first five are shown as columns, the others can be
+      values: name -> value; see `od_eval.odapi.hyperparameters`. The first three are shown as columns, the others can be
         selected by the user.
       masks: whether there are mask metrics to show.
     """
+    texts = {name: value if isinstance(value, bool) else f"{value}" for name, value in values.items()}
     metrics = {"AP": metric_tag("AP"), "AP50": metric_tag("AP50"), "AR100": metric_tag("AR100")}
     if masks:
         metrics["mask AP"] = metric_tag("AP", "segm")
@@ -50,9 +52,11 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
         hparam_infos=[
             # TensorBoard sorts by name, but puts those that "differ" first.
             api_pb2.HParamInfo(
-                name=name, type=_TYPES.get(type(value), api_pb2.DATA_TYPE_FLOAT64), differs=index < _NUM_SHOWN
+                name=name,
+                type=api_pb2.DATA_TYPE_BOOL if isinstance(value, bool) else api_pb2.DATA_TYPE_STRING,
+                differs=index < _NUM_SHOWN,
             )
-            for index, (name, value) in enumerate(values.items())
+            for index, (name, value) in enumerate(texts.items())
         ],
         metric_infos=[
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name) for name, tag in metrics.items()
@@ -61,7 +65,7 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
     )
     summary = _summary(hparams_metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
     # Without a group, a session is its own group, named after its run instead of a hash of its values.
-    summary.MergeFrom(summary_v2.hparams_pb(values, trial_id=""))
+    summary.MergeFrom(summary_v2.hparams_pb(texts, trial_id=""))
     writers.write_summary(run_dir, 0, summary)
 
 

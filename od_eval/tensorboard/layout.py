@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -10,89 +11,79 @@ from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.util import tensor_util
 
 from od_eval import losses
-from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.sections.categories import PER_CATEGORY, PER_SUPER_CATEGORY
 from od_eval.evaluation.sections.coco import metric_tag
 from od_eval.tensorboard import tags, writers
 
+_OBJECTS = {"bbox": "boxes", "segm": "masks"}
+# Metrics of small, medium and large objects are only in the Scalars tab: a tag with "(" would break the chart, as
+# TensorBoard takes what is between the first "(" and the last ")" of `tag (run)` for the run, finds no color for it,
+# and stops drawing.
+_PRECISION = {"AP": "mean over IoU 0.50 to 0.95", "AP50": "IoU of 0.50 or more", "AP75": "IoU of 0.75 or more"}
+_RECALL = {"AR100": "100 detections an image", "AR10": "10 detections an image", "AR1": "1 detection an image"}
+_SPEED = {
+    "Learning rate": tags.LEARNING_RATE,
+    "Steps per second": tags.STEPS_PER_SEC,
+    "Images per second": tags.IMAGES_PER_SEC,
+    "Gradient norm": tags.GRADIENT_NORM,
+}
 
-def write(run_dir: str, options: EvaluationOptions) -> None:
-    """Writes the layout of the Custom Scalars tab.
+
+def write(run_dir: str, written: Iterable[str]) -> None:
+    """Writes the layout of the Custom Scalars tab for what a run shows.
 
     TensorBoard merges the layouts of all runs under its logdir: charts that occur in several appear once, with the
-    curves of every run. So it does no harm to write it to more than one run.
+    curves of every run.
 
     Args:
-      run_dir: the folder of any run.
-      options: the options of the evaluation; there are no charts for metrics it does not compute.
+      run_dir: the folder of the run.
+      written: the tags of its scalars.
     """
     summary = summary_pb2.Summary()
     summary.value.add(
         tag=custom_scalar_metadata.CONFIG_SUMMARY_TAG,
         metadata=custom_scalar_metadata.create_summary_metadata(),
-        tensor=tensor_util.make_tensor_proto(layout(options).SerializeToString()),
+        tensor=tensor_util.make_tensor_proto(layout(written).SerializeToString()),
     )
     writers.write_summary(run_dir, 0, summary)
 
 
-def layout(options: EvaluationOptions) -> layout_pb2.Layout:
-    """The layout for an evaluation with these options; training and evaluation share their charts.
+def layout(written: Iterable[str]) -> layout_pb2.Layout:
+    """The layout for these tags of scalars: no chart is empty, and training and evaluation share theirs.
 
-    No chart depends on the names in a dataset, so that runs on different datasets still share charts. A category with
-    "(" in its name is only in the Scalars tab.
+    A category has charts of its own: curves of one run have one color, and TensorBoard cuts off what is far above or
+    below most points of a chart. One with "(" in its name is only in the Scalars tab.
     """
-    kinds = {"bbox": "boxes", "segm": "masks"} if options.masks else {"bbox": "boxes"}
-    precision, recall, by_category = [], [], []
-    for iou_type, objects in kinds.items():
-        # Metrics of small, medium and large objects are only in the Scalars tab: see _chart_of_prefix.
-        precision += [
-            _chart(f"AP of {objects}: mean over IoU 0.50 to 0.95", metric_tag("AP", iou_type)),
-            _chart(f"AP50 of {objects}: IoU of 0.50 or more", metric_tag("AP50", iou_type)),
-            _chart(f"AP75 of {objects}: IoU of 0.75 or more", metric_tag("AP75", iou_type)),
-        ]
-        recall += [
-            _chart(f"AR100 of {objects}: 100 detections an image", metric_tag("AR100", iou_type)),
-            _chart(f"AR10 of {objects}: 10 detections an image", metric_tag("AR10", iou_type)),
-            _chart(f"AR1 of {objects}: 1 detection an image", metric_tag("AR1", iou_type)),
-        ]
-        if options.per_category != "none":
-            by_category.append(_chart_of_prefix(f"AP of {objects} by category", PER_CATEGORY.ap_tag("", iou_type)))
-        if options.per_category == "all":
-            for name in ("AP50", "AR100"):
-                title = f"{name} of {objects} by category"
-                by_category.append(_chart_of_prefix(title, PER_CATEGORY.metric_tag(name, "", iou_type)))
-        if options.super_categories:
-            prefix = PER_SUPER_CATEGORY.ap_tag("", iou_type)
-            by_category.append(_chart_of_prefix(f"AP of {objects} by super category", prefix))
-    categories = {
-        "Losses: train and eval": [
-            _chart(name.replace("_", " ").capitalize(), losses.tag(name)) for name in losses.CATEGORIES
-        ],
-        "AP": precision,
-        "AR": recall,
-        "By category": by_category,
-        "Speed and learning rate": [
-            _chart("Learning rate", tags.LEARNING_RATE),
-            _chart("Steps per second", tags.STEPS_PER_SEC),
-            _chart("Images per second", tags.IMAGES_PER_SEC),
-            _chart("Gradient norm", tags.GRADIENT_NORM),
-        ],
+    written = [tag for tag in written if "(" not in tag]
+    charts: dict[str, dict[str, str]] = {
+        "Losses: train and eval": {name.replace("_", " ").capitalize(): losses.tag(name) for name in losses.CATEGORIES},
+        **{
+            group: {
+                f"{name} of {objects}: {meaning}": metric_tag(name, iou_type)
+                for iou_type, objects in _OBJECTS.items()
+                for name, meaning in metrics.items()
+            }
+            for group, metrics in (("AP", _PRECISION), ("AR", _RECALL))
+        },
     }
+    for iou_type, objects in _OBJECTS.items():
+        for title, prefix in {
+            f"AP of {objects} by category": PER_CATEGORY.ap_tag("", iou_type),
+            f"AP50 of {objects} by category": PER_CATEGORY.metric_tag("AP50", "", iou_type),
+            f"AR100 of {objects} by category": PER_CATEGORY.metric_tag("AR100", "", iou_type),
+            f"AP of {objects} by super category": PER_SUPER_CATEGORY.ap_tag("", iou_type),
+        }.items():
+            charts[title] = {tag.removeprefix(prefix): tag for tag in written if tag.startswith(prefix)}
+    charts["Speed and learning rate"] = _SPEED
     return layout_pb2.Layout(
-        category=[layout_pb2.Category(title=title, chart=charts) for title, charts in categories.items() if charts]
+        category=[
+            layout_pb2.Category(title=title, chart=[_chart(name, tag) for name, tag in shown.items()])
+            for title, group in charts.items()
+            if (shown := {name: tag for name, tag in group.items() if tag in written})
+        ]
     )
 
 
 def _chart(title: str, tag: str) -> layout_pb2.Chart:
-    return _chart_of_pattern(title, f"{re.escape(tag)}$")
-
-
-def _chart_of_prefix(title: str, prefix: str) -> layout_pb2.Chart:
-    # A tag with "(" would break the chart: TensorBoard takes what is between the first "(" and the last ")" of
-    # `tag (run)` for the run, finds no color for it, and stops drawing.
-    return _chart_of_pattern(title, re.escape(prefix) + "[^(]*$")
-
-
-def _chart_of_pattern(title: str, pattern: str) -> layout_pb2.Chart:
-    """One curve per run and tag that `re.match` accepts, so the pattern matches from the start of the tag."""
-    return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[pattern]))
+    # TensorBoard shows one curve per run and tag that `re.match` accepts: from its start.
+    return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"{re.escape(tag)}$"]))

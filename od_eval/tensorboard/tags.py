@@ -18,11 +18,14 @@ GRADIENT_NORM = "gradient_norm"
 STEPS_PER_SEC = "steps_per_sec"
 IMAGES_PER_SEC = "images_per_sec"
 
+EPOCH = "Epoch"  # passes over the training images
+
 # Texts.
+SUMMARY = "summary"
 PIPELINE_CONFIG = "pipeline_config"
 LABEL_MAP = "label_map"
 
-_PICTURE = "eval_side_by_side_"
+_PICTURE = "detections/"
 
 
 def of_detections() -> tuple[str, ...]:
@@ -33,6 +36,6 @@ def of_detections() -> tuple[str, ...]:
 def picture(index: int) -> str:
     """The tag of the picture of detections and ground truth for the image with this index, from 0.
 
-    It is the tag of the Object Detection API (model_lib_v2.py).
+    Not the Object Detection API's, of which each is a section of its own in TensorBoard.
     """
-    return f"{_PICTURE}{index}_0"
+    return f"{_PICTURE}{index}"

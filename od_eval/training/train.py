@@ -30,7 +30,7 @@ from od_eval.tensorboard import hparams, writers
 from od_eval.tensorboard.command import how_to_look
 from od_eval.training import strategies
 from od_eval.training.evaluation_plan import EvaluationPlan
-from od_eval.training.run_description import describe_training, enter_hyperparameters
+from od_eval.training.run_description import describe_training, enter_hyperparameters, summarize_training
 from od_eval.training.schedule import Schedule, default_steps_per_execution, steps_between_evaluations
 
 
@@ -128,6 +128,7 @@ def train(
                 say(f"Early stopping ended training: {plan.early_stopping_metric} did not improve.")
         for detection_evaluation in training.evaluations:
             hparams.end(detection_evaluation.run_dir, succeeded=True, step=training.detector.steps_done)
+        training.summarize()
         if training.evaluations:
             say(summary_table(model_dir, training.evaluations[0].run))
     say(f"Checkpoint: {training.checkpoints.newest()}\n{how_to_look(model_dir)}")
@@ -188,10 +189,16 @@ class _Training:
         if self._is_chief:
             self._pipeline.save(self._model_dir)
             describe_training(self._pipeline, self._model_dir, self.detector.steps_done)
+            self.summarize()
             for evaluation in self.evaluations:
                 writers.resume(evaluation.run_dir, self.detector.steps_done)
                 enter_hyperparameters(self._pipeline, evaluation)
         return restored
+
+    def summarize(self) -> None:
+        """Writes a summary of the run so far to TensorBoard's Text."""
+        if self._is_chief:
+            summarize_training(self._pipeline, self._model_dir, self.detector.steps_done, self._schedule.last_step)
 
     def evaluate_what_is_missing(self) -> None:
         """Evaluates the checkpoint from which the run continues, if its evaluation was interrupted or failed."""

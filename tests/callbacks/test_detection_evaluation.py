@@ -274,24 +274,24 @@ def test_two_evaluations_beside_each_other_have_runs_and_keys_of_their_own(tmp_p
 def pictures(run_dir: Path) -> dict[str, list[int]]:
     """Tag -> steps."""
     shown = shown_images(run_dir)
-    return {tag: [step for step, _ in shown[tag]] for tag in shown if tag.startswith("eval_side_by_side")}
+    return {tag: [step for step, _ in shown[tag]] for tag in shown if tag.startswith("detections/")}
 
 
 @pytest.mark.parametrize("number", [0, 3, 9])
 def test_the_first_images_are_shown_over_batches(tmp_path, keras, number):
     fit(make_model(keras), evaluation(tmp_path, options={"num_pictures": number}), epochs=2)
-    assert pictures(tmp_path / "eval") == {f"eval_side_by_side_{i}_0": [2, 4] for i in range(min(number, 4))}
+    assert pictures(tmp_path / "eval") == {f"detections/{i}": [2, 4] for i in range(min(number, 4))}
 
 
 def test_pictures_thin_out_in_a_long_run_unless_all_are_asked_for_as_files(tmp_path, keras):
     options = {"num_pictures": 1}
     fit(make_model(keras), evaluation(tmp_path / "a", options=options), steps=1, epochs=40)
     each_but_less_and_less = [*range(1, 18), *range(19, 34, 2), 36, 39]
-    assert pictures(tmp_path / "a" / "eval") == {"eval_side_by_side_0_0": each_but_less_and_less}
+    assert pictures(tmp_path / "a" / "eval") == {"detections/0": each_but_less_and_less}
     assert list(in_files(tmp_path / "a")) == list(range(1, 41))
     options["pictures_dir"] = str(tmp_path / "pictures")
     fit(make_model(keras), evaluation(tmp_path / "b", options=options), steps=1, epochs=19)
-    assert pictures(tmp_path / "b" / "eval") == {"eval_side_by_side_0_0": list(range(1, 20))}
+    assert pictures(tmp_path / "b" / "eval") == {"detections/0": list(range(1, 20))}
 
 
 def test_pictures_are_files_too_where_they_are_asked_for_whatever_images_are_called(tmp_path, keras):
@@ -528,7 +528,7 @@ def test_a_training_that_is_resumed_takes_out_the_evaluations_it_makes_again(tmp
     expected = dict(zip((2, 4, 6), aps(1, 2, 3), strict=True))
     assert in_files(tmp_path) == expected
     assert curves(tmp_path / "eval")[AP_TAG] == expected
-    assert pictures(tmp_path / "eval") == {"eval_side_by_side_0_0": [2, 4, 6]}
+    assert pictures(tmp_path / "eval") == {"detections/0": [2, 4, 6]}
     assert od_eval.load_metrics(str(tmp_path))["step"] == 6
     with (tmp_path / "eval" / "metrics.csv").open() as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "4", "6"]

@@ -20,6 +20,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # for read_events, where pytest
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 import od_eval
 import read_events
@@ -294,6 +295,22 @@ def test_the_learning_rate_inside_a_moving_average_is_written(tmp_path):
     optimizer.shadow_copy(model)
     model.fit(dataset(rows(SSD, 4)), verbose=0, callbacks=[od_eval.LossLogger(tmp_path, log_every_n_steps=2)])
     assert curves(tmp_path / "train")["learning_rate"] == {2: pytest.approx(0.75), 4: pytest.approx(0.5)}
+
+
+def test_an_epoch_is_a_pass_over_the_images_where_their_number_is_known(tmp_path):
+    model = metric_model()
+    model.batch_size, model.num_train_images = 2, 8
+    fit(model, od_eval.LossLogger(tmp_path / "known", log_every_n_steps=2), LOSSES[:6])
+    assert dict(read_events.shown_scalars(tmp_path / "known" / "train")["Epoch"]) == {2: 0.5, 4: 1.0, 6: 1.5}
+    fit(metric_model(), od_eval.LossLogger(tmp_path / "not", log_every_n_steps=2, batch_size=2), LOSSES[:6])
+    assert "Epoch" not in read_events.shown_scalars(tmp_path / "not" / "train")
+
+
+def test_custom_scalars_have_a_chart_for_what_is_written_and_no_other(tmp_path):
+    fit(metric_model(), od_eval.LossLogger(tmp_path, log_every_n_steps=2, batch_size=2), LOSSES[:6])
+    ((_, layout),) = read_events.shown_tensors(tmp_path / "train")["custom_scalars__config__"][-1:]
+    charts = {chart.title for group in layout_pb2.Layout.FromString(layout.item()).category for chart in group.chart}
+    assert charts == {"Total loss", "Learning rate", "Steps per second", "Images per second"}
 
 
 def test_images_per_second_are_steps_per_second_times_the_batch_size(tmp_path):

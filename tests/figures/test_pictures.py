@@ -96,12 +96,29 @@ def test_boxes_refer_to_the_size_of_the_image_whatever_size_its_pixels_are_given
 
 def test_the_highest_scores_are_drawn_and_none_below_the_minimum():
     boxes = [[10, 10, 50, 50], [100, 10, 150, 50], [200, 10, 250, 50]]
-    batch = batch_of(boxes=boxes, scores=np.array([0.6, 0.9, 0.3]))
+    batch = batch_of(boxes=boxes, scores=np.array([0.6, 0.9, 0.29]))
     assert drawn(halves(batch)[0]) == (10, 10, 150, 50)
     one = EvaluationOptions(CATEGORIES, max_boxes=1, show_labels=False, show_scores=False)
     assert drawn(halves(batch, one)[0]) == (100, 10, 150, 50)
     all_of_them = EvaluationOptions(CATEGORIES, min_score=0.0, show_labels=False, show_scores=False)
     assert drawn(halves(batch, all_of_them)[0]) == (10, 10, 250, 50)
+
+
+def test_the_heading_says_the_best_score_if_no_detection_is_shown(monkeypatch):
+    written = []
+    monkeypatch.setattr(pictures, "_write_heading", lambda sheet, x, width, *text: written.append(text[0]))
+    box = [[10, 10, 50, 50]]
+    for scores in ([0.05], [0.123], [np.nan]):
+        pictures.draw(batch_of(boxes=box, scores=np.array(scores)), 0, OPTIONS)
+    pictures.draw(batch_of(), 0, OPTIONS)
+    pictures.draw(batch_of(boxes=box), 0, OPTIONS)
+    assert [text for text in written if text.startswith("detections")] == [
+        "detections: 0 (best score 5%)",
+        "detections: 0 (best score 12%)",
+        "detections: 0 (score ≥ 30%)",
+        "detections: 0 (score ≥ 30%)",
+        "detections: 1 (score ≥ 30%)",
+    ]
 
 
 def test_a_category_has_one_colour_and_another_has_another():
@@ -231,7 +248,7 @@ def test_padding_rows_do_not_count():
         groundtruth=GroundTruth(np.full((2, 3, 4), 200.0), np.ones((2, 3), int), num=np.array([0, 2])),
         images=[np.full((400, 500, 3), GRAY, np.uint8)] * 2,
     )
-    found = [picture[22:] for _, picture in pictures.pictures_of(batch, OPTIONS)]
+    found = [picture[-400:] for _, picture in pictures.pictures_of(batch, OPTIONS)]
     assert [[drawn(half) is not None for half in (image[:, :500], image[:, -500:])] for image in found] == [
         [True, False],
         [False, True],
@@ -253,7 +270,10 @@ def test_small_images_are_enlarged_and_large_ones_reduced(shape, half_size):
     image = np.full(shape, GRAY, np.uint8)
     batch = batch_of(boxes=[[0, 0, 0.5, 0.5]], size=shape[:2], image=image)
     picture = pictures.draw(batch, 0, EvaluationOptions(CATEGORIES, "rel_yxyx"))
-    assert picture.shape == (half_size[0] + 22, 2 * half_size[1] + 6, 3)
+    heading = picture.shape[0] - half_size[0]
+    assert picture.shape[1:] == (2 * half_size[1] + 6, 3)
+    # At the 350 pixels of width that TensorBoard shows at first, the line of letters in the heading is this high.
+    assert 13 <= heading * 350 / picture.shape[1] <= 19
 
 
 def test_as_many_images_are_drawn_as_there_are_with_the_ids_they_belong_to():

@@ -3,15 +3,19 @@
 import pytest
 import tensorflow as tf
 
-from od_eval.odapi.records import find_broken_record
+from od_eval.odapi.records import count, find_broken_record
+
+
+def reader_of(*files, **fields):
+    from object_detection.protos import input_reader_pb2
+
+    reader = input_reader_pb2.InputReader(**fields)
+    reader.tf_record_input_reader.input_path.extend(files)
+    return reader
 
 
 def find(*files):
-    from object_detection.protos import input_reader_pb2
-
-    reader = input_reader_pb2.InputReader()
-    reader.tf_record_input_reader.input_path.extend(files)
-    return find_broken_record(reader)
+    return find_broken_record(reader_of(*files))
 
 
 def example(encoded, name="a.jpg"):
@@ -59,3 +63,13 @@ def test_a_truncated_and_a_corrupt_file_are_named_with_the_record_they_break_at(
     assert find(file) == f"'{file}' is truncated or corrupt at record 3"
     path.write_bytes(b"\x00" + data[1:])
     assert find(file) == f"'{file}' is truncated or corrupt at record 0"
+
+
+def test_records_are_counted_over_files_where_that_is_cheap(tmp_path):
+    paths = [write(tmp_path / "a-0", [b"", b"x" * 70_000, b"y"]), write(tmp_path / "a-1", []), str(tmp_path / "a-[0]")]
+    assert count(reader_of(*paths[:2])) == 3
+    assert count(reader_of(f"{tmp_path}/a-?")) == 3
+    assert count(reader_of(*paths[:2], sample_1_of_n_examples=2)) == 2  # the first and the third
+    assert count(reader_of(f"file://{paths[0]}")) is None
+    assert count(reader_of(*paths[:2], sample_from_datasets_weights=[1, 2])) is None
+    assert count(reader_of(str(tmp_path / "none"))) is None

@@ -116,8 +116,8 @@ def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_t
     assert written["DetectionBoxes_PerformanceByCategory/mAP/cat"] == of_cats
     tags = set(shown_tensors(run_dir))
     assert "DetectionBoxes_PerformanceByCategory/mAP/bird" not in tags, "there is no bird to be found"
-    assert sorted(tag for tag in tags if tag.startswith("eval_side")) == [f"eval_side_by_side_{i}_0" for i in range(3)]
-    ((_, (picture,)),) = shown_images(run_dir)["eval_side_by_side_1_0"]
+    assert sorted(tag for tag in tags if tag.startswith("detections/")) == [f"detections/{i}" for i in range(3)]
+    ((_, (picture,)),) = shown_images(run_dir)["detections/1"]
     colors = np.asarray(picture.convert("RGB")).reshape(-1, 3)
     assert (np.abs(colors - np.array([30, 100, 100])).max(axis=1) < 8).mean() > 0.1, "the second photograph"
 
@@ -172,7 +172,7 @@ def test_images_that_are_missing_are_told_and_the_next_are_drawn(tmp_path) -> No
     assert result.returncode == 0
     assert result.stderr.startswith("warning: 2 images cannot be read and are not drawn; the first:")
     assert "photo-0.png" in result.stderr
-    assert "eval_side_by_side_1_0" in shown_images(folder / "runs" / "a" / "eval")
+    assert "detections/1" in shown_images(folder / "runs" / "a" / "eval")
 
 
 def spoiled(folder: Path, name: str, **changes: Any) -> None:

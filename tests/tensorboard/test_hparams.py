@@ -49,8 +49,10 @@ def test_runs_are_rows_with_their_values_and_their_newest_metrics(tmp_path):
     shown = Shown(tmp_path)
     assert shown.metrics("a/eval") == {"DetectionBoxes_Precision/mAP": 0.5, "Loss/total_loss": 3.0}
     assert shown.metrics("b/eval")["DetectionBoxes_Precision/mAP"] == 0.25
-    assert shown.rows["a/eval"].hparams["batch_size"].number_value == 8
-    assert shown.rows["b/eval"].hparams["batch_size"].number_value == 16
+    # Numbers as people write them: TensorBoard would show 8 as 8.0000.
+    assert shown.rows["a/eval"].hparams["batch_size"].string_value == "8"
+    assert shown.rows["b/eval"].hparams["batch_size"].string_value == "16"
+    assert shown.rows["a/eval"].hparams["learning_rate"].string_value == "0.5"
     assert shown.rows["a/eval"].hparams["architecture"].string_value == "ssd"
     assert shown.rows["a/eval"].hparams["bfloat16"].bool_value is False
 
@@ -61,10 +63,10 @@ def test_runs_with_the_same_values_are_rows_of_their_own(tmp_path):
     assert sorted(Shown(tmp_path).rows) == ["a/eval", "b/eval"]
 
 
-def test_the_first_five_values_come_first_in_the_table(tmp_path):
+def test_the_first_three_values_come_first_in_the_table(tmp_path):
     write_run(tmp_path, "a", 0.25)
     names = [info.name for info in Shown(tmp_path).experiment.hparam_infos]
-    assert set(names[:5]) == set(list(VALUES)[:5])
+    assert set(names[:3]) == set(list(VALUES)[:3])
 
 
 @pytest.mark.parametrize("masks", [False, True])

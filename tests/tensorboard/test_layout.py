@@ -7,20 +7,21 @@ import re
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 
-from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.sections.coco import COCO_METRICS
 from od_eval.tensorboard import layout
 from read_events import shown_tensors
 
-CATEGORIES = {1: "cat", 2: "dog.*", 3: "raccoon (tame)"}
+NAMES = ("cat", "dog.*", "raccoon (tame)")
 COCO = dict.fromkeys(COCO_METRICS, 0.5)
+LOSSES = [f"Loss/{name}_loss" for name in ("total", "classification", "localization", "regularization", "other")]
 
 
-def charts(options: EvaluationOptions) -> dict[str, dict[str, list[str]]]:
+def charts(tags: list[str]) -> dict[str, dict[str, list[str]]]:
+    """Title of the group -> title of the chart -> the tags it shows."""
     return {
-        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
-        for category in layout.layout(options).category
+        category.title: {chart.title: matched(list(chart.multiline.tag), tags) for chart in category.chart}
+        for category in layout.layout(tags).category
     }
 
 
@@ -29,67 +30,66 @@ def matched(patterns: list[str], tags: list[str]) -> list[str]:
     return [tag for tag in tags if re.compile("|".join(f"({pattern})" for pattern in patterns)).match(tag)]
 
 
+def tags_of(per_category: str = "AP", masks: bool = False, super_categories: bool = False) -> list[str]:
+    of_all = {**COCO, "segm": COCO} if masks else COCO
+    result = EvaluationResult(
+        num_images=1,
+        bbox=COCO,
+        segm=COCO if masks else None,
+        per_category=dict.fromkeys(NAMES, of_all),
+        per_super_category={"animal": of_all} if super_categories else {},
+    )
+    return list(result.scalars(per_category))
+
+
 def test_the_layout_written_to_a_run_is_what_tensorboard_reads(tmp_path):
-    options = EvaluationOptions(CATEGORIES)
-    layout.write(str(tmp_path), options)
+    layout.write(str(tmp_path), [*LOSSES, *tags_of(), "learning_rate"])
     ((_, serialized),) = shown_tensors(tmp_path)[CONFIG_SUMMARY_TAG]
     read = layout_pb2.Layout.FromString(serialized.item())
     assert [category.title for category in read.category] == [
         "Losses: train and eval",
         "AP",
         "AR",
-        "By category",
+        "AP of boxes by category",
         "Speed and learning rate",
     ]
 
 
 def test_every_loss_has_a_chart_of_its_own():
-    tags = [f"Loss/{name}_loss" for name in ("total", "classification", "localization", "regularization", "other")]
     native = ["Loss/RPNLoss/localization_loss", "Loss/total_loss_2"]
-    losses = charts(EvaluationOptions(CATEGORIES))["Losses: train and eval"]
-    assert [matched(patterns, [*tags, *native]) for patterns in losses.values()] == [[tag] for tag in tags]
+    assert list(charts([*LOSSES, *native])["Losses: train and eval"].values()) == [[tag] for tag in LOSSES]
 
 
-def test_each_chart_of_a_metric_has_one_tag_and_each_of_categories_those_of_all():
-    options = EvaluationOptions(
-        CATEGORIES, masks=True, per_category="all", super_categories={"animal": ["cat", "dog.*"]}
-    )
-    result = EvaluationResult(
-        num_images=1,
-        bbox=COCO,
-        segm=COCO,
-        per_category={name: {**COCO, "segm": COCO} for name in CATEGORIES.values()},
-        per_super_category={"animal": {**COCO, "segm": COCO}},
-    )
-    tags = list(result.scalars(options.per_category))
-    found = charts(options)
-    for title in ("AP", "AR"):
-        assert [len(matched(patterns, tags)) for patterns in found[title].values()] == [1] * 6
-    assert matched(found["By category"]["AP of boxes by category"], tags) == [
-        "DetectionBoxes_PerformanceByCategory/mAP/cat",
-        "DetectionBoxes_PerformanceByCategory/mAP/dog.*",
+def test_each_chart_of_a_metric_and_of_a_category_has_one_tag():
+    found = charts(tags_of("all", masks=True, super_categories=True))
+    assert list(found) == [
+        "AP",
+        "AR",
+        *(f"{name} of boxes by {by}" for name, by in BY_CATEGORY),
+        *(f"{name} of masks by {by}" for name, by in BY_CATEGORY),
     ]
-    assert matched(found["By category"]["AP50 of masks by category"], tags) == [
-        "DetectionMasks_Precision/mAP@.50IOU ByCategory/cat",
-        "DetectionMasks_Precision/mAP@.50IOU ByCategory/dog.*",
-    ]
-    assert matched(found["By category"]["AP of masks by super category"], tags) == [
-        "DetectionMasks_PerformanceBySuperCategory/animal"
-    ]
+    assert len(found["AP"]) == len(found["AR"]) == 6
+    assert found["AP of boxes by category"] == {
+        "cat": ["DetectionBoxes_PerformanceByCategory/mAP/cat"],
+        "dog.*": ["DetectionBoxes_PerformanceByCategory/mAP/dog.*"],
+    }
+    assert found["AP50 of masks by category"]["dog.*"] == ["DetectionMasks_Precision/mAP@.50IOU ByCategory/dog.*"]
+    assert found["AP of masks by super category"] == {"animal": ["DetectionMasks_PerformanceBySuperCategory/animal"]}
+    assert all(len(shown) == 1 for group in found.values() for shown in group.values())
+
+
+BY_CATEGORY = [("AP", "category"), ("AP50", "category"), ("AR100", "category"), ("AP", "super category")]
 
 
 def test_no_chart_matches_a_tag_with_a_parenthesis_which_tensorboard_cannot_draw():
-    options = EvaluationOptions(CATEGORIES, per_category="all")
-    result = EvaluationResult(num_images=1, bbox=COCO, per_category={name: COCO for name in CATEGORIES.values()})
-    tags = list(result.scalars("all"))
-    drawn = [
-        tag for group in charts(options).values() for patterns in group.values() for tag in matched(patterns, tags)
-    ]
+    drawn = [tag for group in charts(tags_of("all")).values() for tags in group.values() for tag in tags]
     assert drawn
     assert not [tag for tag in drawn if "(" in tag]
 
 
-def test_there_is_no_chart_of_what_is_not_evaluated():
-    found = charts(EvaluationOptions(CATEGORIES, per_category="none"))
-    assert "By category" not in found
-    assert not [title for group in found.values() for title in group if "masks" in title or "super" in title]
+def test_no_chart_is_empty():
+    assert charts(["Loss/total_loss", "steps_per_sec", "mine"]) == {
+        "Losses: train and eval": {"Total loss": ["Loss/total_loss"]},
+        "Speed and learning rate": {"Steps per second": ["steps_per_sec"]},
+    }
+    assert not [group for group in charts(tags_of("none")) if "category" in group]

@@ -21,7 +21,7 @@ from od_eval.training import strategies
 from od_eval.training import train as training
 from od_eval.training.checkpoint_evaluation import evaluate_checkpoints
 from od_eval.training.evaluation_plan import EvaluationPlan
-from read_events import shown_images, written_scalars
+from read_events import shown_images, shown_tensors, written_scalars
 
 REPOSITORY = Path(__file__).parents[2]
 LOSSES = ["Loss/classification_loss", "Loss/localization_loss", "Loss/regularization_loss", "Loss/total_loss"]
@@ -100,10 +100,22 @@ def test_the_terminal_shows_progress_and_the_way_to_tensorboard_and_nothing_else
     assert re.fullmatch(r"step 1/7  total_loss [\d.]+  classification_loss .* localization_loss .*", lines[3])
     assert re.search(r"^step 7/7 .* steps/s  [\d.]+ images/s  0:00:00 left$", process.stdout, re.MULTILINE)
     assert f"Checkpoint: {model_dir}/ckpt-4" in lines
-    look = re.fullmatch(r"Look at the curves: (\S*tensorboard) --logdir (.*)", lines[-1])
+    look = re.fullmatch(r"Look at the results: (\S*tensorboard) --logdir (.*)", lines[-3])
     assert look[2] == str(model_dir)
     assert subprocess.run([look[1], "--version"], capture_output=True, check=False).returncode == 0
     assert len(lines) < 35
+
+
+def test_a_summary_of_the_run_is_in_tensorboard(finished):
+    model_dir, _ = finished
+    (first_step, _), (last_step, (text,)) = shown_tensors(model_dir / "train")["summary"]
+    assert (first_step, last_step) == (0, 7)
+    lines = dict(line.split(maxsplit=1) for line in text.decode().splitlines() if not line.lstrip().startswith("eval"))
+    kept = json.loads((model_dir / "best" / "best.json").read_text())
+    assert lines["best"] == f"step {kept['step']}: {kept['metric']} {kept['value']:.4g}"
+    assert lines["step"] == "7 of 7"
+    assert f"tensorflow {tf.__version__}" in lines["versions"]
+    assert f"--model_dir={model_dir}" in lines["command"]
 
 
 def test_the_config_as_run_is_in_the_model_dir(finished):
