@@ -92,6 +92,19 @@ def is_loss(name: str, mapping: Mapping[str, str] | None = None) -> bool:
     return name.startswith(NATIVE_PREFIX) or name == "loss" or name.endswith("_loss") or name in (mapping or {})
 
 
+def how_to_read(formulas: Mapping[str, str]) -> str:
+    """A sentence that says what losses are and what they compare with.
+
+    Args:
+      formulas: native name -> formula, of a model whose formulas are known.
+    """
+    compare = "compare only within one architecture and input size"
+    if not formulas:
+        return f"losses {compare}"
+    listed = ", ".join(f"{name.removeprefix(NATIVE_PREFIX)} = {formula}" for name, formula in formulas.items())
+    return f"losses: {listed}; they {compare}"
+
+
 def categorize(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None) -> dict[str, T]:
     """Sums the parts of a model's loss into total, classification, localization, regularization and other loss.
 

@@ -23,6 +23,15 @@ FASTER_RCNN = {
 }
 
 
+def test_losses_are_read_by_their_formulas_where_these_are_known():
+    assert losses.how_to_read({}) == "losses compare only within one architecture and input size"
+    formulas = {"Loss/object_center": "focal (alpha 2)", "Loss/box/scale": "0.1 × l1"}
+    assert losses.how_to_read(formulas) == (
+        "losses: object_center = focal (alpha 2), box/scale = 0.1 × l1; they compare only within one architecture and"
+        " input size"
+    )
+
+
 def test_ssd_losses_are_the_categories_themselves():
     native = {"Loss/localization_loss": 1.0, "Loss/classification_loss": 2.0, "Loss/regularization_loss": 4.0}
     assert losses.categorize(native) == {

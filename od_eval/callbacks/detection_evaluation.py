@@ -32,7 +32,8 @@ class DetectionEvaluation(Callback):
       most ten steps of a picture.) With `options.pictures_dir`, every evaluation has pictures;
     * writes all numbers to files, before anything is drawn: `<log_dir>/eval/metrics.json` holds the latest evaluation,
       `metrics/step-….json` each of them, `metrics.csv` one row for each;
-    * prints the metrics on one line, and whether they are the best so far.
+    * prints the metrics on one line, and whether they are the best so far; below the first line, which values are good
+      by convention, and how the losses are computed.
 
     An evaluation that fails does not end training unless `on_error` says so: the cause is printed, and the failure is
     added to `failures`. Resumed training continues the run: evaluations of later steps are removed, as `LossLogger`

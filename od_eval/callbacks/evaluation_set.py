@@ -8,12 +8,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from od_eval import losses
 from od_eval.evaluation.better import best_of, main_value
+from od_eval.evaluation.good_values import good_values
 from od_eval.evaluation.loop import Detect, as_evaluable, coco_evaluator, evaluate
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
@@ -67,6 +70,8 @@ class EvaluationSet:
     def evaluate(self, model: Any, step: int, checkpoint: str | None = None) -> EvaluationResult:
         """Evaluates a model with its current weights, writes losses, metrics and pictures, and prints a line.
 
+        Once in a process, it also prints which values are good, and how the losses are computed.
+
         A picture that cannot be drawn is reported and does not affect the numbers.
 
         Args:
@@ -109,7 +114,7 @@ class EvaluationSet:
         self._has_layout = True
         if draw_pictures(self.run, self.run_dir, step, first_images, options):
             self._last_step_with_pictures = step
-        self._report(result, time.monotonic() - started)
+        self._report(result, time.monotonic() - started, options.loss_formulas)
         self.results.append(result)
         return result
 
@@ -133,7 +138,7 @@ class EvaluationSet:
         has_some_like_these = last is not None and last < step < last * 17 / 16
         return bool(options.pictures_dir) or not has_some_like_these
 
-    def _report(self, result: EvaluationResult, seconds: float) -> None:
+    def _report(self, result: EvaluationResult, seconds: float, loss_formulas: Mapping[str, str]) -> None:
         values = result.log_values()
         sections = sorted(all_sections().values(), key=lambda section: section.line_rank)
         shown = [name for section in sections for name in section.in_line if name in values]
@@ -147,3 +152,13 @@ class EvaluationSet:
         line = "  ".join(f"{name} {values[name]:.4g}" for name in shown)
         speed = f"{result.num_images} images in {seconds:.1f} s"
         print(f"{self.run} at step {result.step}: {line}  ({speed}){verdict}", flush=True)
+        if good := good_values(values):
+            _say_once(f"  good by convention, on images not trained with: {good}")
+        if result.losses:
+            _say_once(f"  {losses.how_to_read(loss_formulas)}")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    """Prints a line once in this process, as it holds for every evaluation."""
+    print(line, flush=True)

@@ -26,7 +26,7 @@ class LossLogger(Callback):
     (`Loss/RPNLoss/objectness_loss`). It also writes `learning_rate` (the optimizer's value after the step),
     `gradient_norm` if the model reports it, `steps_per_sec`, `images_per_sec`, and `Epoch`, the passes over the
     training images, if the model knows their number, as a `Detector` does. Training goes to `<log_dir>/train`, the
-    `val_*` losses of Keras's validation to `<log_dir>/eval`, so that TensorBoard draws both in one chart, and the Custom
+    `val_*` losses of Keras's validation to `<log_dir>/eval`, so that TensorBoard draws both in one chart. Its Custom
     Scalars tab shows what is written. Other entries of `logs`, such as accuracy, are left to
     `tf.keras.callbacks.TensorBoard`.
 

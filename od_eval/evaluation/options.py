@@ -30,6 +30,7 @@ class EvaluationOptions:
       keypoint_edges: pairs of keypoints to connect.
       pictures_dir: a folder for these pictures as PNG files.
       save_detections: whether ground truth and detections are written in COCO format.
+      loss_formulas: native loss name -> how the model computes it, to be printed after the first evaluation.
     """
 
     categories: Mapping[int, str]
@@ -47,3 +48,4 @@ class EvaluationOptions:
     keypoint_edges: Sequence[tuple[int, int]] = ()
     pictures_dir: str | None = None
     save_detections: bool = False
+    loss_formulas: Mapping[str, str] = dataclasses.field(default_factory=dict)

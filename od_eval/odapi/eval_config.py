@@ -13,6 +13,7 @@ from od_eval.evaluation.options import EvaluationOptions
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks
 from od_eval.odapi.label_map import Category, read_label_map
+from od_eval.odapi.loss_formulas import loss_formulas
 from od_eval.odapi.placeholder import placeholder
 
 BOXES = "coco_detection_metrics"
@@ -71,6 +72,7 @@ class RequestedEvaluation:
             keypoint_edges=[(edge.start, edge.end) for edge in eval_config.keypoint_edge],
             pictures_dir=eval_config.visualization_export_dir or None,
             save_detections=bool(eval_config.export_path),
+            loss_formulas=loss_formulas(self.config.model),
         )
 
     @functools.cached_property

@@ -35,6 +35,7 @@ from od_eval.evaluation.batch import EvaluationBatch, of_image
 from od_eval.evaluation.coco_files import CocoGroundTruth, read_detections, read_groundtruth
 from od_eval.evaluation.coco_metrics import BACKENDS
 from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.good_values import GOOD_VALUES
 from od_eval.evaluation.loop import evaluate
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
@@ -178,7 +179,8 @@ def _metrics_table(result: EvaluationResult) -> str:
     columns = {"boxes": result.bbox} | ({"masks": result.segm} if result.segm else {})
     rows = [["", *columns, ""]]
     for name, meaning in _MEANINGS.items():
-        rows.append([name, *(text.number(metrics[name]) for metrics in columns.values()), f"  {meaning}"])
+        good = f"; good by convention, for boxes: {GOOD_VALUES[name]}" if name in GOOD_VALUES else ""
+        rows.append([name, *(text.number(metrics[name]) for metrics in columns.values()), f"  {meaning}{good}"])
     return text.table(rows, left=(0, len(columns) + 1))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from od_eval import losses, text
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.better import best_of
+from od_eval.evaluation.good_values import GOOD_VALUES
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.section import all_sections
 from od_eval.runs.history import load_history
@@ -19,7 +20,7 @@ def summary_table(model_dir: str, run: str) -> str:
     """Training and evaluation losses, and the metrics, of the first, the best and the last evaluation.
 
     The best is the one with the highest main metric (mask AP if there is one, else box AP). A training loss is the last
-    point of its curve up to that step.
+    point of its curve up to that step. The last column has the values that are good by convention.
 
     Args:
       model_dir: the folder of the training run.
@@ -44,9 +45,12 @@ def summary_table(model_dir: str, run: str) -> str:
         for name in section.in_summary:
             rows.setdefault(f"{run} {name}", [text.number(of_evaluation.get(name), "") for of_evaluation in values])
     shown = {name: cells for name, cells in rows.items() if any(cells)}
+    good = {f"{run} {name}": values for name, values in GOOD_VALUES.items() if f"{run} {name}" in shown}
     width = max(map(len, shown))
-    lines = [f"{'':{width}}" + "".join(f"{name:>10}" for name in columns)]
-    lines += [f"{name:{width}}" + "".join(f"{cell or '-':>10}" for cell in cells) for name, cells in shown.items()]
+    lines = [f"{'':{width}}" + "".join(f"{name:>10}" for name in columns) + ("  good by convention" if good else "")]
+    for name, cells in shown.items():
+        numbers = "".join(f"{cell or '-':>10}" for cell in cells)
+        lines.append(f"{name:{width}}{numbers}  {good.get(name, '')}".rstrip())
     return "\n".join(lines)
 
 

@@ -37,8 +37,8 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
 
     Args:
       run_dir: the run with the metrics: that of the evaluation.
-      values: name -> value; see `od_eval.odapi.hyperparameters`. The first three are shown as columns, the others can be
-        selected by the user.
+      values: name -> value; see `od_eval.odapi.hyperparameters`. The first three are shown as columns, the others can
+        be selected by the user.
       masks: whether there are mask metrics to show.
     """
     texts = {name: value if isinstance(value, bool) else f"{value}" for name, value in values.items()}

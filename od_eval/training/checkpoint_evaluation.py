@@ -15,6 +15,7 @@ from od_eval import checkpoint_names, files
 from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.losses import how_to_read
 from od_eval.odapi.checkpoints import Checkpoints
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.pipeline import Pipeline
@@ -94,6 +95,7 @@ def evaluate_checkpoints(
                 " a longer timeout."
             )
     say(summary_table(model_dir, evaluator.sets[0].run))
+    say(how_to_read(options.loss_formulas))
     say(how_to_look(model_dir))
 
 

@@ -19,6 +19,7 @@ from od_eval.callbacks.save_checkpoints import SaveCheckpoints
 from od_eval.callbacks.stop_signals import Interrupted, StopSignals
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.losses import how_to_read
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.execution import NonFiniteLossError
@@ -129,8 +130,9 @@ def train(
         for detection_evaluation in training.evaluations:
             hparams.end(detection_evaluation.run_dir, succeeded=True, step=training.detector.steps_done)
         training.summarize()
-        if training.evaluations:
+        if options is not None:
             say(summary_table(model_dir, training.evaluations[0].run))
+            say(how_to_read(options.loss_formulas))
     say(f"Checkpoint: {training.checkpoints.newest()}\n{how_to_look(model_dir)}")
     _raise_if_last_evaluation_failed(training.evaluations)
 

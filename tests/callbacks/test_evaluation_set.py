@@ -7,7 +7,7 @@ import pytest
 
 import od_eval
 from od_eval import files
-from od_eval.callbacks.evaluation_set import EvaluationSet
+from od_eval.callbacks.evaluation_set import EvaluationSet, _say_once
 from od_eval.errors import ODEvalError
 
 
@@ -59,9 +59,26 @@ def test_a_model_is_no_part_of_it(tmp_path, capsys):
     evaluations.evaluate(0.9, step=5)
     evaluations.evaluate(0.8, step=6)
     assert [result.step for result in evaluations.recorded()] == [5, 6]
-    assert capsys.readouterr().out.splitlines()[1].endswith("; the best was 1 at step 5")
+    assert capsys.readouterr().out.splitlines()[-1].endswith("; the best was 1 at step 5")
     evaluations.go_back(5)
     assert [result.step for result in evaluations.recorded()] == [5]
+
+
+def test_what_values_are_good_and_how_losses_are_computed_is_said_once(tmp_path, capsys):
+    _say_once.cache_clear()
+    formulas = {"Loss/classification_loss": "weighted_sigmoid", "Loss/localization_loss": "2 × weighted_l2"}
+    for folder in ("a", "b"):
+        evaluations = evaluation_set(tmp_path / folder, num_pictures=0, loss_formulas=formulas)
+        for step in (5, 6):
+            evaluations.evaluate(0.9, step=step)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("eval at step 5: AP 1  AP50 1  AR100 1  total_loss 0.5  (2 images in ")
+    assert lines[1:3] == [
+        "  good by convention, on images not trained with: AP 0.45–0.65, AP50 0.85–0.95",
+        "  losses: classification_loss = weighted_sigmoid, localization_loss = 2 × weighted_l2; they compare only"
+        " within one architecture and input size",
+    ]
+    assert [line.partition(":")[0] for line in lines[3:]] == ["eval at step 6", "eval at step 5", "eval at step 6"]
 
 
 def test_who_asks_is_named_where_a_model_cannot_be_evaluated(tmp_path):

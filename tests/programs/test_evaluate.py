@@ -125,6 +125,8 @@ def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_t
     assert lines[0].startswith("Reading ")
     [ap] = [line.split() for line in lines if line.startswith("AP ")]
     assert ap[1:3] == [f"{found[of]['AP']:.4f}" for of in ("bbox", "segm")]
+    good = [line.partition("; good by convention, for boxes: ")[2] for line in lines]
+    assert [values for values in good if values] == ["0.45–0.65", "0.85–0.95"]
     [ar_large] = [line.split() for line in lines if line.startswith("ARl ")]
     assert ar_large[1:3] == ["-", "-"], "not defined: no object is that large"
     [cat] = [line.split() for line in lines if line.startswith("cat ")]

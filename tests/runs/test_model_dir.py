@@ -41,10 +41,10 @@ def test_evaluations_are_written_read_and_set_aside(folder):
     assert [one.step for one in metrics_files.read_all(run)] == [100, 200, 300]
     table = summary_table(folder, "eval")
     assert [line.split() for line in table.splitlines()][:2] == [
-        ["first", "best", "last"],
+        ["first", "best", "last", "good", "by", "convention"],
         ["step", "100", "200", "300"],
     ]
-    assert ["eval", "AP", "0.2500", "0.7500", "0.5000"] in [line.split() for line in table.splitlines()]
+    assert ["eval", "AP", "0.2500", "0.7500", "0.5000", "0.45–0.65"] in [line.split() for line in table.splitlines()]
     assert metrics_files.drop_after(run, 200) == 1
     assert metrics_files.load_metrics(folder)["step"] == 200
     assert files.names_in(f"{run}/metrics/replaced-at-step-00000200") == ["step-00000300.json"]
@@ -75,6 +75,26 @@ def test_the_best_checkpoint_of_an_earlier_training_is_moved_away(tmp_path):
         assert best.move_away(directory) == f"{directory}-replaced-{number}"
         assert best.read_best(directory) is None
         assert best.read_best(f"{directory}-replaced-{number}") == about
+
+
+def test_the_table_has_good_values_for_metrics_with_a_convention_alone(folder):
+    run = f"{folder}/eval"
+    values = {"AP": 0.5, "AP50": 0.75, "AP75": 0.25}
+    metrics_files.write(run, EvaluationResult(num_images=4, step=100, bbox=values, losses={"total_loss": 1.0}))
+    assert summary_table(folder, "eval").splitlines() == [
+        "                    first      best      last  good by convention",
+        "step                  100       100       100",
+        "eval total_loss    1.0000    1.0000    1.0000",
+        "eval AP            0.5000    0.5000    0.5000  0.45–0.65",
+        "eval AP50          0.7500    0.7500    0.7500  0.85–0.95",
+        "eval AP75          0.2500    0.2500    0.2500",
+    ]
+    metrics_files.write(run, EvaluationResult(num_images=4, step=100, losses={"total_loss": 1.0}))
+    assert summary_table(folder, "eval").splitlines() == [
+        "                    first      last",
+        "step                  100       100",
+        "eval total_loss    1.0000    1.0000",
+    ]
 
 
 def test_a_run_without_evaluations_has_no_table(folder):

@@ -185,8 +185,8 @@ def test_the_best_checkpoint_is_the_one_with_the_highest_ap(finished):
 
 
 def test_the_table_at_the_end_has_the_first_the_best_and_the_last_evaluation(finished):
-    table = [line.split() for line in finished[1].stdout.splitlines()]
-    assert ["first", "best", "last"] in table
+    table = [[cell for cell in line.split() if "–" not in cell] for line in finished[1].stdout.splitlines()]
+    assert ["first", "best", "last", "good", "by", "convention"] in table
     rows = {" ".join(cells[:-3]): cells[-3:] for cells in table if len(cells) > 3}
     assert (rows["step"][0], rows["step"][2]) == ("3", "7")
     training = dict(written_scalars(finished[0] / "train")["Loss/total_loss"])
@@ -194,6 +194,22 @@ def test_the_table_at_the_end_has_the_first_the_best_and_the_last_evaluation(fin
     last = od_eval.load_metrics(finished[0])
     assert rows["eval total_loss"][2] == f"{last['losses']['total_loss']:.4f}"
     assert rows["eval AP"][2] == f"{last['bbox']['AP']:.4f}"
+
+
+def test_good_values_and_loss_formulas_are_said_after_the_first_evaluation_and_at_the_end(finished):
+    output = finished[1].stdout
+    lines = output.splitlines()
+    losses = (
+        "losses: classification_loss = weighted_sigmoid_focal (alpha 0.25, gamma 2), localization_loss = "
+        "weighted_smooth_l1 (delta 1); they compare only within one architecture and input size"
+    )
+    [first, *_] = [number for number, line in enumerate(lines) if line.startswith("eval at ")]
+    assert lines[first + 1].endswith(": AP 0.45–0.65, AP50 0.85–0.95")
+    assert lines[first + 2] == f"  {losses}"
+    assert lines.count(f"  {losses}") == lines.count(losses) == 1
+    assert re.search(r"^eval AP +\S+ +\S+ +\S+  0\.45–0\.65$", output, re.MULTILINE)
+    assert re.search(r"^eval AP75 +\S+ +\S+ +\S+$", output, re.MULTILINE)
+    assert lines[lines.index(losses) - 1].startswith("eval AR100 ")
 
 
 def test_a_finished_run_started_again_does_nothing(finished, ssd_config, config_overrides, capsys):
