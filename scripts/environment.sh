@@ -25,7 +25,13 @@ installed=.venv/installed-${extra:-plain}-$(sha256sum setup.py | cut -c1-16)
 if [ ! -e "$installed" ] || ! .venv/bin/python -c '' 2>/dev/null; then
   echo "Setting up .venv with $("$PYTHON" --version); this takes some minutes, once."
   .venv/bin/python -c '' 2>/dev/null || "$PYTHON" -m venv --clear .venv
-  .venv/bin/python -m pip install --quiet --upgrade pip
-  .venv/bin/python -m pip install --editable ".${extra:+[$extra]}" | grep -v '^Requirement already'
+  .venv/bin/python -m pip install -qq --upgrade pip  # errors only
+  # Of what pip says, the largest downloads, which take longest; where it fails, everything.
+  if ! .venv/bin/python -m pip install --editable ".${extra:+[$extra]}" 2>&1 | tee .venv/pip.log |
+    sed -unE 's/^ *(Downloading|Using cached) (.*\([0-9]{3,}[.0-9]* MB\)).*/\1 \2/p
+      s/^Installing collected packages.*/Installing all packages/p'; then
+    cat .venv/pip.log >&2
+    exit 1
+  fi
   touch "$installed"
 fi

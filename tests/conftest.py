@@ -1,4 +1,4 @@
-"""What several tests share: the data folder, a small dataset, small configs."""
+"""What several tests share: the data folder and its excerpt, a small dataset, small configs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,28 @@ LONGEST_FIRST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("data")
     rank = {name: index for index, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of photographs and configs described in its README.md; tests that need it skip where it is absent."""
+    """The data folder, for what `excerpt` has too little of; a test that needs it skips where it is absent."""
     folder = Path(os.environ.get("OD_EVAL_DATA", REPOSITORY.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"{folder} is absent; set OD_EVAL_DATA to the folder with raccoon/, zoo_configs/ and odapi_files/")
+        pytest.skip(f"{folder} is absent; set OD_EVAL_DATA to the folder of which tests/data/README.md tells")
     return folder
+
+
+@pytest.fixture(scope="session")
+def excerpt() -> Path:
+    """What the repository itself holds of the data folder, laid out alike: tests/data/README.md."""
+    return REPOSITORY / "tests" / "data"
 
 
 @pytest.fixture(scope="session")

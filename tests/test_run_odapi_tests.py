@@ -71,12 +71,12 @@ def test_failures_and_crashes_are_told_by_name_and_in_the_table(tmp_path):
     assert run("--only=core/no_such_test.py", package_dir=tmp_path).returncode == 2
 
 
-def test_a_part_of_the_object_detection_apis_own_tests_passes(shared_data):
+def test_a_part_of_the_object_detection_apis_own_tests_passes(excerpt):
     files = (
         *("builders/dataset_builder_test.py", "builders/optimizer_builder_tf2_test.py", "core/losses_test.py"),
         *("inputs_test.py", "metrics/coco_*", "metrics/lvis_*", "utils/visualization_utils_test.py"),
     )
-    process = run(f"--data_dir={shared_data / 'odapi_files'}", *(f"--only={file}" for file in files))
+    process = run(f"--data_dir={excerpt / 'odapi_files'}", *(f"--only={file}" for file in files))
     assert process.returncode == 0, process.stdout
     passed, failed = re.search(r"(\d+) passed, (\d+) failed \(0 unexpected\)", process.stdout).groups()
     assert int(passed) > 100

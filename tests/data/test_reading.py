@@ -48,13 +48,13 @@ def test_relative_boxes_are_taken_where_the_size_says_so(tmp_path, write_image, 
     np.testing.assert_allclose(decode(record)["groundtruth_boxes"], [[0.5, 0.25, 1, 0.75]])
 
 
-def test_the_three_formats_of_the_same_boxes_give_the_same_records(tmp_path, shared_data, read_records, decode) -> None:
-    raccoon = shared_data / "raccoon"
+def test_the_three_formats_of_the_same_boxes_give_the_same_records(tmp_path, excerpt, read_records, decode) -> None:
+    raccoon = excerpt / "raccoon"
     import xml.etree.ElementTree as ElementTree
 
     rows, images, annotations = [], [], []
     (tmp_path / "xml").mkdir()
-    for id, path in enumerate(sorted((raccoon / "annotations").glob("*.xml"))[:5]):
+    for id, path in enumerate(sorted((raccoon / "annotations").glob("*.xml"))):
         (tmp_path / "xml" / path.name).write_bytes(path.read_bytes())
         root = ElementTree.parse(path).getroot()
         name, width, height = root.findtext("filename"), root.findtext("size/width"), root.findtext("size/height")

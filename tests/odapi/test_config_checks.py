@@ -118,16 +118,16 @@ def test_the_version_of_a_checkpoint_is_not_asked_where_none_is_said_or_none_is_
     load(folder, "train_config.fine_tune_checkpoint_version=V1")
 
 
-def test_quantization_aware_training_is_refused_and_an_override_takes_it_out(shared_data):
-    config = shared_data / "odapi_files" / "test_data" / "ssd_mobilenet_v1_fpp.config"
+def test_quantization_aware_training_is_refused_and_an_override_takes_it_out(excerpt):
+    config = excerpt / "odapi_files" / "test_data" / "ssd_mobilenet_v1_fpp.config"
     mended = [f"{EXTRACTOR}=ssd_mobilenet_v1_keras"]
     assert f"{config}: graph_rewriter asks for quantization-aware training" in error_of(Pipeline.load, config, mended)
     assert not Pipeline.load(config, [*mended, "graph_rewriter="]).config.HasField("graph_rewriter")
 
 
-def test_a_config_of_tf1_loads_once_its_messages_were_followed(shared_data):
+def test_a_config_of_tf1_loads_once_its_messages_were_followed(excerpt):
     """To the letter: each `--set` that a message names is passed until there is no message."""
-    configs = sorted((shared_data / "odapi_files").rglob("*.config"))
+    configs = sorted((excerpt / "odapi_files").rglob("*.config"))
     assert len(configs) >= 6
     for config in configs:
         overrides = []

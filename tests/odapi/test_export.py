@@ -17,9 +17,9 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def photograph(shared_data):
+def photograph(excerpt):
     """uint8 [height, width, 3]."""
-    path = shared_data / "raccoon" / "images" / "raccoon-1.jpg"
+    path = excerpt / "raccoon" / "images" / "raccoon-1.jpg"
     return tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
 
 
@@ -165,8 +165,8 @@ def test_saved_models_of_other_architectures_detect_what_the_detector_does(
 
 
 @pytest.mark.slow
-def test_context_rcnn_is_exported_with_its_context_as_side_inputs(shared_data, tmp_path, photograph):
-    files = shared_data / "odapi_files"
+def test_context_rcnn_is_exported_with_its_context_as_side_inputs(excerpt, tmp_path, photograph):
+    files = excerpt / "odapi_files"
     label_map = files / "data" / "snapshot_serengeti_label_map.pbtxt"
     overrides = [
         "model.faster_rcnn.feature_extractor.type=faster_rcnn_resnet101_keras",

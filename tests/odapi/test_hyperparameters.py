@@ -30,11 +30,11 @@ def test_the_values_are_those_of_the_config(ssd_config):
     }
 
 
-def test_every_config_has_the_same_names_and_types(ssd_config, shared_data):
+def test_every_config_has_the_same_names_and_types(ssd_config, excerpt):
     def types(path):
         return {name: type(value) for name, value in hyperparameters(Pipeline.load(path).config).items()}
 
-    configs = [*OWN_CONFIGS, *sorted((shared_data / "zoo_configs").glob("*.config"))]
+    configs = [*OWN_CONFIGS, *sorted((excerpt / "zoo_configs").glob("*.config"))]
     assert len(configs) > 15
     assert {path.name: types(path) for path in configs} == dict.fromkeys(
         [path.name for path in configs], types(ssd_config)

@@ -29,8 +29,8 @@ def test_the_object_detection_api_reads_it(tmp_path) -> None:
 @pytest.mark.parametrize(
     "name", ["kitti", "mscoco", "mscoco_complete", "pet", "face_person_with_keypoints", "snapshot_serengeti"]
 )
-def test_the_label_maps_of_the_object_detection_api_are_read(shared_data, name) -> None:
-    categories = read_label_map(shared_data / "odapi_files" / "data" / f"{name}_label_map.pbtxt")
+def test_the_label_maps_of_the_object_detection_api_are_read(excerpt, name) -> None:
+    categories = read_label_map(excerpt / "odapi_files" / "data" / f"{name}_label_map.pbtxt")
     assert all(one.id >= 1 for one in categories)
     if name == "mscoco":
         assert Category(90, "/m/012xff", "toothbrush") in categories

@@ -11,15 +11,14 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_context_rcnn_trains_and_evaluates_on_sequences(shared_data, reading, trained, evaluated):
-    files = shared_data / "odapi_files"
+def test_context_rcnn_trains_and_evaluates_on_sequences(excerpt, shared_data, reading, trained, evaluated):
     resizer = "model.faster_rcnn.image_resizer.keep_aspect_ratio_resizer"
     pipeline = Pipeline.load(
-        files / "test_data" / "context_rcnn_camera_trap.config",
+        excerpt / "odapi_files" / "test_data" / "context_rcnn_camera_trap.config",
         [
             *reading(
-                files / "test_data" / "snapshot_serengeti_sequence_examples.record",
-                files / "data" / "snapshot_serengeti_label_map.pbtxt",
+                shared_data / "odapi_files" / "test_data" / "snapshot_serengeti_sequence_examples.record",
+                excerpt / "odapi_files" / "data" / "snapshot_serengeti_label_map.pbtxt",
             ),
             f"{resizer}={{min_dimension: 128 max_dimension: 128 pad_to_max_dimension: true}}",
             "train_config.batch_size=2",

@@ -72,8 +72,8 @@ def test_an_eval_input_reader_that_is_not_there_is_answered_with_those_that_are(
         assert "it has: 0 ('day'), 1 ('night')" in error_of(load(folder).eval_dataset, which)
 
 
-def test_every_config_of_the_model_zoo_loads(shared_data):
-    configs = sorted((shared_data / "zoo_configs").glob("*.config"))
+def test_every_config_of_the_model_zoo_loads(excerpt):
+    configs = sorted((excerpt / "zoo_configs").glob("*.config"))
     assert len(configs) >= 14
     for config in configs:
         assert Pipeline.load(config).num_classes > 0

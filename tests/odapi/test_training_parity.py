@@ -83,7 +83,7 @@ def resized(architecture, size):
 
 @dataclasses.dataclass
 class Case:
-    """A config in the repository or, from `zoo_configs/` on, in the shared data; and overrides."""
+    """A config in the repository and overrides."""
 
     config: str
     overrides: list[str]
@@ -129,14 +129,14 @@ SLOW_CASES = {
         frozen=lambda name: "BoxPredictor" not in name,
     ),
     "RetinaNet ResNet 50 FPN": Case(
-        "zoo_configs/ssd_resnet50_v1_fpn_640x640_coco17_tpu-8.config",
+        "tests/data/zoo_configs/ssd_resnet50_v1_fpn_640x640_coco17_tpu-8.config",
         [
             "model.ssd.image_resizer.fixed_shape_resizer={height: 192 width: 192}",
             optimizer("rms_prop_optimizer", exponential(1e-3)),
         ],
     ),
     "EfficientDet D0": Case(
-        "zoo_configs/ssd_efficientdet_d0_512x512_coco17_tpu-8.config",
+        "tests/data/zoo_configs/ssd_efficientdet_d0_512x512_coco17_tpu-8.config",
         [*resized("ssd", 256), optimizer("adam_optimizer", cosine(1e-3))],
     ),
     "Mask R-CNN ResNet 50": Case(
@@ -148,12 +148,12 @@ SLOW_CASES = {
         [optimizer("adam_optimizer", cosine(1e-3), use_moving_average="true")],
     ),
     "CenterNet ResNet 50 FPN with keypoints": Case(
-        "zoo_configs/centernet_resnet50_v1_fpn_512x512_kpts_coco17_tpu-8.config",
+        "tests/data/zoo_configs/centernet_resnet50_v1_fpn_512x512_kpts_coco17_tpu-8.config",
         [*resized("center_net", 128), optimizer("adam_optimizer", steps(1e-3))],
         data="people",
     ),
     "DeepMAC": Case(
-        "zoo_configs/center_net_deepmac_512x512_voc_only_tpu-32.config",
+        "tests/data/zoo_configs/center_net_deepmac_512x512_voc_only_tpu-32.config",
         [
             *resized("center_net", 128),
             "model.center_net.deepmac_mask_estimation.allowed_masked_classes_ids=[1, 2, 3, 4]",
@@ -164,7 +164,7 @@ SLOW_CASES = {
         ],
     ),
     "Context R-CNN ResNet 101": Case(
-        "odapi_files/test_data/context_rcnn_camera_trap.config",
+        "tests/data/odapi_files/test_data/context_rcnn_camera_trap.config",
         [
             *resized("faster_rcnn", 128),
             *ALL_ANCHORS_AND_PROPOSALS,
@@ -199,14 +199,12 @@ def data(request, name):
 
 
 @pytest.fixture
-def config(request, name, data, reading, tmp_path):
+def config(name, data, reading, tmp_path):
     """The pipeline.config of a case, written to a file."""
     case = {**CASES, **SLOW_CASES}[name]
-    in_repository = case.config.startswith("pipeline_configs/")
-    folder = REPOSITORY if in_repository else request.getfixturevalue("shared_data")
     keypoints = [f"model.center_net.keypoint_label_map_path={data[1]}"] if case.data == "people" else []
     Pipeline.load(
-        folder / case.config,
+        REPOSITORY / case.config,
         [
             *reading(*data),
             "train_input_reader.shuffle=false",

@@ -1,11 +1,10 @@
 """The configs of the TF2 model zoo: each builds, trains and evaluates, with smaller images and batches by overrides.
 
-Those in shared/data/zoo_configs as they are; the zoo's others as overrides of the one that is nearest, with the fields
+Those in tests/data/zoo_configs as they are; the zoo's others as overrides of the one that is nearest, with the fields
 in which they differ.
 """
 
 import gc
-import os
 import re
 from pathlib import Path
 from urllib.error import URLError
@@ -15,7 +14,7 @@ import tensorflow as tf
 
 from od_eval import Detector, ODEvalError, Pipeline
 
-DATA = Path(os.environ.get("OD_EVAL_DATA", Path(__file__).parents[3] / "shared" / "data")) / "zoo_configs"
+DATA = Path(__file__).parents[1] / "data" / "zoo_configs"
 SIZE = 128
 # The feature pyramid of EfficientDet wants multiples of 128 pixels, over 128; SSD ResNet wants 129 pixels and more. The
 # zoo's MobileNets v2 are made for 300 and 320 pixels, whatever stands in these configs.
@@ -66,8 +65,6 @@ def load(shapes, people, reading):
 
     def load(name, *overrides, size=None):
         path = DATA / f"{name}.config"
-        if not path.exists():
-            pytest.skip(f"{path} is absent; set OD_EVAL_DATA to the folder with zoo_configs/")
         as_it_is = Pipeline.load(path, overrides).config
         if as_it_is.model.center_net.keypoint_estimation_task:
             paths = reading(people / "people.record", people / "label_map.pbtxt")
