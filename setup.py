@@ -11,7 +11,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["od_eval", "od_eval.*"]),
-    package_data={"od_eval": ["py.typed"]},
+    package_data={"od_eval": ["py.typed", "programs/*.config"]},
     entry_points={"console_scripts": ["od-eval = od_eval.cli:main"]},
     # Ranges that were installed together and tested. The Object Detection API itself is pinned to the release whose
     # incompatibilities od_eval/odapi/compat.py mends.

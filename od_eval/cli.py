@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 
 # Subcommand -> (its module in od_eval.programs, description).
 PROGRAMS = {
+    "quickstart": ("quickstart", "draw images of shapes and train a small detector on them, to see what there is"),
     "train": ("train", "train a detector from a pipeline.config"),
     "convert": ("convert", "COCO JSON, Pascal VOC or CSV -> TFRecords and a label map"),
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
@@ -37,7 +38,7 @@ def main() -> None:
         sys.exit(run(program, [f"od-eval {program}", *arguments[1:]]))
     wanted_help = bool(arguments) and arguments[0] in ("--help", "-h", "help")
     lines = ["usage: od-eval PROGRAM [--flags]   (od-eval PROGRAM --help lists its flags)", ""]
-    lines += [f"  {name:10}{description}" for name, (_, description) in PROGRAMS.items()]
+    lines += [f"  {name:12}{description}" for name, (_, description) in PROGRAMS.items()]
     print("\n".join(lines), file=sys.stdout if wanted_help else sys.stderr)
     sys.exit(0 if wanted_help else 2)
 
