@@ -3,7 +3,7 @@
     od-eval quickstart
 
 Draws 2,000 images for training and 200 for evaluation into quickstart/shapes, and trains on them into quickstart/run,
-with an evaluation every 300 steps: some three minutes on two CPU cores. Run again, it finds what is there and does
+with an evaluation every 150 steps: some three minutes on two CPU cores. Run again, it finds what is there and does
 nothing twice. The same by hand: od-eval shapes, then od-eval train with the pipeline.config in quickstart/run.
 
 Exit status: 0 done; 1 something is wrong, said in a sentence; 2 wrong flags; 130 and 143 stopped by Ctrl-C and SIGTERM.
@@ -24,7 +24,7 @@ flags.DEFINE_integer("num_validation", 200, "Number of images for evaluation.", 
 flags.DEFINE_integer("num_train_steps", None, "The step to stop after; default: 1,500.", lower_bound=1)
 
 _CONFIG = Path(__file__).with_name("quickstart.config")
-_STEPS_BETWEEN_EVALUATIONS = 300
+_STEPS_BETWEEN_EVALUATIONS = 150
 # Small images, as the detector sees no more of them, with few shapes, which it learns to tell apart sooner.
 _IMAGE_SIZE, _MAX_SHAPES = 160, 3
 

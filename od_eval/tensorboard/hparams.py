@@ -22,9 +22,8 @@ from od_eval import losses
 from od_eval.evaluation.sections.coco import metric_tag
 from od_eval.tensorboard import writers
 
-# The number of hyperparameter columns that TensorBoard's table shows at first; others can be added. The metrics come
-# after them: with more, AP is off the screen.
-_NUM_SHOWN = 3
+# The number of hyperparameter columns that TensorBoard's table shows at first; others can be added.
+_NUM_SHOWN = 5
 
 
 def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: bool = False) -> None:
@@ -37,7 +36,7 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
 
     Args:
       run_dir: the run with the metrics: that of the evaluation.
-      values: name -> value; see `od_eval.odapi.hyperparameters`. The first three are shown as columns, the others can
+      values: name -> value; see `od_eval.odapi.hyperparameters`. The first five are shown as columns, the others can
         be selected by the user.
       masks: whether there are mask metrics to show.
     """

@@ -12,7 +12,7 @@ from tensorboard.util import tensor_util
 
 from od_eval import losses
 from od_eval.evaluation.sections.categories import PER_CATEGORY, PER_SUPER_CATEGORY
-from od_eval.evaluation.sections.coco import metric_tag
+from od_eval.evaluation.sections.coco import TAG_PREFIX, metric_tag
 from od_eval.tensorboard import tags, writers
 
 _OBJECTS = {"bbox": "boxes", "segm": "masks"}
@@ -51,8 +51,8 @@ def write(run_dir: str, written: Iterable[str]) -> None:
 def layout(written: Iterable[str]) -> layout_pb2.Layout:
     """The layout for these tags of scalars: no chart is empty, and training and evaluation share theirs.
 
-    A category has charts of its own: curves of one run have one color, and TensorBoard cuts off what is far above or
-    below most points of a chart. One with "(" in its name is only in the Scalars tab.
+    A category has charts of its own, as all curves of a run have one color. One with "(" in its name is only in the
+    Scalars tab.
     """
     written = [tag for tag in written if "(" not in tag]
     charts: dict[str, dict[str, str]] = {
@@ -85,5 +85,10 @@ def layout(written: Iterable[str]) -> layout_pb2.Layout:
 
 
 def _chart(title: str, tag: str) -> layout_pb2.Chart:
-    # TensorBoard shows one curve per run and tag that `re.match` accepts: from its start.
+    if tag.startswith(tuple(TAG_PREFIX.values())):
+        # A chart with margins, of no width: TensorBoard smooths those without, and cuts off their highest and lowest
+        # twentieth, which of the few points of a metric are the first and the last.
+        series = layout_pb2.MarginChartContent.Series(value=tag, lower=tag, upper=tag)
+        return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
+    # One curve per run and tag that `re.match` accepts: from its start.
     return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"{re.escape(tag)}$"]))

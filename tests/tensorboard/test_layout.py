@@ -20,9 +20,17 @@ LOSSES = [f"Loss/{name}_loss" for name in ("total", "classification", "localizat
 def charts(tags: list[str]) -> dict[str, dict[str, list[str]]]:
     """Title of the group -> title of the chart -> the tags it shows."""
     return {
-        category.title: {chart.title: matched(list(chart.multiline.tag), tags) for chart in category.chart}
+        category.title: {chart.title: shown_by(chart, tags) for chart in category.chart}
         for category in layout.layout(tags).category
     }
+
+
+def shown_by(chart: layout_pb2.Chart, tags: list[str]) -> list[str]:
+    if chart.HasField("multiline"):
+        return matched(list(chart.multiline.tag), tags)
+    for series in chart.margin.series:
+        assert series.lower == series.value == series.upper
+    return [series.value for series in chart.margin.series if series.value in tags]
 
 
 def matched(patterns: list[str], tags: list[str]) -> list[str]:
@@ -58,6 +66,20 @@ def test_the_layout_written_to_a_run_is_what_tensorboard_reads(tmp_path):
 def test_every_loss_has_a_chart_of_its_own():
     native = ["Loss/RPNLoss/localization_loss", "Loss/total_loss_2"]
     assert list(charts([*LOSSES, *native])["Losses: train and eval"].values()) == [[tag] for tag in LOSSES]
+
+
+def test_metrics_have_the_charts_that_tensorboard_neither_smooths_nor_cuts_off():
+    kinds = {
+        category.title: {chart.WhichOneof("content") for chart in category.chart}
+        for category in layout.layout([*LOSSES, *tags_of(), "learning_rate"]).category
+    }
+    assert kinds == {
+        "Losses: train and eval": {"multiline"},
+        "AP": {"margin"},
+        "AR": {"margin"},
+        "AP of boxes by category": {"margin"},
+        "Speed and learning rate": {"multiline"},
+    }
 
 
 def test_each_chart_of_a_metric_and_of_a_category_has_one_tag():
