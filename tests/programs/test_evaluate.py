@@ -133,7 +133,7 @@ def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_t
     shown = [found["per_category"]["cat"][name] for name in ("AP", "AP50", "AR100")]
     assert cat[3:6] == [f"{value:.4f}" for value in shown]
     assert "\x1b" not in result.stdout
-    assert f"--logdir {folder}/runs/a" in lines[-1]
+    assert f"--logdir {folder}/runs/a" in lines[-3]
 
 
 def test_detections_of_several_checkpoints_make_a_curve_and_one_evaluated_again_is_replaced(tmp_path) -> None:
