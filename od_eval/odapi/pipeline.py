@@ -20,6 +20,7 @@ from od_eval.odapi.explained import explained
 from od_eval.odapi.overrides import apply_override
 from od_eval.odapi.records import glob
 from od_eval.odapi.text_proto import parse_text_proto, read_text
+from od_eval.odapi.zoo import fetch
 
 
 class Pipeline:
@@ -37,6 +38,7 @@ class Pipeline:
     Attributes:
       config: the `TrainEvalPipelineConfig` proto, with overrides applied and relative paths resolved.
       source: the file it was read from, for messages.
+      zoo_remark: one sentence about what `load(zoo=…)` took from the model zoo; empty without it.
 
     Raises:
       ODEvalError: the config requests something that the Object Detection API does not have, or only has in TF1.
@@ -47,39 +49,61 @@ class Pipeline:
     ):
         self.config = config
         self.source = source
+        self.zoo_remark = ""
         if check:
             raise_first_error(config_checks.findings("load", config, source))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = (), *, check: bool = True) -> Pipeline:
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        overrides: str | Sequence[str] = (),
+        *,
+        zoo: str | None = None,
+        check: bool = True,
+    ) -> Pipeline:
         """Reads a pipeline.config.
 
         A relative path in it is looked up first in the working directory and then in the folder of the config; if it is
         found, `config` holds the absolute path.
 
         Args:
-          path: the file, local or on any file system that TensorFlow supports.
+          path: the file, local or on any file system that TensorFlow supports. It may be left out if `zoo` is given.
           overrides: applied in order. Each is a field path with a value (`train_config.batch_size=4`,
             `eval_input_reader[1].name=night`, `train_config.data_augmentation_options=[]`) or a text proto to be merged
             (`train_config { batch_size: 4 }`, which appends to repeated fields). A message without a value is removed
             (`graph_rewriter=`).
+          zoo: the name of a model of the TF2 model zoo, e.g. `ssd_mobilenet_v2_fpnlite_320x320`, which is downloaded
+            unless it is in the cache. Its checkpoint becomes `fine_tune_checkpoint`, and the highest id of
+            `train_input_reader`'s label map `num_classes`; without a path, its pipeline.config is read. Overrides win.
           check: as for the constructor.
 
         Returns:
           The pipeline.
 
         Raises:
-          ODEvalError: the file cannot be read or parsed (with file and line), an override does not fit, or the config
-            requests something that the Object Detection API only has in TF1.
+          ODEvalError: the file cannot be read or parsed (with file and line), an override does not fit, the config
+            requests something that the Object Detection API only has in TF1, or the model of the zoo is unknown or
+            cannot be downloaded.
         """
+        model = fetch(zoo) if zoo else None
+        if path is None:
+            if model is None or not files.exists(model.config):
+                where = f"{model.name} of the model zoo has no pipeline.config" if model else "there is no config"
+                raise ODEvalError(f"{where}; pass the path of one, pipeline_config_path=PATH.")
+            path = model.config
         path = os.fspath(path)
         config = pipeline_pb2.TrainEvalPipelineConfig()
         parse_text_proto(read_text(path, "pipeline config"), config, path)
+        num_classes = model.enter(config) if model else 0
         for override in [overrides] if isinstance(overrides, str) else overrides:
             apply_override(config, override)
         _resolve_paths(config, os.path.dirname(files.absolute(path)))
         config_util.update_fine_tune_checkpoint_type(config.train_config)
-        return cls(config, path, check=check)
+        remark = model.fit_num_classes(config, num_classes) if model else ""
+        pipeline = cls(config, path, check=check)
+        pipeline.zoo_remark = remark
+        return pipeline
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the effective config to `<directory>/pipeline.config`, completely or not at all.

@@ -3,9 +3,9 @@
     python scripts/model_main_tf2.py --pipeline_config_path=pipeline.config --model_dir=runs/first
 
 Checkpoints, the best one, the effective config, the TensorBoard runs train/ and eval/ and files with all metrics go to
---model_dir. The same command continues where an earlier one stopped. With --checkpoint_dir it evaluates the checkpoints
-that another process writes there. Flags of the Object Detection API's own model_main_tf2.py keep their names and
-meanings.
+--model_dir. --zoo=NAME starts from a model of the TF2 model zoo, with its config if none is given. The same command
+continues where an earlier one stopped. With --checkpoint_dir it evaluates the checkpoints that another process writes
+there. Flags of the Object Detection API's own model_main_tf2.py keep their names and meanings.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from typing import Any
 
 from absl import flags
 
-flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config.", required=True)
+flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config; default: that of the model in --zoo.")
+flags.DEFINE_string(
+    "zoo",
+    None,
+    "Starts from this model of the TF2 model zoo, e.g. ssd_mobilenet_v2_fpnlite_320x320: downloads it once, sets"
+    " fine_tune_checkpoint and, from the label map, num_classes.",
+)
+flags.register_multi_flags_validator(
+    ["pipeline_config_path", "zoo"],
+    lambda values: any(values.values()),
+    message="pass --pipeline_config_path, or --zoo to train with the config of a model of the zoo",
+)
 flags.DEFINE_string("model_dir", None, "Where checkpoints and TensorBoard runs are written.", required=True)
 flags.DEFINE_integer("num_train_steps", None, "The step to stop after; default: train_config.num_steps.", lower_bound=1)
 flags.DEFINE_string("config_override", None, "Text proto (TrainEvalPipelineConfig) merged into the config.")
@@ -81,6 +92,7 @@ def main() -> int:
             FLAGS.pipeline_config_path,
             FLAGS.model_dir,
             FLAGS.checkpoint_dir,
+            zoo=FLAGS.zoo,
             overrides=overrides,
             num_train_steps=FLAGS.num_train_steps,
             evaluation=plan,
@@ -91,6 +103,7 @@ def main() -> int:
         train(
             FLAGS.pipeline_config_path,
             FLAGS.model_dir,
+            zoo=FLAGS.zoo,
             overrides=overrides,
             num_train_steps=FLAGS.num_train_steps,
             checkpoint_every_n=FLAGS.checkpoint_every_n,

@@ -28,10 +28,11 @@ from od_eval.training.run_description import enter_hyperparameters
 
 
 def evaluate_checkpoints(
-    pipeline_config_path: str,
+    pipeline_config_path: str | None,
     model_dir: str,
     checkpoint_dir: str,
     *,
+    zoo: str | None = None,
     overrides: Sequence[str] = (),
     num_train_steps: int | None = None,
     evaluation: EvaluationPlan | None = None,
@@ -44,11 +45,11 @@ def evaluate_checkpoints(
     checkpoint are written to `model_dir` in the same way as by `train`.
 
     Args:
-      pipeline_config_path: the pipeline.config of the training run.
+      pipeline_config_path: the pipeline.config of the training run; with None, that of the model of the zoo.
       model_dir: the folder for the evaluations; may be `checkpoint_dir`.
       checkpoint_dir: a folder of checkpoints, which need not exist yet, or one checkpoint (`…/ckpt-12`), which is
         evaluated even if it has been evaluated before.
-      overrides: as for `Pipeline.load`.
+      zoo, overrides: as for `Pipeline.load`.
       num_train_steps: the step of the last checkpoint to wait for; by default `train_config.num_steps`, or no limit if
         that is not set.
       evaluation: what to evaluate.
@@ -58,7 +59,7 @@ def evaluate_checkpoints(
       ODEvalError: something the user can fix; an evaluation has failed; no checkpoint appeared.
     """
     plan = evaluation or EvaluationPlan()
-    pipeline = Pipeline.load(pipeline_config_path, overrides)
+    pipeline = Pipeline.load(pipeline_config_path, overrides, zoo=zoo)
     plan.apply(pipeline)
     if plan.early_stopping_metric:
         raise ODEvalError("early_stopping_metric is for training; leave it out to evaluate checkpoints.")
@@ -68,6 +69,8 @@ def evaluate_checkpoints(
     single = _single_checkpoint(checkpoint_dir)
     check_model_dir(model_dir)
 
+    if pipeline.zoo_remark:
+        say(pipeline.zoo_remark)
     say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
     detector = Detector(pipeline)
     detector.compile()

@@ -36,9 +36,10 @@ from od_eval.training.schedule import Schedule, default_steps_per_execution, ste
 
 
 def train(
-    pipeline_config_path: str,
+    pipeline_config_path: str | None,
     model_dir: str,
     *,
+    zoo: str | None = None,
     overrides: Sequence[str] = (),
     num_train_steps: int | None = None,
     checkpoint_every_n: int = 1000,
@@ -57,9 +58,9 @@ def train(
     evaluations, and the best checkpoint to `model_dir`, and progress to stdout.
 
     Args:
-      pipeline_config_path: the pipeline.config.
+      pipeline_config_path: the pipeline.config; with None, that of the model of the zoo.
       model_dir: the output folder, created if missing.
-      overrides: as for `Pipeline.load`.
+      zoo, overrides: as for `Pipeline.load`.
       num_train_steps: the step to stop after; by default `train_config.num_steps`.
       checkpoint_every_n: steps between checkpoints. The last step is always saved.
       checkpoint_max_to_keep: the number of newest checkpoints to keep.
@@ -86,12 +87,14 @@ def train(
     plan = evaluation or EvaluationPlan()
     if seed is not None:
         _make_reproducible(seed)
-    pipeline = Pipeline.load(pipeline_config_path, overrides)
+    pipeline = Pipeline.load(pipeline_config_path, overrides, zoo=zoo)
     plan.apply(pipeline)
     last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
     if last_step < 1:
         raise ODEvalError("the number of training steps is missing: set num_train_steps or train_config.num_steps.")
     say = functools.partial(print, flush=True) if strategy.extended.should_checkpoint else _silent
+    if pipeline.zoo_remark:
+        say(pipeline.zoo_remark)
     eval_every_n = steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
     schedule = Schedule(
         last_step,
