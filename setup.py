@@ -34,7 +34,9 @@ setup(
     ],
     extras_require={
         "dev": [
+            "ipykernel>=6.29,<8",
             "mypy>=1.18,<3",
+            "nbclient>=0.10,<1",
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
             "pytest-xdist>=3.5,<4",

@@ -1,30 +1,71 @@
-"""The example runs, on a few images and steps."""
+"""The example notebook runs from start to end, on a few images and steps."""
 
-import runpy
+import json
+import os
+import signal
+import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+
+from od_eval import load_metrics
+
 REPOSITORY = Path(__file__).parents[1]
+SMALLER = {
+    "NUM_TRAIN, NUM_VALIDATION = 2000, 200": "NUM_TRAIN, NUM_VALIDATION = 8, 4",
+    "EPOCHS, STEPS_PER_EPOCH = 10, 150": "EPOCHS, STEPS_PER_EPOCH = 2, 10",
+}
 
 
-def test_the_notebook_trains_evaluates_and_keeps_the_best(config_overrides, tmp_path, monkeypatch, capsys):
-    cells = (REPOSITORY / "examples" / "notebook.py").read_text()
-    for before, after in {
-        'Pipeline.load("pipeline_configs/ssd_mobilenet_v2_96x96.config")': (
-            f"Pipeline.load({str(REPOSITORY)!r} + '/pipeline_configs/ssd_mobilenet_v2_96x96.config',"
-            f" {config_overrides})"
-        ),
-        "EPOCHS, STEPS_PER_EPOCH = 10, 20": "EPOCHS, STEPS_PER_EPOCH = 2, 2",
-    }.items():
-        assert before in cells
-        cells = cells.replace(before, after)
-    (tmp_path / "notebook.py").write_text(cells)
-    monkeypatch.chdir(tmp_path)
-    found = runpy.run_path(str(tmp_path / "notebook.py"))
+@pytest.fixture
+def kernel(tmp_path, monkeypatch) -> KernelSpecManager:
+    """A kernel of this interpreter that sees this repository, and whose TensorBoard ends with the test."""
+    folder = tmp_path / "kernels" / "this"
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (folder / "kernel.json").write_text(json.dumps({"argv": command, "display_name": "this", "language": "python"}))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    yield KernelSpecManager(kernel_dirs=[str(tmp_path / "kernels")])
+    for info in (tmp_path / ".tensorboard-info").glob("pid-*.info"):
+        os.kill(int(info.stem.removeprefix("pid-")), signal.SIGTERM)
 
-    rows = (tmp_path / "runs" / "notebook" / "epochs.csv").read_text().splitlines()
+
+def test_the_notebook_trains_shows_and_exports(kernel, tmp_path):
+    notebook = nbformat.read(REPOSITORY / "examples" / "quickstart.ipynb", as_version=4)
+    for before, after in SMALLER.items():
+        (cell,) = [cell for cell in notebook.cells if before in cell.source]
+        cell.source = cell.source.replace(before, after)
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="this", resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.create_kernel_manager().kernel_spec_manager = kernel
+    client.execute()  # raises if a cell does
+
+    run = tmp_path / "quickstart" / "notebook"
+    metrics = load_metrics(run)
+    assert (metrics["step"], metrics["num_images"]) == (20, 4)
+    rows = (run / "epochs.csv").read_text().splitlines()
     columns = dict(zip(rows[0].split(","), rows[2].split(","), strict=True))
-    assert float(columns["val_AP"]) == found["metrics"]["bbox"]["AP"] == found["history"].history["val_AP"][1]
-    assert float(columns["val_total_loss"]) > 0
-    assert set(found["total_loss"].columns) == {"train", "eval"}
-    assert found["detector"].steps_done in (2, 4)  # of the best checkpoint
-    assert "eval at step 4: AP" in capsys.readouterr().out
+    assert float(columns["val_AP"]) == metrics["bbox"]["AP"]
+    assert float(columns["val_total_loss"]) == pytest.approx(metrics["losses"]["total_loss"])
+    outputs = {cell.source.partition("\n")[0]: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+    pictures = outputs["from IPython.display import Image, display"]
+    assert len(pictures) == 4
+    assert all("image/png" in picture["data"] for picture in pictures)
+    training = "".join(output["text"] for output in outputs["EPOCHS, STEPS_PER_EPOCH = 2, 10"])
+    assert "eval at step 20: AP " in training
+    assert "tensorflow" not in training
+    (table,) = outputs["import pandas as pd"]
+    assert [name for name in ("all", "circle", "star") if name not in table["data"]["text/plain"]] == []
+    (plot,) = outputs["%matplotlib inline"]
+    assert "image/png" in plot["data"]
+    last = outputs['best = tf.train.latest_checkpoint(f"{MODEL_DIR}/best")']
+    said = "".join(output.get("text", "") for output in last)
+    assert said.endswith(f"{(run / 'lite' / 'model.tflite').stat().st_size} bytes\n")
+    assert "Exported quickstart/notebook/best/ckpt-" in said
+    assert (tmp_path / ".tensorboard-info").is_dir()
