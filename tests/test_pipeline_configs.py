@@ -1,4 +1,4 @@
-"""The configs of pipeline_configs/: each trains."""
+"""The configs of pipeline_configs/ and of the quickstart: each trains."""
 
 from pathlib import Path
 
@@ -7,7 +7,11 @@ import pytest
 from od_eval import Detector, Pipeline
 from od_eval.odapi.checkpoints import Checkpoints
 
-CONFIGS = sorted((Path(__file__).parents[1] / "pipeline_configs").glob("*.config"))
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = [
+    *sorted((REPOSITORY / "pipeline_configs").glob("*.config")),
+    REPOSITORY / "od_eval" / "programs" / "quickstart.config",
+]
 
 
 def test_there_is_a_config_for_each_family():

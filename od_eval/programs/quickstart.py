@@ -3,7 +3,7 @@
     od-eval quickstart
 
 Draws 2,000 images for training and 200 for evaluation into quickstart/shapes, and trains on them into quickstart/run,
-with an evaluation every 150 steps: some three minutes on two CPU cores. Run again, it finds what is there and does
+with an evaluation every 150 steps: under four minutes on two CPU cores. Run again, it finds what is there and does
 nothing twice. The same by hand: od-eval shapes, then od-eval train with the pipeline.config in quickstart/run.
 
 Exit status: 0 done; 1 something is wrong, said in a sentence; 2 wrong flags; 130 and 143 stopped by Ctrl-C and SIGTERM.

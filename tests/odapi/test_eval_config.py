@@ -31,6 +31,7 @@ def test_options_are_those_of_the_config(ssd_config, config_overrides):
     assert options.super_categories == {"round": ["circle", "triangle"]}
     assert not options.masks
     assert options_of(ssd_config, config_overrides).per_category == "AP"
+    assert options_of(ssd_config, config_overrides).min_score == 0.3
     assert options_of(ssd_config, config_overrides, "eval_config.include_metrics_per_category=false").per_category == (
         "none"
     )
