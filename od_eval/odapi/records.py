@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 from object_detection.protos import input_reader_pb2
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+
+# A disk reads them in some seconds.
+_MOST_BYTES_TO_COUNT = 2 * 10**9
 
 
 def input_files(reader: input_reader_pb2.InputReader) -> list[str]:
@@ -31,24 +36,28 @@ def glob(pattern: str) -> list[str]:
 def count(reader: input_reader_pb2.InputReader) -> int | None:
     """The number of records that an input reader reads in a pass over its files.
 
-    Only the lengths of records are read, not the records. None if that is unknown: a file is not on this machine or
-    cannot be read, or files are sampled by weights.
+    None if it is unknown, or would take long to find out: files are not on this machine, larger than 2 GB together,
+    sampled by weights, or cannot be read.
     """
     paths = input_files(reader)
     if reader.sample_from_datasets_weights or not paths or any(map(files.is_remote, paths)):
         return None
     try:
-        num_records = sum(_count_in(path) for path in paths)
+        sizes = [files.size(path) for path in paths]
+        if sum(sizes) > _MOST_BYTES_TO_COUNT:
+            return None
+        num_records = sum(map(_count_in, paths, sizes))
     except OSError:
         return None  # whoever reads the records says what is wrong with them
     return -(-num_records // max(reader.sample_1_of_n_examples, 1))
 
 
-def _count_in(path: str) -> int:
+@functools.lru_cache(maxsize=1024)
+def _count_in(path: str, size: int) -> int:
     """The number of records in a TFRecord file: each is an 8-byte length, 4 bytes, the data, and 4 bytes."""
-    num_records, position, end = 0, 0, files.size(path)
+    num_records = position = 0
     with files.open_local(path) as file:
-        while position < end:
+        while position < size:
             file.seek(position)
             position += 16 + int.from_bytes(file.read(8), "little")
             num_records += 1

@@ -65,7 +65,7 @@ def test_a_truncated_and_a_corrupt_file_are_named_with_the_record_they_break_at(
     assert find(file) == f"'{file}' is truncated or corrupt at record 0"
 
 
-def test_records_are_counted_over_files_where_that_is_cheap(tmp_path):
+def test_records_are_counted_over_files_where_that_is_cheap(tmp_path, monkeypatch):
     paths = [write(tmp_path / "a-0", [b"", b"x" * 70_000, b"y"]), write(tmp_path / "a-1", []), str(tmp_path / "a-[0]")]
     assert count(reader_of(*paths[:2])) == 3
     assert count(reader_of(f"{tmp_path}/a-?")) == 3
@@ -73,3 +73,5 @@ def test_records_are_counted_over_files_where_that_is_cheap(tmp_path):
     assert count(reader_of(f"file://{paths[0]}")) is None
     assert count(reader_of(*paths[:2], sample_from_datasets_weights=[1, 2])) is None
     assert count(reader_of(str(tmp_path / "none"))) is None
+    monkeypatch.setattr("od_eval.odapi.records._MOST_BYTES_TO_COUNT", 60_000)
+    assert count(reader_of(*paths[:2])) is None
