@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -69,3 +70,18 @@ def test_the_notebook_trains_shows_and_exports(kernel, tmp_path):
     assert said.endswith(f"{(run / 'lite' / 'model.tflite').stat().st_size} bytes\n")
     assert "Exported quickstart/notebook/best/ckpt-" in said
     assert (tmp_path / ".tensorboard-info").is_dir()
+
+
+def test_the_notebook_installs_beside_a_clone_which_python_takes_for_a_package(tmp_path):
+    (tmp_path / "od_eval" / "od_eval").mkdir(parents=True)
+    notebook = nbformat.read(REPOSITORY / "examples" / "quickstart.ipynb", as_version=4)
+    (cell,) = [cell.source for cell in notebook.cells if "%pip" in cell.source]
+    program = cell.replace("%pip install --quiet {REPOSITORY}", "print('installs', REPOSITORY)")
+    command = [sys.executable, "-S", "-c", program]  # without site-packages
+
+    def says(pythonpath: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": pythonpath}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert says("") == "installs /content/od_eval\n"
+    assert says(str(REPOSITORY)) == ""
