@@ -108,9 +108,11 @@ def test_the_terminal_shows_progress_and_the_way_to_tensorboard_and_nothing_else
 
 def test_a_summary_of_the_run_is_in_tensorboard(finished):
     model_dir, _ = finished
-    (first_step, _), (last_step, (text,)) = shown_tensors(model_dir / "train")["summary"]
+    (first_step, _), (last_step, text) = shown_tensors(model_dir / "train")["summary"]
     assert (first_step, last_step) == (0, 7)
-    lines = dict(line.split(maxsplit=1) for line in text.decode().splitlines() if not line.lstrip().startswith("eval"))
+    lines = dict(
+        line.split(maxsplit=1) for line in text.item().decode().splitlines() if not line.lstrip().startswith("eval")
+    )
     kept = json.loads((model_dir / "best" / "best.json").read_text())
     assert lines["best"] == f"step {kept['step']}: {kept['metric']} {kept['value']:.4g}"
     assert lines["step"] == "7 of 7"
