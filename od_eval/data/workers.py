@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import signal
 import threading
@@ -49,25 +50,37 @@ def convert_images(
             yield convert_image(image, encoding)
         return
     # Not forked: the caller's process may have threads, TensorFlow's for example.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=(stop,))
     try:
         step = num_workers * _TASKS_AHEAD * _IMAGES_PER_TASK
         for start in range(0, len(images), step):
-            convert = functools.partial(convert_image, encoding=encoding)
+            convert = functools.partial(_convert_unless_stopped, encoding=encoding)
             yield from pool.map(convert, images[start : start + step], chunksize=_IMAGES_PER_TASK)
     except concurrent.futures.process.BrokenProcessPool as error:
         raise ODEvalError(
             "a worker process was killed, as happens when memory runs out; set num_workers to a lower number."
         ) from error
     finally:
+        stop.set()  # if the iterator is closed early, nobody waits for the images of tasks that have begun
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker() -> None:
+_stop: multiprocessing.synchronize.Event  # of a worker process
+
+
+def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
+    global _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _convert_unless_stopped(image: AnnotatedImage, encoding: Encoding) -> Converted:
+    if _stop.is_set():
+        raise concurrent.futures.CancelledError
+    return convert_image(image, encoding)
 
 
 def _end_with_parent() -> None:
