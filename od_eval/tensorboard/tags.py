@@ -17,7 +17,6 @@ LEARNING_RATE = "learning_rate"
 GRADIENT_NORM = "gradient_norm"
 STEPS_PER_SEC = "steps_per_sec"
 IMAGES_PER_SEC = "images_per_sec"
-
 EPOCH = "Epoch"  # passes over the training images
 
 # Texts.

@@ -124,6 +124,7 @@ def train(
         else:
             say(f"Tracing the training step, which takes a while; {last_step - first_step} steps follow.")
             training.run()
+            training.summarize()
             steps = training.detector.steps_done - first_step
             took = datetime.timedelta(seconds=round(time.monotonic() - started))
             losses = training.progress.total_losses
@@ -132,7 +133,6 @@ def train(
                 say(f"Early stopping ended training: {plan.early_stopping_metric} did not improve.")
         for detection_evaluation in training.evaluations:
             hparams.end(detection_evaluation.run_dir, succeeded=True, step=training.detector.steps_done)
-        training.summarize()
         if options is not None:
             say(summary_table(model_dir, training.evaluations[0].run))
             say(how_to_read(options.loss_formulas))
