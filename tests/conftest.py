@@ -21,6 +21,8 @@ LONGEST_FIRST = (
     "test_examples.py",
     "test_run_odapi_tests.py",
     "test_replicas.py",
+    "test_zoo.py",
+    "test_wheel.py",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -136,6 +137,8 @@ def test_a_conversion_that_is_ended_leaves_no_files_and_no_processes(dataset, si
     command = [sys.executable, str(REPOSITORY / "scripts" / "create_tf_record.py"), "--num_workers=2"]
     command += [f"--annotations={dataset}/large.csv", f"--output_dir={dataset}/out"]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # Tests that a shell has started in the background, where it makes them ignore Ctrl-C, would pass that on.
+    pipes["preexec_fn"] = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, **pipes)
     shard = dataset / "out" / ".unfinished" / "train-00000-of-00004"
     deadline = time.monotonic() + 60
