@@ -10,7 +10,7 @@ import dataclasses
 import math
 from typing import Any
 
-from od_eval.odapi.label_map import Category
+from od_eval.label_map import Category
 
 
 @dataclasses.dataclass(slots=True)

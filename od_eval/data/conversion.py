@@ -22,7 +22,7 @@ from od_eval.data.splits import split_images
 from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
 from od_eval.data.workers import convert_images, default_num_workers
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import Category, label_map_text, read_label_map
+from od_eval.label_map import Category, label_map_text, read_label_map
 from od_eval.signals import DeferredSignals
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from od_eval.data.annotations import Annotations, Remark
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import Category
+from od_eval.label_map import Category
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from od_eval.data.examples import Features, Instance, make_features
 from od_eval.data.images import EncodedImage, encode_jpeg
 from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import Category, label_map_text
+from od_eval.label_map import Category, label_map_text
 
 CATEGORIES = tuple(Category(id, name) for id, name in enumerate(("circle", "square", "star", "triangle"), start=1))
 # Radius of a shape, as a fraction of the image's side.

@@ -11,8 +11,8 @@ from object_detection.utils import config_util
 
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.findings.finding import raise_first_error
+from od_eval.label_map import Category, read_label_map
 from od_eval.odapi import config_checks
-from od_eval.odapi.label_map import Category, read_label_map
 from od_eval.odapi.loss_formulas import loss_formulas
 from od_eval.odapi.placeholder import placeholder
 

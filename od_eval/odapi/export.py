@@ -13,10 +13,10 @@ from object_detection.utils import config_util
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.label_map import label_map_text, read_label_map
 from od_eval.odapi.checkpoints import check_fits, existing_checkpoint
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.explained import explained
-from od_eval.odapi.label_map import label_map_text, read_label_map
 from od_eval.odapi.pipeline import Pipeline
 
 

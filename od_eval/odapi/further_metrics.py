@@ -10,10 +10,10 @@ from object_detection.core.standard_fields import DetectionResultFields, InputDa
 from object_detection.protos import eval_pb2
 
 from od_eval.errors import ODEvalError
+from od_eval.label_map import Category
 from od_eval.odapi import datasets
 from od_eval.odapi.eval_config import BOXES, MASKS, category_names
 from od_eval.odapi.explained import explained
-from od_eval.odapi.label_map import Category
 
 
 class FurtherEvaluator:

@@ -18,8 +18,8 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from od_eval.errors import ODEvalError
-from od_eval.odapi.text_proto import parse_text_proto
 from od_eval.text import did_you_mean
+from od_eval.text_proto import parse_text_proto
 
 _FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+\])?)*)\s*=(.*)", re.DOTALL)
 

@@ -19,8 +19,8 @@ from od_eval.odapi.eval_config import RequestedEvaluation
 from od_eval.odapi.explained import explained
 from od_eval.odapi.overrides import apply_override
 from od_eval.odapi.records import glob
-from od_eval.odapi.text_proto import parse_text_proto, read_text
 from od_eval.odapi.zoo import fetch
+from od_eval.text_proto import parse_text_proto, read_text
 
 
 class Pipeline:

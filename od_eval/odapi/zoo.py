@@ -24,8 +24,8 @@ from object_detection.utils import config_util
 
 from od_eval import checkpoint_names, files
 from od_eval.errors import ODEvalError
+from od_eval.label_map import read_label_map
 from od_eval.odapi.config_checks import has_num_classes
-from od_eval.odapi.label_map import read_label_map
 from od_eval.text import quoted
 
 TABLE_URL = "https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/tf2_detection_zoo.md"

@@ -11,9 +11,9 @@ from typing import Any
 
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.evaluation_set import EvaluationSet
+from od_eval.label_map import label_map_text
 from od_eval.odapi import records
 from od_eval.odapi.hyperparameters import hyperparameters
-from od_eval.odapi.label_map import label_map_text
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.runs import best
 from od_eval.tensorboard import hparams, tags, writers

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from od_eval.data.annotations import AnnotatedImage, AnnotatedObject, categories_of, number, size_or_none
-from od_eval.odapi.label_map import Category
+from od_eval.label_map import Category
 
 
 @pytest.mark.parametrize(("value", "wanted"), [(3, 3.0), ("2.5", 2.5), (" 1 ", 1.0), (-1e300, -1e300)])

@@ -10,7 +10,7 @@ import pytest
 from od_eval.data.annotations import Annotations
 from od_eval.data.coco import read_coco
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import Category
+from od_eval.label_map import Category
 
 
 def reasons(annotations: Annotations) -> list[tuple[str, str]]:

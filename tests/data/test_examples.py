@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from od_eval.data.conversion import convert_dataset
-from od_eval.odapi.label_map import read_label_map
+from od_eval.label_map import read_label_map
 
 from .helpers import KEYPOINTS, PNG_MASKS, polygon_annotation, reasons
 

@@ -5,7 +5,7 @@ import pytest
 
 from od_eval.data.shapes import CATEGORIES, draw_image, write_shapes
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import read_label_map
+from od_eval.label_map import read_label_map
 
 
 def test_shapes_are_seen_where_their_masks_are() -> None:

@@ -9,7 +9,7 @@ import pytest
 from od_eval.data.annotations import Annotations
 from od_eval.data.voc import read_voc
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import Category
+from od_eval.label_map import Category
 
 
 def reasons(annotations: Annotations) -> list[tuple[str, str]]:

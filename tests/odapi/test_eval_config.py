@@ -3,9 +3,9 @@
 import pytest
 
 from od_eval import ODEvalError, Pipeline
+from od_eval.label_map import Category
 from od_eval.odapi import eval_config
 from od_eval.odapi.eval_config import category_names
-from od_eval.odapi.label_map import Category
 
 
 def options_of(ssd_config, config_overrides, *overrides):

@@ -410,7 +410,7 @@ def test_fewer_categories_than_the_label_map_has_are_evaluated_alone(detector, p
 
 
 def test_a_label_map_is_read_once_in_the_life_of_a_detector(ssd_config, config_overrides, tmp_path, monkeypatch):
-    from od_eval.odapi import label_map
+    from od_eval import label_map
 
     pipeline = Pipeline.load(ssd_config, config_overrides)
     dataset = pipeline.eval_dataset()

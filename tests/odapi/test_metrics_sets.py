@@ -14,7 +14,7 @@ from od_eval.evaluation.evaluator import Evaluator
 from od_eval.odapi.eval_batches import evaluation_batch
 from od_eval.odapi.eval_config import RequestedEvaluation
 from od_eval.odapi.further_metrics import FurtherEvaluator
-from od_eval.odapi.text_proto import parse_text_proto
+from od_eval.text_proto import parse_text_proto
 
 METRICS_SETS = (
     "coco_detection_metrics",

@@ -8,9 +8,9 @@ import tensorflow as tf
 from small_config import CONFIG, LABEL_MAP, error_of
 
 from od_eval import Pipeline, files
+from od_eval.label_map import Category, read_label_map
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, existing_checkpoint
 from od_eval.odapi.config_checks import check_pipeline
-from od_eval.odapi.label_map import Category, read_label_map
 from od_eval.odapi.records import find_broken_record, glob, input_files
 
 

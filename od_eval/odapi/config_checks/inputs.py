@@ -11,12 +11,12 @@ from object_detection.utils import config_util
 
 from od_eval import files
 from od_eval.findings.finding import Finding
+from od_eval.label_map import read_label_map
 from od_eval.odapi import datasets
 from od_eval.odapi.config_checks import Reader, has_num_classes, runs_at
-from od_eval.odapi.label_map import read_label_map
 from od_eval.odapi.placeholder import placeholder
 from od_eval.odapi.records import glob, input_files, size
-from od_eval.odapi.text_proto import read_text
+from od_eval.text_proto import read_text
 
 
 @runs_at("model")

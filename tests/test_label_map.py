@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf import descriptor_pb2
 
+from od_eval import label_map
 from od_eval.errors import ODEvalError
-from od_eval.odapi.label_map import Category, label_map_text, read_label_map
+from od_eval.label_map import Category, label_map_text, read_label_map
 
 
 def test_any_name_comes_back_as_it_was(tmp_path) -> None:
@@ -24,6 +26,16 @@ def test_the_object_detection_api_reads_it(tmp_path) -> None:
     path.write_text(label_map_text(categories), encoding="utf-8")
     assert label_map_util.get_label_map_dict(str(path)) == {'a "b"': 1, "person": 3}
     assert label_map_util.get_keypoint_label_map_dict(str(path)) == {"nose": 0, "ear": 1}
+
+
+def test_its_schema_is_that_of_the_object_detection_api() -> None:
+    import od_eval.odapi  # noqa: F401, I001  (makes the next import possible)
+    from object_detection.protos import string_int_label_map_pb2
+
+    ours, theirs = descriptor_pb2.FileDescriptorProto(), descriptor_pb2.FileDescriptorProto()
+    label_map._FILE.CopyToProto(ours)
+    string_int_label_map_pb2.DESCRIPTOR.CopyToProto(theirs)
+    assert ours == theirs
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Label maps: which class has which id. Reads and writes the Object Detection API's own proto."""
+"""Label maps: which class has which id. Reads and writes the Object Detection API's text format without needing it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,58 @@ import os
 import re
 from collections.abc import Sequence
 
-from google.protobuf import text_format
-from object_detection.protos import string_int_label_map_pb2
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from od_eval.errors import ODEvalError
-from od_eval.odapi.text_proto import parse_text_proto, read_text
+from od_eval.text_proto import parse_text_proto, read_text
 
-_FREQUENCIES = string_int_label_map_pb2.LVISFrequency
+# The Object Detection API's `string_int_label_map.proto`. Its own module can only be imported where it is installed.
+_SCHEMA = """
+  name: "object_detection/protos/string_int_label_map.proto"
+  package: "object_detection.protos"
+  message_type {
+    name: "StringIntLabelMapItem"
+    field { name: "name" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "id" number: 2 label: LABEL_OPTIONAL type: TYPE_INT32 }
+    field { name: "display_name" number: 3 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field {
+      name: "keypoints" number: 4 label: LABEL_REPEATED type: TYPE_MESSAGE
+      type_name: ".object_detection.protos.StringIntLabelMapItem.KeypointMap"
+    }
+    field { name: "ancestor_ids" number: 5 label: LABEL_REPEATED type: TYPE_INT32 }
+    field { name: "descendant_ids" number: 6 label: LABEL_REPEATED type: TYPE_INT32 }
+    field {
+      name: "frequency" number: 7 label: LABEL_OPTIONAL type: TYPE_ENUM
+      type_name: ".object_detection.protos.LVISFrequency"
+    }
+    field { name: "instance_count" number: 8 label: LABEL_OPTIONAL type: TYPE_INT32 }
+    nested_type {
+      name: "KeypointMap"
+      field { name: "id" number: 1 label: LABEL_OPTIONAL type: TYPE_INT32 }
+      field { name: "label" number: 2 label: LABEL_OPTIONAL type: TYPE_STRING }
+    }
+  }
+  message_type {
+    name: "StringIntLabelMap"
+    field {
+      name: "item" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE
+      type_name: ".object_detection.protos.StringIntLabelMapItem"
+    }
+  }
+  enum_type {
+    name: "LVISFrequency"
+    value { name: "UNSPECIFIED" number: 0 }
+    value { name: "FREQUENT" number: 1 }
+    value { name: "COMMON" number: 2 }
+    value { name: "RARE" number: 3 }
+  }
+"""
+# A pool of its own: the default one may get the same file from the Object Detection API.
+_FILE = descriptor_pool.DescriptorPool().AddSerializedFile(
+    text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto()).SerializeToString()
+)
+_LabelMap = message_factory.GetMessageClass(_FILE.message_types_by_name["StringIntLabelMap"])
+_FREQUENCIES = _FILE.enum_types_by_name["LVISFrequency"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +97,7 @@ def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> lis
     """
     path = os.fspath(path)
     text = read_text(path, what)
-    label_map = string_int_label_map_pb2.StringIntLabelMap()
+    label_map = _LabelMap()
     parse_text_proto(text, label_map, path)
     categories = []
     name_of: dict[int, str] = {}
@@ -73,7 +118,7 @@ def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> lis
         if item.name:
             id_of[item.name] = item.id
         keypoints = {keypoint.label: keypoint.id for keypoint in item.keypoints}
-        frequency = _FREQUENCIES.Name(item.frequency) if item.frequency else ""
+        frequency = _FREQUENCIES.values_by_number[item.frequency].name if item.frequency else ""
         categories.append(Category(item.id, item.name, item.display_name, keypoints, frequency))
     if not categories:
         raise ODEvalError(f"label map {path} has no item; write item {{ id: 1 name: 'cat' }} for each class.")
@@ -82,13 +127,13 @@ def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> lis
 
 def label_map_text(categories: Sequence[Category]) -> str:
     """The text of a label map of these classes; their names may contain any characters."""
-    label_map = string_int_label_map_pb2.StringIntLabelMap()
+    label_map = _LabelMap()
     for category in categories:
         item = label_map.item.add(id=category.id, name=category.name)
         if category.display_name:
             item.display_name = category.display_name
         if category.frequency:
-            item.frequency = _FREQUENCIES.Value(category.frequency)
+            item.frequency = _FREQUENCIES.values_by_name[category.frequency].number
         for label, index in category.keypoints.items():
             item.keypoints.add(id=index, label=label)
     return text_format.MessageToString(label_map, as_utf8=True)
