@@ -9,19 +9,23 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.14",
     packages=find_packages(include=["od_eval", "od_eval.*"]),
     package_data={"od_eval": ["py.typed", "programs/*.config"]},
     entry_points={"console_scripts": ["od-eval = od_eval.cli:main"]},
     # Ranges that were installed together and tested. The Object Detection API itself is pinned to the release whose
-    # incompatibilities od_eval/odapi/compat.py mends.
+    # incompatibilities od_eval/odapi/compat.py mends. tf-models-official pins TensorFlow to its own version, and the
+    # Object Detection API wants a package that Python 3.13 does not have: there, and to keep TensorFlow 2.21,
+    # `od-eval install_odapi` installs the two.
     install_requires=[
-        "tensorflow>=2.19,<2.21",
-        "tf-keras>=2.19,<2.21",
-        "tf-models-official>=2.19,<2.21",
-        "tf-models-research-object-detection>=2.8.0,<2.9",
-        "tensorboard>=2.19,<2.21",
-        "setuptools>=65,<81",  # tensorboard 2.20 imports pkg_resources, which later ones do not have
+        "tensorflow>=2.19,<2.22; python_version < '3.13'",
+        "tensorflow>=2.21,<2.22; python_version >= '3.13'",
+        "tf-keras>=2.19,<2.22",
+        "tf-models-official>=2.19,<2.21; python_version < '3.13'",
+        "tf-models-research-object-detection>=2.8.0,<2.9; python_version < '3.13'",
+        "tensorboard>=2.19,<2.22",
+        # Later ones have no pkg_resources, which tensorboard 2.20 imports, and 2.21, of Python 3.13, does not.
+        "setuptools>=65,<81; python_version < '3.13'",
         "protobuf>=5.28,<8",
         "numpy>=1.26,<3",
         "pandas>=2,<4",
@@ -35,6 +39,7 @@ setup(
     extras_require={
         "dev": [
             "ipykernel>=6.29,<8",
+            "mlflow-skinny>=3,<4",
             "mypy>=1.18,<3",
             "nbclient>=0.10,<1",
             "pytest>=8,<10",

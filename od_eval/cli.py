@@ -27,6 +27,10 @@ PROGRAMS = {
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
     "export": ("export", "write a SavedModel or a TensorFlow Lite model of a trained detector"),
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
+    "install_odapi": (
+        "install_odapi",
+        "add the Object Detection API on Python 3.13 or TensorFlow 2.21",
+    ),
 }
 
 
@@ -38,7 +42,7 @@ def main() -> None:
         sys.exit(run(program, [f"od-eval {program}", *arguments[1:]]))
     wanted_help = bool(arguments) and arguments[0] in ("--help", "-h", "help")
     lines = ["usage: od-eval PROGRAM [--flags]   (od-eval PROGRAM --help lists its flags)", ""]
-    lines += [f"  {name:12}{description}" for name, (_, description) in PROGRAMS.items()]
+    lines += [f"  {name:14}{description}" for name, (_, description) in PROGRAMS.items()]
     print("\n".join(lines), file=sys.stdout if wanted_help else sys.stderr)
     sys.exit(0 if wanted_help else 2)
 

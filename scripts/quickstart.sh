@@ -3,4 +3,4 @@
 #
 # Everything it makes lies in .venv/ and quickstart/. Run again, it finds what is there and does nothing twice.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
-exec .venv/bin/od-eval quickstart
+exec $venv/bin/od-eval quickstart

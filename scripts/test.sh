@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
 # Runs the tests in an environment of their own (.venv), which it sets up the first time.
 #
-#   scripts/test.sh                 the default suite
-#   scripts/test.sh -m slow         what takes longer
-#   scripts/test.sh tests/data -x   anything else pytest understands
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
+#   scripts/test.sh                      the default suite
+#   scripts/test.sh -m slow              what takes longer
+#   scripts/test.sh tests/data -x        anything else pytest understands
+#   scripts/test.sh --tensorflow=2.21 …  first: the same in another environment, with this TensorFlow
+tensorflow=
+if [[ ${1:-} == --tensorflow=* ]]; then
+  tensorflow=${1#*=}
+  shift
+fi
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev $tensorflow
 
-.venv/bin/python -m pip check
-.venv/bin/ruff check .
-.venv/bin/ruff format --check .
-.venv/bin/mypy
+# With another TensorFlow than the Object Detection API's packages pin, they are in conflict on purpose.
+[ -n "$tensorflow" ] || $venv/bin/python -m pip check
+$venv/bin/ruff check .
+$venv/bin/ruff format --check .
+$venv/bin/mypy
 case " $* " in
   *" -m "*) ;; # one process: some of the slow tests need 12 GB
   # Two, as building a graph keeps one core busy; the tests of a file stay together and share what they made.
   *) set -- -m "not slow" --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@" ;;
 esac
-exec .venv/bin/python -m pytest "$@"
+exec $venv/bin/python -m pytest "$@"

@@ -36,9 +36,15 @@ def install() -> None:
     """Prepares the import of `object_detection`; call it before the first one. Calling it again does nothing.
 
     Raises:
-      ODEvalError: modules of the Object Detection API were imported earlier, `tf.keras` is already Keras 3, or
-        tf-keras is not installed.
+      ODEvalError: the Object Detection API is not installed, modules of it were imported earlier, `tf.keras` is
+        already Keras 3, or tf-keras is not installed.
     """
+    missing = [name for name in ("object_detection", "official", "tf_slim") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ODEvalError(
+            f"This needs the TensorFlow Object Detection API, which is not installed (no package {missing[0]}): run"
+            " `od-eval install_odapi`, which keeps the TensorFlow that is installed."
+        )
     if any(isinstance(finder, _MendingFinder) for finder in sys.meta_path):
         return
     # The bare package `object_detection` is empty and harmless. That of tf_slim loads its submodules.
