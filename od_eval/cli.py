@@ -60,6 +60,7 @@ def run(program: str, argv: Sequence[str]) -> int:
     from absl import flags
     from absl import logging as absl_logging  # defines --verbosity
 
+    from od_eval import start_notices
     from od_eval.errors import ODEvalError
 
     # Set before TensorFlow is imported, which would otherwise load Keras 3 as well.
@@ -84,6 +85,7 @@ def run(program: str, argv: Sequence[str]) -> int:
         # Hides device messages and deprecation notices of TensorFlow, and developer messages of the Object Detection
         # API. Errors in TensorFlow's C++ code, which reads the variable, still reach Python as exceptions.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        start_notices.hide()
         absl_logging.set_verbosity(absl_logging.ERROR)
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that unfinished files are removed

@@ -9,7 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "od_eval"
 
-GROUND = {"checkpoint_names", "discovery", "errors", "files", "label_map", "losses", "signals", "text", "text_proto"}
+GROUND = {
+    "start_notices",
+    "checkpoint_names",
+    "discovery",
+    "errors",
+    "files",
+    "label_map",
+    "losses",
+    "signals",
+    "text",
+    "text_proto",
+}
 SHOWN = {"evaluation", "figures", "tensorboard", "runs"}
 # Room -> the rooms it may import from; every room sees the ground floor and itself.
 SEES: dict[str, set[str]] = {

@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Generator, Sequence
 
+from od_eval import start_notices
 from od_eval.data.annotations import AnnotatedImage
 from od_eval.data.encoding import Encoding
 from od_eval.data.examples import Converted, convert_image
@@ -74,6 +75,7 @@ def _start_worker(stop: multiprocessing.synchronize.Event) -> None:
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    start_notices.hide()  # a worker imports TensorFlow to read remote files
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

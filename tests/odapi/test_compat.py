@@ -7,6 +7,7 @@ one process imports it and forks for every snippet (`run_forks`).
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -300,17 +301,24 @@ def outcomes() -> dict[str, str]:
     for name, (mend, use, _) in MENDS.items():
         snippets[f"with {name}"] = textwrap.dedent(use)
         snippets[f"without {name}"] = f"del compat.{mend}\n" + textwrap.dedent(use)
+    if importlib.util.find_spec("sklearn") is None:  # `od-eval install_odapi` does not bring it
+        del snippets["with importlib"], snippets["without importlib"]
     return run_forks(
         "import tensorflow, od_eval.odapi; from od_eval.odapi import compat; tensorflow.keras.layers", snippets
     )
 
 
-@pytest.mark.parametrize("name", MENDS)
+@pytest.fixture(params=MENDS)
+def name(request, outcomes) -> str:
+    if f"with {request.param}" not in outcomes:
+        pytest.skip("scikit-learn is not installed")
+    return request.param
+
+
 def test_the_object_detection_api_works_with_the_mend(outcomes, name):
     assert outcomes[f"with {name}"] == "works"
 
 
-@pytest.mark.parametrize("name", MENDS)
 def test_without_the_mend_the_symptom_is_there(outcomes, name):
     assert MENDS[name][2] in outcomes[f"without {name}"]
 
