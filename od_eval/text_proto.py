@@ -14,7 +14,7 @@ from od_eval.text import did_you_mean
 
 
 def read_text(path: str, what: str) -> str:
-    """Reads a text file from any file system.
+    """Reads a text file from any file system, in UTF-8, with or without a byte order mark.
 
     Args:
       path: the file.
@@ -38,6 +38,8 @@ def read_text(path: str, what: str) -> str:
 def parse_text_proto(text: str, message: Message, source: str) -> None:
     """Merges a text proto into a message.
 
+    A field given twice in the text is an error, also where protobuf would merge both or take the last.
+
     Args:
       text: text in protobuf's text format.
       message: the message to change.
@@ -47,7 +49,8 @@ def parse_text_proto(text: str, message: Message, source: str) -> None:
       ODEvalError: with the line, and the field that was probably meant.
     """
     try:
-        text_format.Merge(text, message)
+        # Not into the message itself, in which fields may be set that the text sets again.
+        message.MergeFrom(text_format.Parse(text, type(message)()))
     except text_format.ParseError as error:
         line = f":{error.GetLine()}" if error.GetLine() else ""
         reason = re.sub(r"^\d+:\d+ : ", "", str(error)).rstrip(".")
@@ -56,4 +59,12 @@ def parse_text_proto(text: str, message: Message, source: str) -> None:
             message_type = message.DESCRIPTOR.file.pool.FindMessageTypeByName(unknown[1])
             known = [field.name for field in message_type.fields]
             reason = f"{message_type.name} has no field '{unknown[2]}'{did_you_mean(unknown[2], known)}"
+        twice = re.search(r'Message type "[\w.]*?(\w+)" should not have multiple "(\w+)" fields', reason)
+        if twice:
+            lists = [field for field in message.DESCRIPTOR.fields if field.is_repeated and field.message_type]
+            own = next((f", or give each its own {one.name}" for one in lists if one.message_type.name == twice[1]), "")
+            reason = f"'{twice[2]}' is given twice in one {twice[1]}; remove one of them{own}"
+        rivals = re.search(r'Field "(\w+)" is specified along with field "(\w+)"', reason)
+        if rivals:
+            reason = f"'{rivals[1]}' is given beside '{rivals[2]}', and only one of them can be; remove one"
         raise ODEvalError(f"{source}{line}: {reason}.") from error

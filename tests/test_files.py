@@ -147,3 +147,30 @@ def test_checkpoints_are_found_by_their_names(folder):
     checkpoint_names.remove_leftovers(folder, 3)
     assert files.names_in(folder) == ["ckpt-2.index", "ckpt-x"]
     assert checkpoint_names.numbers_in(f"{folder}/none") == []
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (
+            "{{function_node __wrapped__IteratorGetNext}} Unknown image file format. One of JPEG, PNG required.\n"
+            "\t [[{{node case/cond/decode_image/DecodeImage}}]] [Op:IteratorGetNext] name: ",
+            "Unknown image file format. One of JPEG, PNG required.",
+        ),
+        (
+            "Graph execution error:\n\nDetected at node Assert defined at (most recent call last):\n"
+            "<stack traces unavailable>\nassertion failed: [0.9] [0.1]\n\t [[{{node Assert}}]]\n"
+            "\t [[IteratorGetNext]] [Op:__inference_step_3]",
+            "assertion failed: [0.9] [0.1]",
+        ),
+        (
+            "2 root error(s) found.\n  (0) INVALID_ARGUMENT:  Key: x.  Types differ\n\t [[{{node a}}]]",
+            "Key: x.  Types differ",
+        ),
+        ("[[while/body/_1/while/IteratorGetNext]]", "OpError"),
+    ],
+)
+def test_the_reason_of_a_tensorflow_error_is_found_among_its_lines(message, reason):
+    import tensorflow as tf
+
+    assert files.reason(tf.errors.OpError(None, None, message, 3)) == reason

@@ -462,6 +462,18 @@ def embeddings_of_boxes_at_the_edge(deepmac_meta_arch: types.ModuleType) -> None
     model._get_instance_embeddings = get_instance_embeddings_inside
 
 
+def label_maps_with_a_byte_order_mark(label_map_util: types.ModuleType) -> None:
+    """Fixes `expected bytes, str found` for a label map that an editor on Windows saved as "UTF-8 with BOM"."""
+    tf = label_map_util.tf
+
+    class GFile(tf.io.gfile.GFile):  # type: ignore[name-defined]
+        def read(self, n=-1):
+            content = super().read(n)
+            return content.removeprefix("\ufeff") if isinstance(content, str) else content
+
+    label_map_util.tf = _View(tf, io=_View(tf.io, gfile=_View(tf.io.gfile, GFile=GFile)))
+
+
 MODULE_MENDS: dict[str, Sequence[Callable[[types.ModuleType], None]]] = {
     "object_detection.builders.dataset_builder": [maps_that_heed_the_seed],
     "object_detection.core.preprocessor": [crops_that_heed_the_seed],
@@ -472,6 +484,7 @@ MODULE_MENDS: dict[str, Sequence[Callable[[types.ModuleType], None]]] = {
         embeddings_of_boxes_at_the_edge,
     ],
     "object_detection.utils.dataset_util": [int64_features_from_booleans],
+    "object_detection.utils.label_map_util": [label_maps_with_a_byte_order_mark],
 }
 
 

@@ -14,6 +14,8 @@ from object_detection.core.standard_fields import InputDataFields
 from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
 from object_detection.utils import config_util
 
+from od_eval.odapi.records import glob
+
 # Labels with one value per image; the others have one value per box.
 LABELS_OF_IMAGES = {
     InputDataFields.num_groundtruth_boxes,
@@ -48,9 +50,25 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
     once = input_reader_pb2.InputReader()
     once.CopyFrom(reader)
     once.num_epochs = 1  # as in the Object Detection API, whose default is to repeat forever
-    once.shuffle = False  # always the same order, so that the pictures of evaluations show the same images
+    # Always the same images in the same order: of several readers one may be ahead of another, and weights are drawn.
+    once.shuffle = False
+    once.num_readers = 1
+    once.ClearField("sample_from_datasets_weights")
+    once.tf_record_input_reader.input_path[:] = _files_in_order(reader)
     examples = _input(_eval_examples, config=config, reader=once)
     return without_autotuning(_batched(examples, config.eval_config.batch_size))
+
+
+def _files_in_order(reader: input_reader_pb2.InputReader) -> list[str]:
+    """The files of each pattern, sorted, but of patterns of weight 0; a pattern, where a name would be one itself."""
+    patterns = reader.tf_record_input_reader.input_path
+    weights = reader.sample_from_datasets_weights or [1.0] * len(patterns)
+    found: list[str] = []
+    for pattern, weight in zip(patterns, weights, strict=True):
+        names = glob(pattern)
+        if weight > 0:
+            found += names if all(glob(name) == [name] for name in names) else [pattern]
+    return found
 
 
 def _eval_examples(

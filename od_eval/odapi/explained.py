@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 import tensorflow as tf
 from object_detection.protos import input_reader_pb2
 
+from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.odapi.records import find_broken_record
 
@@ -76,6 +77,4 @@ def explained_op_error(
         broken = find_broken_record(reader)
         if broken:
             return ODEvalError(f"{broken}; create the file again or remove the record.")
-    return ODEvalError(
-        f"TensorFlow could not continue: {error.message.strip().splitlines()[-1]}; verbosity=1 shows where."
-    )
+    return ODEvalError(f"TensorFlow could not continue: {files.reason(error)}; verbosity=1 shows where.")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import os
+from collections.abc import Iterator
 
 import tensorflow as tf
 from object_detection.protos import input_reader_pb2
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.odapi import record_contents
 
 # A disk reads them in some seconds.
 _MOST_BYTES_TO_COUNT = 2 * 10**9
@@ -64,6 +67,31 @@ def _count_in(path: str, size: int) -> int:
     return num_records
 
 
+def serialized_records(path: str) -> Iterator[bytes]:
+    """The records of a TFRecord file, whose checksums are not compared.
+
+    Raises:
+      OSError: the file cannot be read.
+      EOFError: it ends within a record.
+    """
+    if files.is_remote(path):
+        try:
+            yield from tf.data.TFRecordDataset(path).as_numpy_iterator()
+        except tf.errors.DataLossError as error:
+            raise EOFError from error
+        except tf.errors.OpError as error:
+            raise OSError(files.reason(error)) from error
+        return
+    with files.open_local(path) as file:
+        left = os.fstat(file.fileno()).st_size
+        while left > 0:
+            length = int.from_bytes(file.read(12)[:8], "little")  # and 4 bytes of checksum
+            left -= 16 + length
+            if left < 0:
+                raise EOFError
+            yield file.read(length + 4)[:length]
+
+
 def size(file: str) -> int:
     """The length of a record file in bytes.
 
@@ -102,20 +130,12 @@ def find_broken_record(reader: input_reader_pb2.InputReader) -> str | None:
 
 
 def _fault_of_example(serialized: bytes) -> str | None:
-    example = tf.train.Example()
     try:
-        example.ParseFromString(serialized)
-    except Exception as error:  # the import path of protobuf's DecodeError is not stable
-        return f"is not a tf.train.Example ({error})"
-    features = example.features.feature
-    if "image/encoded" not in features:
-        return "has no feature 'image/encoded'"
-    encoded = features["image/encoded"].bytes_list.value
-    name = b"".join(features["image/filename"].bytes_list.value[:1]).decode("utf-8", "replace")
-    if not encoded:
-        return f"holds an image that does not decode, {name!r} (it is empty)"
-    try:
-        tf.io.decode_image(encoded[0], expand_animations=False)
+        example = record_contents.parse(serialized)
+        tf.io.decode_image(example.features.feature["image/encoded"].bytes_list.value[0], expand_animations=False)
+    except record_contents.BrokenRecord as error:
+        return str(error)
     except tf.errors.OpError as error:
-        return f"holds an image that does not decode, {name!r} ({files.reason(error)})"
+        name = record_contents.name_of_image(example)
+        return f"holds an image that does not decode, {name} ({files.reason(error)})"
     return None

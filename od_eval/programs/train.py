@@ -43,6 +43,7 @@ flags.DEFINE_integer(
     1,
 )
 flags.DEFINE_integer("seed", None, "Seed of everything random; on a CPU, curves are bit-identical.")
+flags.DEFINE_bool("strict", False, "Whether data that would be left out, which a warning counts, are an error.")
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
 flags.DEFINE_integer("num_workers", 1, "Above 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1)
 flags.DEFINE_bool("use_tpu", False, "Whether to train on a Cloud TPU.")
@@ -97,6 +98,7 @@ def main() -> int:
             num_train_steps=FLAGS.num_train_steps,
             evaluation=plan,
             timeout=FLAGS.eval_timeout,
+            strict=FLAGS.strict,
         )
         return 0
     try:
@@ -114,6 +116,7 @@ def main() -> int:
             steps_per_execution=FLAGS.steps_per_execution,
             record_summaries=FLAGS.record_summaries,
             seed=FLAGS.seed,
+            strict=FLAGS.strict,
             strategy=_strategy(),
         )
     except Interrupted as interrupted:

@@ -24,6 +24,7 @@ from od_eval.runs.summary import summary_table
 from od_eval.tensorboard.command import how_to_look
 from od_eval.training.checkpoint_queue import CheckpointQueue
 from od_eval.training.evaluation_plan import EvaluationPlan
+from od_eval.training.record_watch import RecordWatch
 from od_eval.training.run_description import enter_hyperparameters
 
 
@@ -37,6 +38,7 @@ def evaluate_checkpoints(
     num_train_steps: int | None = None,
     evaluation: EvaluationPlan | None = None,
     timeout: float = 3600,
+    strict: bool = False,
 ) -> None:
     """Evaluates checkpoints of this package or of the Object Detection API's own program as they are written.
 
@@ -54,6 +56,7 @@ def evaluate_checkpoints(
         that is not set.
       evaluation: what to evaluate.
       timeout: seconds to wait for the next checkpoint, and for the first.
+      strict: whether data that would be left out are an error, instead of a warning.
 
     Raises:
       ODEvalError: something the user can fix; an evaluation has failed; no checkpoint appeared.
@@ -71,34 +74,36 @@ def evaluate_checkpoints(
 
     if pipeline.zoo_remark:
         say(pipeline.zoo_remark)
-    say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
-    detector = Detector(pipeline)
-    detector.compile()
-    evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir)
-    if single:
-        if not evaluator.restore(single, single):
-            raise ODEvalError(f"checkpoint '{single}' cannot be read; choose another one.")
-        evaluator.evaluate(single, evaluator.sets)
-    else:
-        queue = CheckpointQueue(checkpoint_dir, os.path.join(model_dir, ".checkpoints-to-evaluate"))
-        with queue:
-            while evaluator.newest_step < last_step:
-                if not queue.waiting():
-                    say(f"Waiting for checkpoints in {checkpoint_dir}, {timeout:g} seconds at most …")
-                checkpoint = queue.take(timeout)
-                if checkpoint is None:
-                    say(f"No new checkpoint came within {timeout:g} seconds.")
-                    break
-                original, kept = checkpoint
-                evaluator.evaluate_new(original, kept)
-                queue.done(kept)
-        if evaluator.newest_step < 0:
-            raise ODEvalError(
-                f"no checkpoint came to '{checkpoint_dir}' within {timeout:g} seconds; check checkpoint_dir, or set"
-                " a longer timeout."
-            )
-    say(summary_table(model_dir, evaluator.sets[0].run))
-    say(how_to_read(options.loss_formulas))
+    with RecordWatch(pipeline, training=False, evaluation=True, strict=strict) as watch:
+        say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
+        detector = Detector(pipeline)
+        detector.compile()
+        evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir)
+        if single:
+            if not evaluator.restore(single, single):
+                raise ODEvalError(f"checkpoint '{single}' cannot be read; choose another one.")
+            evaluator.evaluate(single, evaluator.sets)
+        else:
+            queue = CheckpointQueue(checkpoint_dir, os.path.join(model_dir, ".checkpoints-to-evaluate"))
+            with queue:
+                while evaluator.newest_step < last_step:
+                    if not queue.waiting():
+                        say(f"Waiting for checkpoints in {checkpoint_dir}, {timeout:g} seconds at most …")
+                    checkpoint = queue.take(timeout)
+                    if checkpoint is None:
+                        say(f"No new checkpoint came within {timeout:g} seconds.")
+                        break
+                    original, kept = checkpoint
+                    evaluator.evaluate_new(original, kept)
+                    queue.done(kept)
+            if evaluator.newest_step < 0:
+                raise ODEvalError(
+                    f"no checkpoint came to '{checkpoint_dir}' within {timeout:g} seconds; check checkpoint_dir, or set"
+                    " a longer timeout."
+                )
+        say(summary_table(model_dir, evaluator.sets[0].run))
+        say(how_to_read(options.loss_formulas))
+        watch.report()
     say(how_to_look(model_dir))
 
 

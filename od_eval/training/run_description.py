@@ -7,10 +7,12 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.evaluation_set import EvaluationSet
+from od_eval.findings.finding import Finding
 from od_eval.label_map import label_map_text
 from od_eval.odapi import records
 from od_eval.odapi.hyperparameters import hyperparameters
@@ -30,8 +32,10 @@ def describe_training(pipeline: Pipeline, model_dir: str, step: int) -> None:
     writers.write_text(train_run, tags.LABEL_MAP, label_map_text(pipeline.evaluation.label_map), step)
 
 
-def summarize_training(pipeline: Pipeline, model_dir: str, step: int, last_step: int) -> None:
-    """Writes a summary of the run at this step: data, classes, model, best step, versions and command."""
+def summarize_training(
+    pipeline: Pipeline, model_dir: str, step: int, last_step: int, warnings: Sequence[Finding]
+) -> None:
+    """Writes a summary of the run at this step: data and what is lost of it, classes, model, best step, versions."""
     chosen = hyperparameters(pipeline.config)
     categories = pipeline.evaluation.categories
     kept = best.read_best(best.directory_in(model_dir))
@@ -40,6 +44,7 @@ def summarize_training(pipeline: Pipeline, model_dir: str, step: int, last_step:
         readers[f"eval {reader.name or index or ''}".rstrip()] = reader
     lines = {
         **{f"{name} data": _data(reader) for name, reader in readers.items()},
+        **{f"data warning {number}": str(finding) for number, finding in enumerate(warnings, start=1)},
         "classes": f"{len(categories)}: {some(categories.values())}",
         "model": ", ".join(f"{name} {value}" for name, value in chosen.items()),
         "step": f"{step} of {last_step}",
@@ -49,7 +54,7 @@ def summarize_training(pipeline: Pipeline, model_dir: str, step: int, last_step:
         ),
         "command": shlex.join(sys.orig_argv),
     }
-    text = "\n".join(f"{name:12}{line}" for name, line in lines.items())
+    text = "\n".join(f"{name:16}{line}" for name, line in lines.items())
     writers.write_text(os.path.join(model_dir, tags.TRAIN), tags.SUMMARY, text, step)
 
 

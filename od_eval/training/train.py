@@ -31,6 +31,7 @@ from od_eval.tensorboard import hparams, writers
 from od_eval.tensorboard.command import how_to_look
 from od_eval.training import strategies
 from od_eval.training.evaluation_plan import EvaluationPlan
+from od_eval.training.record_watch import RecordWatch
 from od_eval.training.run_description import describe_training, enter_hyperparameters, summarize_training
 from od_eval.training.schedule import Schedule, default_steps_per_execution, steps_between_evaluations
 
@@ -50,6 +51,7 @@ def train(
     steps_per_execution: int | None = None,
     record_summaries: bool = True,
     seed: int | None = None,
+    strict: bool = False,
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
     """Trains and evaluates a detector, or continues where an earlier call with the same `model_dir` stopped.
@@ -74,6 +76,7 @@ def train(
       seed: the seed for initial weights, shuffling, augmentation and sampling. On a CPU, runs with the same seed have
         bit-identical curves: TensorFlow's deterministic operations are enabled, and stay enabled in this process. On
         GPUs, where some operations have no deterministic form, they are not.
+      strict: whether data that would be left out end the training before it begins, instead of a warning.
       strategy: the strategy to train under; by default all GPUs of the machine, or the CPU.
 
     Raises:
@@ -107,12 +110,15 @@ def train(
     if eval_every_n:
         with _remedy(" To train without evaluating, set eval_every_n=0."):
             options = plan.check(pipeline)
+    pipeline.check_input("train_input_reader", pipeline.config.train_input_reader)
+    is_chief = strategy.extended.should_checkpoint
+    watch = RecordWatch(pipeline, training=is_chief, evaluation=is_chief and bool(eval_every_n), strict=strict)
 
-    with strategy.scope(), StopSignals() as signals:
+    with watch, strategy.scope(), StopSignals() as signals:
         model = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {model} on {strategies.devices(strategy)} …")
         training = _Training(
-            pipeline, model_dir, plan, options, schedule, signals, say, checkpoint_max_to_keep, record_summaries
+            pipeline, model_dir, plan, options, schedule, signals, watch, say, checkpoint_max_to_keep, record_summaries
         )
         restored = training.restore()
         first_step = training.detector.steps_done
@@ -136,6 +142,7 @@ def train(
         if options is not None:
             say(summary_table(model_dir, training.evaluations[0].run))
             say(how_to_read(options.loss_formulas))
+        watch.report()
     say(f"Checkpoint: {training.checkpoints.newest()}\n{how_to_look(model_dir)}")
     _raise_if_last_evaluation_failed(training.evaluations)
 
@@ -156,6 +163,7 @@ class _Training:
         options: EvaluationOptions | None,
         schedule: Schedule,
         signals: StopSignals,
+        watch: RecordWatch,
         say: Callable[..., None],
         checkpoint_max_to_keep: int,
         record_summaries: bool,
@@ -176,6 +184,7 @@ class _Training:
         self._loss_logger = LossLogger(model_dir, log_every_n_steps=schedule.log_every_n)
         self.progress = Progress(schedule.last_step, say)
         self._stopper = signals.callback()
+        self._watch = watch
         self.evaluations: list[DetectionEvaluation] = []
         if options is not None:
             self.evaluations = plan.evaluations(
@@ -203,7 +212,8 @@ class _Training:
     def summarize(self) -> None:
         """Writes a summary of the run so far to TensorBoard's Text."""
         if self._is_chief:
-            summarize_training(self._pipeline, self._model_dir, self.detector.steps_done, self._schedule.last_step)
+            steps_done, last_step = self.detector.steps_done, self._schedule.last_step
+            summarize_training(self._pipeline, self._model_dir, steps_done, last_step, self._watch.warnings())
 
     def evaluate_what_is_missing(self) -> None:
         """Evaluates the checkpoint from which the run continues, if its evaluation was interrupted or failed."""
@@ -262,7 +272,8 @@ class _Training:
 
     def _fit(self) -> None:
         """Trains; a Keras epoch spans the steps between two evaluations."""
-        callbacks: list[Callback] = [self._loss_logger, self.progress, self._saver, self._stopper, *self.evaluations]
+        callbacks: list[Callback] = [self._loss_logger, self.progress, self._saver, self._stopper]
+        callbacks += [self._watch.callback(), *self.evaluations]
         callbacks += [callback for callback in (self._best_checkpoint, self._early_stopping) if callback]
         step, schedule = self.detector.steps_done, self._schedule
         try:

@@ -228,6 +228,19 @@ MENDS = {
         """,
         "TypeError: only 0-dimensional arrays can be converted to Python scalars",
     ),
+    "a label map with a byte order mark": (
+        'MODULE_MENDS["object_detection.utils.label_map_util"]',
+        """
+        import os, tempfile
+        from object_detection.utils import label_map_util
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "label_map.pbtxt")
+            with open(path, "w", encoding="utf-8-sig") as file:
+                file.write("item { id: 1 name: 'cat' }")
+            assert label_map_util.get_label_map_dict(path) == {"cat": 1}
+        """,
+        "TypeError: expected bytes, str found",
+    ),
     "a seed in functions of the input": (
         'MODULE_MENDS["object_detection.builders.dataset_builder"]',
         """

@@ -11,7 +11,7 @@ from object_detection.utils import config_util
 
 from od_eval import files
 from od_eval.findings.finding import Finding
-from od_eval.label_map import read_label_map
+from od_eval.label_map import Category, read_label_map
 from od_eval.odapi import datasets
 from od_eval.odapi.config_checks import Reader, has_num_classes, runs_at
 from od_eval.odapi.placeholder import placeholder
@@ -85,6 +85,42 @@ def label_map(reader: Reader) -> Iterator[Finding]:
             field=f"model.{reader.config.model.WhichOneof('model')}.num_classes",
             evidence={"id": last.id, "num_classes": num_classes},
         )
+
+
+@runs_at("input")
+def label_map_of_training(reader: Reader) -> Iterator[Finding]:
+    """The label map of an evaluation has the ids of that of training; it may have fewer classes, or more."""
+    paths = (reader.config.train_input_reader.label_map_path, reader.proto.label_map_path)
+    if reader.field == "train_input_reader" or paths[0] == paths[1] or not all(paths):
+        return
+    if not files.exists(paths[0]):
+        return  # a training says so; an evaluation does not need it
+    learned, evaluated = map(read_label_map, paths)
+    pairs = [(ours, theirs) for ours in evaluated for theirs in learned]
+    other_ids = [
+        f"'{ours.name or ours.display_name}' has id {ours.id}, and {theirs.id}"
+        for ours, theirs in pairs
+        if ours.id != theirs.id and _is_same_class(ours, theirs)
+    ]
+    other_classes = [
+        f"id {ours.id} is '{ours.name or ours.display_name}', and '{theirs.name or theirs.display_name}'"
+        for ours, theirs in pairs
+        if ours.id == theirs.id and not _is_same_class(ours, theirs)
+    ]
+    for difference in (other_ids + other_classes)[:1]:
+        yield Finding(
+            "label_maps_differ",
+            "error",
+            f"{reader.field}.label_map_path {paths[1]}",
+            f"{difference} in {paths[0]} of train_input_reader",
+            "use one label map for both",
+            cause="so that the model would be judged by other classes than it learns",
+            field=f"{reader.field}.label_map_path",
+        )
+
+
+def _is_same_class(one: Category, other: Category) -> bool:
+    return bool({one.name, one.display_name} & {other.name, other.display_name} - {""})
 
 
 @runs_at("input")
