@@ -38,8 +38,13 @@ def absolute(path: Path) -> str:
 def reason(error: BaseException) -> str:
     """The message of a file system or TensorFlow error, without the path and any further lines."""
     message = getattr(error, "strerror", None) or getattr(error, "message", None) or error
-    message = re.sub(r"\{\{function_node [^}]*\}\} ?| ?\[Op:\w+\]", "", str(message)).strip()  # TensorFlow's internals
-    return message.splitlines()[0] if message else type(error).__name__
+    # TensorFlow's internals, around or above the reason: nodes of the graph, the operation, what called it.
+    message = re.sub(r"\{\{.*?\}\} ?|\[\[.*?\]\]| ?\[Op:\w+\]( name: ?)?", "", str(message))
+    lines = [re.sub(r"^\(\d+\) +[A-Z_]+: +", "", line.strip()) for line in message.splitlines()]
+    return next((line for line in lines if line and not _ABOVE_A_REASON.match(line)), type(error).__name__)
+
+
+_ABOVE_A_REASON = re.compile(r"Graph execution error|Detected at node|<stack traces|\d+ root error|File \"|[\W_]*$")
 
 
 def exists(path: Path) -> bool:
@@ -103,6 +108,15 @@ def files_below(folder: Path) -> Iterator[str]:
         inside = root[len(start) :].replace(os.sep, "/").strip("/")
         for name in names:
             yield f"{inside}/{name}" if inside else name
+
+
+def dataset_files_below(folder: Path) -> list[str]:
+    """`files_below` without hidden files and folders, and without what macOS adds to ZIP files (`__MACOSX`)."""
+    return [
+        path
+        for path in files_below(folder)
+        if not any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+    ]
 
 
 def glob(pattern: str) -> list[str]:

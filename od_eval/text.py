@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,12 @@ from typing import Any
 def short(value: Any, length: int = 80) -> str:
     """The repr of a value, truncated to a length."""
     text = repr(value)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def as_json(value: Any, length: int = 80) -> str:
+    """A value as it stands in a JSON file, truncated to a length."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 

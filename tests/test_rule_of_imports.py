@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "od_eval"
 GROUND = {
     "start_notices",
     "checkpoint_names",
+    "coco_ids",
     "discovery",
     "errors",
     "files",

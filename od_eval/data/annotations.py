@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import Any
 
 from od_eval.label_map import Category
@@ -52,6 +53,7 @@ class AnnotatedImage:
       size: (width, height) in pixels as annotated, which the boxes refer to; None if not given.
       objects: may be empty.
       where: file and line or id, for a remark.
+      num_unreadable: the number of its objects that could not be read, each with a remark.
     """
 
     path: str
@@ -61,6 +63,7 @@ class AnnotatedImage:
     size: tuple[int, int] | None
     objects: list[AnnotatedObject]
     where: str
+    num_unreadable: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,12 +93,14 @@ class Annotations:
       categories: all classes, with the ids to write.
       keypoint_names: class name -> names of its keypoints, in the order of `AnnotatedObject.keypoints`.
       remarks: everything that could not be read.
+      lost: class name -> number of its objects in images that were left out.
     """
 
     images: list[AnnotatedImage]
     categories: list[Category]
     keypoint_names: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     remarks: list[Remark] = dataclasses.field(default_factory=list)
+    lost: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def categories_of(images: list[AnnotatedImage]) -> list[Category]:

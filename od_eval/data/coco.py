@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from od_eval import files
+from od_eval.coco_ids import find_id, groups_only, read_id
 from od_eval.data.annotations import (
     AnnotatedImage,
     AnnotatedObject,
@@ -19,7 +21,7 @@ from od_eval.data.annotations import (
 )
 from od_eval.data.images import ImageFolder, ImageNotFound
 from od_eval.errors import ODEvalError
-from od_eval.text import short
+from od_eval.text import as_json, short
 
 # COCO numbers its 80 classes from 1 to 90. Ids up to 90 are kept, as in the Object Detection API's own converter, so
 # that the classes of a subset of COCO keep their ids.
@@ -45,7 +47,10 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
     path = os.fspath(path)
     content = _read_lists(path)
     remarks: list[Remark] = []
-    names, categories, keypoint_names = _read_categories(path, content["categories"])
+    used = {read_id(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)} - {None}
+    entries, groups = _without_groups(path, content["categories"], used)
+    remarks += [Remark("category that only groups others is no class", path, name) for name in groups]
+    names, categories, keypoint_names = _read_categories(path, entries)
     changed_ids = [
         f"{name}: {category.id} instead of {old_id}"
         for (old_id, name), category in zip(names.items(), categories, strict=True)
@@ -56,25 +61,27 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
 
     by_id: dict[Any, AnnotatedImage] = {}
     known_ids = set()
+    lost: Counter[str] = Counter()
     for entry in content["images"]:
         where = f"{path}: image {short(entry.get('id') if isinstance(entry, dict) else entry)}"
-        if not isinstance(entry, dict) or not _is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
-            remarks.append(Remark("image without id or file_name", where, short(entry), "image"))
+        image_id = read_id(entry.get("id")) if isinstance(entry, dict) else None
+        if image_id is None or not isinstance(entry.get("file_name"), str):
+            remarks.append(Remark("image without id or file_name", where, as_json(entry), "image"))
             continue
-        if entry["id"] in known_ids:
+        if image_id in known_ids:
             remarks.append(Remark("image id given twice", where, entry["file_name"], "image"))
             continue
-        known_ids.add(entry["id"])
+        known_ids.add(image_id)
         try:
             filename = images.find(entry["file_name"])
         except ImageNotFound as error:
-            remarks.append(Remark("image file missing", where, str(error), "image"))
+            remarks.append(Remark(error.reason, where, str(error), "image"))
             continue
-        by_id[entry["id"]] = AnnotatedImage(
+        by_id[image_id] = AnnotatedImage(
             images.path(filename),
             filename,
             entry["file_name"],
-            str(entry["id"]),
+            str(image_id),
             size_or_none(entry.get("width"), entry.get("height")),
             [],
             where,
@@ -84,14 +91,20 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
             remarks.append(Remark("annotation unreadable", path, short(entry), "object"))
             continue
         where = f"{path}: annotation {short(entry.get('id'))}"
-        image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        if not _is_id(image_id) or image_id not in known_ids:
-            remarks.append(Remark("annotation of an image that is not listed", where, f"image {image_id}", "object"))
-        elif not _is_id(category_id) or category_id not in names:
-            remarks.append(Remark("unknown class", where, f"category {category_id}", "object"))
-        elif image_id in by_id:  # otherwise the image was left out
+        image_id, category_id = find_id(entry.get("image_id"), known_ids), find_id(entry.get("category_id"), names)
+        if image_id is None:
+            detail = f"image {as_json(entry.get('image_id'))}"
+            remarks.append(Remark("annotation of an image that is not listed", where, detail, "object"))
+        elif category_id is None:
+            detail = f"category {as_json(entry.get('category_id'))}"
+            remarks.append(Remark("unknown class", where, detail, "object"))
+            if image_id in by_id:
+                by_id[image_id].num_unreadable += 1
+        elif image_id in by_id:
             by_id[image_id].objects.append(_read_object(entry, names[category_id], where))
-    return Annotations(list(by_id.values()), categories, keypoint_names, remarks)
+        else:
+            lost[names[category_id]] += 1
+    return Annotations(list(by_id.values()), categories, keypoint_names, remarks, lost)
 
 
 def _read_lists(path: str) -> dict[str, list[Any]]:
@@ -104,6 +117,18 @@ def _read_lists(path: str) -> dict[str, list[Any]]:
     return content
 
 
+def _without_groups(path: str, entries: list[Any], used: Collection[Any]) -> tuple[list[Any], list[str]]:
+    """The categories but those that only group others, and the names of these."""
+    for entry in entries:
+        named = isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry["name"].strip()
+        if not named or not isinstance(read_id(entry.get("id")), int):
+            raise ODEvalError(f"annotation file '{path}': category {as_json(entry)} has no whole-number id or no name.")
+    groups = groups_only(entries, used)
+    return [entry | {"id": read_id(entry["id"])} for entry in entries if not any(entry is group for group in groups)], [
+        group["name"] for group in groups
+    ]
+
+
 def _read_categories(path: str, entries: list[Any]) -> tuple[dict[Any, str], list[Category], dict[str, list[str]]]:
     """Reads the list of categories.
 
@@ -111,10 +136,6 @@ def _read_categories(path: str, entries: list[Any]) -> tuple[dict[Any, str], lis
       Id in the file -> name; the categories with the ids to write, in the same order; class name -> names of its
       keypoints.
     """
-    for entry in entries:
-        named = isinstance(entry, dict) and isinstance(entry.get("name"), str) and entry["name"].strip()
-        if not named or not isinstance(entry.get("id"), int) or isinstance(entry["id"], bool):
-            raise ODEvalError(f"annotation file '{path}': category {short(entry)} has no whole-number id or no name.")
     for key in ("id", "name"):
         value, times = Counter(entry[key] for entry in entries).most_common(1)[0] if entries else (None, 0)
         if times > 1:
@@ -145,11 +166,7 @@ def _read_object(entry: dict[str, Any], class_name: str, where: str) -> Annotate
         (left, top, left + width, top + height),
         where,
         area=number(entry["area"]) if entry.get("area") is not None else None,
-        crowd=entry.get("iscrowd") in (1, True, "1"),
+        crowd=read_id(entry.get("iscrowd")) == 1 or entry.get("iscrowd") is True,
         segmentation=entry.get("segmentation") or None,
         keypoints=list(map(number, keypoints)) if isinstance(keypoints, list) else [],
     )
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str)

@@ -14,9 +14,9 @@ from typing import Any
 from tqdm import tqdm
 
 from od_eval import files
-from od_eval.data.annotations import Remark
-from od_eval.data.encoding import plan_encoding, with_keypoints
-from od_eval.data.examples import Converted, Features
+from od_eval.data.annotations import Annotations, Remark
+from od_eval.data.encoding import Encoding, plan_encoding, with_keypoints
+from od_eval.data.examples import LOST_ALL_OBJECTS, Converted, Features
 from od_eval.data.reading import read_annotations
 from od_eval.data.splits import split_images
 from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
@@ -24,6 +24,7 @@ from od_eval.data.workers import convert_images, default_num_workers
 from od_eval.errors import ODEvalError
 from od_eval.label_map import Category, label_map_text, read_label_map
 from od_eval.signals import DeferredSignals
+from od_eval.text import printable
 
 
 @dataclasses.dataclass
@@ -84,6 +85,7 @@ def convert_dataset(
     seed: int = 0,
     num_shards: int | None = None,
     include_masks: bool = True,
+    keep_emptied_images: bool = False,
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> Conversion:
@@ -105,6 +107,8 @@ def convert_dataset(
       seed: decides which images are for validation, and the order of the training images.
       num_shards: the number of files for training; by default one per 500 images, at most 100.
       include_masks: whether to write masks if there are any.
+      keep_emptied_images: whether an image whose objects all have to be left out, because of faults in them, is kept as
+        one without objects; by default it is left out, too.
       num_workers: the number of processes; by default the number of processors, or only this process for few images.
       overwrite: whether existing files of a dataset in `output_dir` are replaced.
 
@@ -112,8 +116,8 @@ def convert_dataset(
       What was written and what was left out.
 
     Raises:
-      ODEvalError: the annotations or the label map cannot be read, nothing can be converted, or the files cannot be
-        written.
+      ODEvalError: the annotations or the label map cannot be read, no image, no object or no object of a class of the
+        label map can be converted, or the files cannot be written.
     """
     annotations_path, output_dir = os.fspath(annotations_path), os.fspath(output_dir)
     annotations, images = read_annotations(annotations_path, images_dir, annotation_format)
@@ -129,7 +133,9 @@ def convert_dataset(
         categories = with_keypoints(annotations.categories, annotations.keypoint_names)
     if not categories:
         raise ODEvalError(f"'{annotations_path}' contains no class: there is nothing to learn from these annotations.")
-    encoding, encoding_remarks = plan_encoding(annotations, categories, used_label_map, include_masks)
+    encoding, encoding_remarks = plan_encoding(
+        annotations, categories, used_label_map, include_masks, keep_emptied_images
+    )
     train, held_out, split_remarks = split_images(annotations.images, validation, seed, images)
     remarks += encoding_remarks + split_remarks
 
@@ -148,6 +154,7 @@ def convert_dataset(
                 splits[name] = SplitSummary(shard_pattern(name, shards))
                 with contextlib.closing(convert_images(part, encoding, num_workers)) as converted:
                     write_shards(folder, name, shards, _counted(converted, splits[name], remarks, progress, signals))
+        _raise_if_objects_are_lost(annotations_path, annotations, encoding, splits)
         if not any(split.num_images for split in splits.values()):
             raise ODEvalError(_nothing_left(annotations_path, remarks))
         conversion = Conversion(
@@ -184,6 +191,33 @@ def _counted(
             for name in converted.class_names:
                 split.objects[name] = split.objects.get(name, 0) + 1
             yield converted.features
+
+
+def _raise_if_objects_are_lost(
+    path: str, annotations: Annotations, encoding: Encoding, splits: Mapping[str, SplitSummary]
+) -> None:
+    """Raises an error if of all objects, or of all objects of a class to be learned, none was converted."""
+    converted: Counter[str] = Counter()
+    for split in splits.values():
+        converted.update(split.objects)
+    annotated = annotations.lost + Counter(one.class_name for image in annotations.images for one in image.objects)
+    left_out = [remark for remark in annotations.remarks if remark.left_out in ("image", "object")]
+    left_out = [remark for remark in left_out if remark.reason != LOST_ALL_OBJECTS]  # which is no reason
+    num_objects = annotated.total() + sum(image.num_unreadable for image in annotations.images)
+    if num_objects and not converted and any(remark.left_out == "object" for remark in left_out):
+        what, remedy = f"none of the {num_objects} objects", "correct the annotations"
+    else:
+        lost = [name for name in annotated if name in encoding.class_ids and not converted[name]]
+        if not lost:
+            return
+        what = f"none of the {annotated[lost[0]]} objects of class '{printable(lost[0])}'"
+        remedy = "correct the annotations, or set label_map to one without the class to leave it out"
+    reason, times = Counter(remark.reason for remark in left_out).most_common(1)[0]
+    first = next(remark for remark in left_out if remark.reason == reason)
+    raise ODEvalError(
+        f"{what} of '{path}' can be converted; most often: {reason} ({times} times), first in {first.where}:"
+        f" {printable(first.detail)}; {remedy}."
+    )
 
 
 def _nothing_left(path: str, remarks: Sequence[Remark]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 
 from od_eval import files
 from od_eval.data.annotations import (
@@ -48,6 +49,7 @@ def read_csv(path: files.Path, images: ImageFolder) -> Annotations:
         raise _not_csv(path, line, error) from error
     annotated: dict[str, AnnotatedImage | None] = {}  # by the name in the file; None if the image file is missing
     remarks: list[Remark] = []
+    lost: Counter[str] = Counter()
     rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     line = 1
     try:
@@ -66,18 +68,22 @@ def read_csv(path: files.Path, images: ImageFolder) -> Annotations:
             if name not in annotated:
                 annotated[name] = _new_image(name, size, where, images, remarks)
             image = annotated[name]
-            if image is None or not any(row[column] for column in ("class", *_EDGES)):
+            if not any(row[column] for column in ("class", *_EDGES)):
+                continue
+            if image is None:
+                lost[row["class"]] += 1
                 continue
             if size != image.size:
                 detail = f"{name}: {size}, but {image.size} in {image.where}"
                 remarks.append(Remark("row with another width and height", where, detail, "object"))
+                image.num_unreadable += 1
                 continue
             left, top, right, bottom = (number(row[edge]) for edge in _EDGES)
             image.objects.append(AnnotatedObject(row["class"], (left, top, right, bottom), where))
     except csv.Error as error:
         raise _not_csv(path, line, error) from error
     with_file = [image for image in annotated.values() if image is not None]
-    return Annotations(with_file, categories_of(with_file), remarks=remarks)
+    return Annotations(with_file, categories_of(with_file), remarks=remarks, lost=lost)
 
 
 def _read_columns(path: str, header: list[str]) -> list[str]:
@@ -100,6 +106,6 @@ def _new_image(
     try:
         filename = images.find(name)
     except ImageNotFound as error:
-        remarks.append(Remark("image file missing", where, str(error), "image"))
+        remarks.append(Remark(error.reason, where, str(error), "image"))
         return None
     return AnnotatedImage(images.path(filename), filename, name, filename, size, [], where)

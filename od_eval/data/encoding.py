@@ -20,12 +20,14 @@ class Encoding:
       class_ids: name of a class -> its id in the label map.
       with_masks: whether records have masks.
       keypoint_labels: the names of the keypoints of each object in the records; empty if records have no keypoints.
+      keep_emptied_images: whether an image is kept, as one without objects, whose objects all had to be left out.
       keypoint_indices: class name -> index in `keypoint_labels` of each of its annotated keypoints, or None for a
         keypoint that is not in the label map.
     """
 
     class_ids: Mapping[str, int]
     with_masks: bool = False
+    keep_emptied_images: bool = False
     keypoint_labels: Sequence[str] = ()
     keypoint_indices: Mapping[str, Sequence[int | None]] = dataclasses.field(default_factory=dict)
 
@@ -53,7 +55,11 @@ def with_keypoints(categories: Sequence[Category], keypoint_names: Mapping[str, 
 
 
 def plan_encoding(
-    annotations: Annotations, categories: Sequence[Category], label_map: str, include_masks: bool
+    annotations: Annotations,
+    categories: Sequence[Category],
+    label_map: str,
+    include_masks: bool,
+    keep_emptied_images: bool,
 ) -> tuple[Encoding, list[Remark]]:
     """Decides how the records of a dataset are encoded.
 
@@ -62,6 +68,7 @@ def plan_encoding(
       categories: the classes of the label map.
       label_map: the path of the label map, for messages.
       include_masks: whether to write masks if there are any.
+      keep_emptied_images: as in `Encoding`.
 
     Returns:
       The encoding, and a remark for each class with keypoints that are not in the label map.
@@ -88,6 +95,7 @@ def plan_encoding(
     encoding = Encoding(
         {name: category.id for name, category in by_name.items()},
         include_masks and has_masks,
+        keep_emptied_images,
         [labels[index] for index in sorted(labels)],
         indices,
     )

@@ -47,6 +47,9 @@ class Instance:
     pose: str | None = None
 
 
+LOST_ALL_OBJECTS = "image lost all its objects"  # the reason of a remark that follows from others
+
+
 @dataclasses.dataclass(frozen=True)
 class Converted:
     """The result of converting one annotated image.
@@ -78,10 +81,17 @@ def convert_image(annotated: AnnotatedImage, encoding: Encoding) -> Converted:
         return Converted(None, [], [Remark(error.reason, annotated.where, str(error), "image")])
     remarks = [Remark(reason, annotated.where, detail) for reason, detail in image.changes]
     instances = []
+    num_lost = annotated.num_unreadable
     for annotated_object in annotated.objects:
         instance = _convert_object(annotated_object, image, encoding, remarks)
         if instance is not None:
             instances.append(instance)
+        else:
+            num_lost += annotated_object.class_name in encoding.class_ids  # else left out on purpose
+    if num_lost and not instances and not encoding.keep_emptied_images:
+        # Kept, it would teach that there is nothing where there are objects.
+        detail = f"{num_lost} objects, and all are left out"
+        return Converted(None, [], [*remarks, Remark(LOST_ALL_OBJECTS, annotated.where, detail, "image")])
     features = make_features(image, annotated.filename, annotated.source_id, instances, encoding)
     return Converted(features, [instance.class_name for instance in instances], remarks)
 
@@ -159,6 +169,9 @@ def _convert_object(
     if not np.isfinite(box).all():
         leave_out("box is not four numbers", str(annotated.box))
         return None
+    if (box[:2] > box[2:]).any():
+        remarks.append(Remark("corners of the box put in order", annotated.where, str(annotated.box)))
+        box = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
     # Compared as float32, the type in a record, in which a tiny box may have no area.
     if not (np.float32(box[:2]) < np.float32(box[2:])).all():
         leave_out("box without area", str(annotated.box))

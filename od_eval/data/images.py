@@ -6,6 +6,8 @@ import dataclasses
 import io
 import os
 import re
+import unicodedata
+import urllib.parse
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,13 +20,17 @@ from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.text import some
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # The formats that Pillow may detect, whatever the file name: none that runs another program (EPS) or opens other files.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 
 
 class ImageNotFound(Exception):
-    """No file has this name, or it is ambiguous."""
+    """No file has this name, or several may be meant. `reason` is which, the message has the details."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(detail)
+        self.reason = reason
 
 
 class ImageUnusable(Exception):
@@ -38,8 +44,9 @@ class ImageUnusable(Exception):
 class ImageFolder:
     """The image files below a folder, found by their names in annotations.
 
-    Names come from other computers: with backslashes, absolute, in another case, without the folder of the file. No
-    name leads to a file outside the folder.
+    Names come from other computers: with backslashes, absolute, in another case, with accents as letters of their own
+    (macOS) or in one, with `%20` for a space, without the folder of the file. No name leads to a file outside the
+    folder.
 
     Args:
       folder: the folder to search, including subfolders; on any file system.
@@ -56,20 +63,23 @@ class ImageFolder:
                 raise ODEvalError(
                     f"image folder '{self._folder}' does not exist; set images to the folder of the image files."
                 )
-            filenames = [name for name in files.files_below(self._folder) if name.lower().endswith(EXTENSIONS)]
+            names = files.dataset_files_below(self._folder)
         except OSError as error:
             raise ODEvalError(f"image folder '{self._folder}' cannot be read: {files.reason(error)}.") from error
-        if not filenames:
+        # A file without an ending may be an image: it is found if an annotation names it, but is not counted as one.
+        without_ending = [name for name in names if not PurePosixPath(name).suffix]
+        filenames = [name for name in names if name.lower().endswith(EXTENSIONS)]
+        if not filenames + without_ending:
             raise ODEvalError(
                 f"image folder '{self._folder}' has no image in it ({', '.join(EXTENSIONS)}); set images to the folder"
                 " of the image files."
             )
         self._filenames = frozenset(filenames)
         self._by_key: dict[str, list[str]] = defaultdict(list)
-        for filename in filenames:
+        for filename in filenames + without_ending:
             path = PurePosixPath(filename)
             keys = {filename, path.with_suffix("").as_posix(), path.name, path.stem}
-            for key in {key.casefold() for key in keys}:
+            for key in set(map(_key, keys)):
                 self._by_key[key].append(filename)
 
     def __len__(self) -> int:
@@ -91,18 +101,33 @@ class ImageFolder:
         Raises:
           ImageNotFound: there is no such file, or the name is ambiguous.
         """
+        try:
+            return self._find(name)
+        except ImageNotFound:
+            unquoted = urllib.parse.unquote(name)
+            if unquoted == name:
+                raise
+        return self._find(unquoted)
+
+    def _find(self, name: str) -> str:
         parts = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".", "..")]
         # First the whole name, then without its leading folders; each first exactly as written, then ignoring case.
         for start in range(len(parts)):
             tail = "/".join(parts[start:])
             if tail in self._filenames:
                 return tail
-            filenames = self._by_key.get(tail.casefold(), [])
+            filenames = self._by_key.get(_key(tail), [])
             if len(filenames) > 1:
-                raise ImageNotFound(f"'{name}' may be any of {some(sorted(filenames), 3)}")
+                detail = f"'{name}' may be any of {some(sorted(filenames), 3)}"
+                raise ImageNotFound("image file ambiguous", detail)
             if filenames:
                 return filenames[0]
-        raise ImageNotFound(f"no '{name}' in {self._folder}")
+        raise ImageNotFound("image file missing", f"no '{name}' in {self._folder}")
+
+
+def _key(name: str) -> str:
+    """The same for names that people take for the same."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import unicodedata
 from collections.abc import Sequence
 
 from od_eval import files
@@ -103,7 +104,8 @@ def _join_same_files(images: Sequence[AnnotatedImage]) -> tuple[list[AnnotatedIm
             remarks.append(
                 Remark("image annotated twice, objects joined", other.where, f"{filename}, as {first.where}")
             )
-        if first.annotated_as.replace("\\", "/") != filename:
+        written = unicodedata.normalize("NFC", first.annotated_as.replace("\\", "/"))
+        if written != unicodedata.normalize("NFC", filename):
             detail = f"{filename} for '{first.annotated_as}'"
             remarks.append(Remark("image file found under another name", first.where, detail))
         kept.append(first)

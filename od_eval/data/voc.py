@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 
 from od_eval import files
 from od_eval.data.annotations import (
@@ -43,17 +45,18 @@ def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
     try:
         if files.is_folder(os.path.join(folder, "Annotations")):
             folder = os.path.join(folder, "Annotations")
-        names = [name for name in files.files_below(folder) if name.endswith(".xml")]
+        names = [name for name in files.dataset_files_below(folder) if name.endswith(".xml")]
     except OSError as error:
         raise ODEvalError(f"annotation folder '{folder}' cannot be read: {files.reason(error)}.") from error
     if not names:
         raise ODEvalError(f"there is no XML file in '{folder}'; set annotations to the folder of VOC's XML files.")
     annotated: list[AnnotatedImage] = []
     remarks: list[Remark] = []
+    lost: Counter[str] = Counter()
     for name in sorted(names, key=lambda name: name.split("/")):
         path = os.path.join(folder, name)
         try:
-            root = ElementTree.fromstring(files.read_bytes(path))
+            root = _parse(files.read_bytes(path))
         except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:  # the last two: encodings
             remarks.append(Remark("XML unreadable", path, str(error), "image"))
             continue
@@ -63,7 +66,8 @@ def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
         try:
             filename = _find_image(name, _text(root, "filename"), images)
         except ImageNotFound as error:
-            remarks.append(Remark("image file missing", path, str(error), "image"))
+            remarks.append(Remark(error.reason, path, str(error), "image"))
+            lost.update(_text(element, "name") for element in root.findall("object"))
             continue
         size = size_or_none(_text(root, "size/width"), _text(root, "size/height"))
         objects = [
@@ -72,7 +76,24 @@ def read_voc(folder: files.Path, images: ImageFolder) -> Annotations:
         ]
         annotated_as = _text(root, "filename") or filename
         annotated.append(AnnotatedImage(images.path(filename), filename, annotated_as, filename, size, objects, path))
-    return Annotations(annotated, categories_of(annotated), remarks=remarks)
+    return Annotations(annotated, categories_of(annotated), remarks=remarks, lost=lost)
+
+
+def _parse(content: bytes) -> ElementTree.Element:
+    """The root of an XML file in any encoding that Python knows; expat itself knows few.
+
+    Raises:
+      ElementTree.ParseError, ValueError, LookupError: it cannot be parsed, decoded, or the encoding is unknown.
+    """
+    declared = re.match(rb"(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)[\"'][^>]*?\?>", content)
+    if declared is None:
+        return ElementTree.fromstring(content)
+    encoding = declared[1].decode().lower()
+    if encoding in ("utf-8", "utf8", "us-ascii", "ascii") or encoding.startswith(("utf-16", "iso-8859-1")):
+        return ElementTree.fromstring(content)
+    # Files that say GB2312 have characters of its successors.
+    text = content[declared.end() :].decode("gb18030" if encoding in ("gb2312", "gbk") else encoding)
+    return ElementTree.fromstring(text)
 
 
 def _find_image(xml_name: str, filename: str, images: ImageFolder) -> str:

@@ -62,6 +62,11 @@ flags.DEFINE_integer(
     "num_shards", None, "Number of files for training. By default one per 500 images, 100 at most.", lower_bound=1
 )
 flags.DEFINE_bool("include_masks", True, "Write masks, if the annotations have any.")
+flags.DEFINE_bool(
+    "keep_emptied_images",
+    False,
+    "Keep an image whose objects all have to be left out, as one without objects, instead of leaving it out.",
+)
 flags.DEFINE_integer(
     "num_workers",
     None,
@@ -89,6 +94,7 @@ def main() -> int:
         seed=FLAGS.seed,
         num_shards=FLAGS.num_shards,
         include_masks=FLAGS.include_masks,
+        keep_emptied_images=FLAGS.keep_emptied_images,
         num_workers=FLAGS.num_workers,
         overwrite=FLAGS.overwrite,
     )
