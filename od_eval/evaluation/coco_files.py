@@ -17,11 +17,47 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 from od_eval import files
+from od_eval.coco_ids import find_id, groups_only, read_id
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.columns import ImageId
 from od_eval.text import short, some
+
+
+class LeftOut:
+    """What is in COCO files and takes no part in an evaluation, as in pycocotools: counted, with its first case.
+
+    Args:
+      strict: whether leaving an entry out is an error.
+    """
+
+    def __init__(self, strict: bool = False):
+        self._strict = strict
+        self._cases: dict[str, tuple[int, str]] = {}
+
+    def add(self, what: str, first: str) -> None:
+        """Counts an entry.
+
+        Args:
+          what: its kind, in the plural: "detections of images that the ground truth does not have".
+          first: the entry, if it is the first of its kind.
+
+        Raises:
+          ODEvalError: that is an error.
+        """
+        if self._strict:
+            raise ODEvalError(f"{first}.")
+        self.note(what, first)
+
+    def note(self, what: str, first: str) -> None:
+        """Counts what is never an error."""
+        number, earlier = self._cases.get(what, (0, first))
+        self._cases[what] = (number + 1, earlier)
+
+    def sentences(self) -> list[str]:
+        """One for each kind."""
+        return [f"left out: {number} {what}; the first: {first}." for what, (number, first) in self._cases.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +82,7 @@ class CocoGroundTruth:
     file_names: dict[ImageId, str]
 
 
-def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
+def read_groundtruth(path: files.Path, masks: bool = False, left_out: LeftOut | None = None) -> CocoGroundTruth:
     """Reads a COCO ground truth file.
 
     From annotations, `image_id`, `category_id`, `bbox`, and if present `area` and `iscrowd` are read; with `masks` also
@@ -55,6 +91,8 @@ def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
     Args:
       path: the JSON file, on any file system.
       masks: whether to read masks.
+      left_out: is given the annotations of images and categories that the file does not list, and the categories that
+        only group others; without it, such an annotation is an error.
 
     Raises:
       ODEvalError: the file cannot be read, is not COCO ground truth, or has an invalid entry; the message names the
@@ -74,9 +112,10 @@ def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
                 ", as a file of test images has none; nothing can be evaluated with it" if key == "annotations" else ""
             )
             raise ODEvalError(f"'{path}' is not COCO's ground truth: it has no list '{key}'{hint}.")
-    categories = _read_categories(path, content["categories"])
+    left_out = left_out or LeftOut(strict=True)
+    categories = _read_categories(path, content["categories"], content["annotations"], left_out)
     images = _read_images(path, content["images"], masks)
-    rows = _Rows(images, categories, masks, ("boxes", "classes", "is_crowd", "area"))
+    rows = _Rows(images, categories, masks, ("boxes", "classes", "is_crowd", "area"), "annotations", left_out)
     for where, entry in _entries(path, "annotations", content["annotations"]):
         rows.add_annotation(where, entry)
     names = (entry.get("file_name") for entry in content["images"])
@@ -84,7 +123,7 @@ def read_groundtruth(path: files.Path, masks: bool = False) -> CocoGroundTruth:
     return CocoGroundTruth(path, categories, images, GroundTruth(**rows.by_image()), masks, file_names)
 
 
-def read_detections(path: files.Path, groundtruth: CocoGroundTruth) -> EvaluationBatch:
+def read_detections(path: files.Path, groundtruth: CocoGroundTruth, left_out: LeftOut | None = None) -> EvaluationBatch:
     """Reads a file in COCO's results format, a list of detections, and combines it with the ground truth.
 
     From detections, `image_id`, `category_id`, `score`, and `bbox` or `segmentation` are read, and both if masks are
@@ -97,6 +136,8 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth) -> Evaluatio
     Args:
       path: the JSON file, on any file system.
       groundtruth: from `read_groundtruth`.
+      left_out: is given the detections of images and categories that the ground truth does not have; without it, such a
+        detection is an error.
 
     Returns:
       All images of the ground truth, for an Evaluator of its categories with the box format `xywh`.
@@ -114,7 +155,8 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth) -> Evaluatio
             + '; COCO\'s format is [{"image_id": …, "category_id": …, "bbox": [x, y, width, height], "score": …}, …].'
         )
     columns = ("boxes", "classes", "scores", "area")
-    rows = _Rows(groundtruth.images, groundtruth.categories, groundtruth.masks, columns)
+    left_out = left_out or LeftOut(strict=True)
+    rows = _Rows(groundtruth.images, groundtruth.categories, groundtruth.masks, columns, "detections", left_out)
     for where, entry in _entries(path, "", content):
         rows.add_detection(where, entry)
     return EvaluationBatch(
@@ -123,6 +165,39 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth) -> Evaluatio
         detections=Detections(**rows.by_image()),
         groundtruth=groundtruth.objects,
     )
+
+
+def boxes_that_cannot_be(batch: EvaluationBatch) -> str | None:
+    """What boxes of detections look like that cannot be x, y, width, height in pixels; None if they can.
+
+    Args:
+      batch: from `read_detections`; images without a size are passed over.
+    """
+    num_boxes = num_outside = num_corners = 0
+    largest = 0.0
+    assert batch.detections is not None
+    sizes: Any = batch.image_sizes
+    for (height, width), boxes in zip(sizes, batch.detections.boxes, strict=True):
+        if not height or not width:
+            continue
+        for left, top, third, fourth in boxes:
+            num_boxes += 1
+            largest = max(largest, left, top, third, fourth)
+            # Detectors reach a little over the edge.
+            num_outside += left + third > _MOST_OVER_THE_EDGE * width or top + fourth > _MOST_OVER_THE_EDGE * height
+            num_corners += left < third <= _MOST_OVER_THE_EDGE * width and top < fourth <= _MOST_OVER_THE_EDGE * height
+    if num_boxes and largest <= 1:
+        return f"all {num_boxes} boxes of detections are below 1: they look like parts of the image; bbox is in pixels"
+    if num_outside > _MANY_BOXES * num_boxes:
+        corners = ": they look like left, top, right, bottom" if num_corners == num_boxes else ""
+        return f"{num_outside} of {num_boxes} boxes of detections reach over the edge of their images{corners};" + (
+            " bbox is left, top, width, height in pixels"
+        )
+    return None
+
+
+_MOST_OVER_THE_EDGE = 1.02
+_MANY_BOXES = 0.1
 
 
 class _Rows:
@@ -134,7 +209,11 @@ class _Rows:
         categories: Mapping[int, str],
         masks: bool,
         columns: Sequence[str],
+        what: str,
+        left_out: LeftOut,
     ) -> None:
+        self._what = what
+        self._left_out = left_out
         self._images = images
         self._categories = categories
         self._masks = masks
@@ -142,7 +221,10 @@ class _Rows:
         self._rows: dict[ImageId, dict[str, list[Any]]] = {id: {name: [] for name in names} for id in images}
 
     def add_annotation(self, where: str, entry: dict[str, Any]) -> None:
-        image, row = self._begin(where, entry)
+        begun = self._begin(where, entry)
+        if begun is None:
+            return
+        image, row = begun
         row["boxes"] = _box(where, entry)
         if row["boxes"][2] < 0 or row["boxes"][3] < 0:
             raise ODEvalError(
@@ -160,7 +242,10 @@ class _Rows:
         self._append(image, row)
 
     def add_detection(self, where: str, entry: dict[str, Any]) -> None:
-        image, row = self._begin(where, entry)
+        begun = self._begin(where, entry)
+        if begun is None:
+            return
+        image, row = begun
         row["scores"] = _number(where, entry, "score")
         row["area"] = math.nan
         mask = None
@@ -182,16 +267,21 @@ class _Rows:
         names = next(iter(self._rows.values()))
         return {name: [columns[name] for columns in self._rows.values()] for name in names}
 
-    def _begin(self, where: str, entry: dict[str, Any]) -> tuple[ImageId, dict[str, Any]]:
-        """The image of an entry, and the first columns of its row."""
+    def _begin(self, where: str, entry: dict[str, Any]) -> tuple[ImageId, dict[str, Any]] | None:
+        """The image of an entry, and the first columns of its row; None if the entry is left out."""
         image, category = _id(where, entry, "image_id"), _id(where, entry, "category_id")
-        if image not in self._images:
-            raise ODEvalError(f"{where}: image_id {short(image)} is not an image of the ground truth.")
-        if category not in self._categories:
-            raise ODEvalError(
-                f"{where}: category_id {short(category)} is not a category of the ground truth"
-                f" ({some(self._categories)})."
-            )
+        for key, id, known, one, many in (
+            ("image_id", image, self._images, "an image", "images"),
+            ("category_id", category, self._categories, "a category", "categories"),
+        ):
+            if id in known:
+                continue
+            listed = f" ({some(known)})" if key == "category_id" else ""
+            problem = f"{where}: {key} {short(id)} is not {one} of the ground truth{listed}"
+            if find_id(id, known) is not None:  # the same number in quotes, which pycocotools takes for another id
+                raise ODEvalError(f"{problem}; as a number it is.")
+            self._left_out.add(f"{self._what} of {many} that the ground truth does not have", problem)
+            return None
         return image, {"classes": category}
 
     def _append(self, image: ImageId, row: dict[str, Any]) -> None:
@@ -226,9 +316,15 @@ def _entries(path: str, name: str, entries: list[Any]) -> Iterator[tuple[str, di
         yield (f"{where} (id {short(entry['id'])})" if "id" in entry else where), entry
 
 
-def _read_categories(path: str, entries: list[Any]) -> dict[int, str]:
+def _read_categories(path: str, entries: list[Any], annotations: list[Any], left_out: LeftOut) -> dict[int, str]:
+    ids = [read_id(one.get("category_id")) for one in annotations if isinstance(one, dict)]
+    used = {id for id in ids if id is not None}
+    groups = groups_only([one for one in entries if isinstance(one, dict) and "id" in one], used)
     categories: dict[int, str] = {}
     for where, entry in _entries(path, "categories", entries):
+        if any(entry is group for group in groups):
+            left_out.note("categories that only group others", f"{where}: {short(entry.get('name'))}")
+            continue
         id, name = _id(where, entry, "id"), entry.get("name")
         if not isinstance(id, int):
             raise ODEvalError(f"{where}: the id of a category must be a whole number.")

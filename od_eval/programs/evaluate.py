@@ -32,7 +32,13 @@ from od_eval import files, text
 from od_eval.data.images import ImageFolder, ImageNotFound, ImageUnusable, read_image
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import EvaluationBatch, of_image
-from od_eval.evaluation.coco_files import CocoGroundTruth, read_detections, read_groundtruth
+from od_eval.evaluation.coco_files import (
+    CocoGroundTruth,
+    LeftOut,
+    boxes_that_cannot_be,
+    read_detections,
+    read_groundtruth,
+)
 from od_eval.evaluation.coco_metrics import BACKENDS
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.good_values import GOOD_VALUES
@@ -51,6 +57,7 @@ flags.DEFINE_integer("step", 0, "The training step of the weights that produced 
 flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default if both files have masks.")
 flags.DEFINE_string("images", None, "Folder of the image files, for pictures. By default no pictures are drawn.")
 flags.DEFINE_integer("num_pictures", 10, "With --images, the number of images to draw.", lower_bound=0)
+flags.DEFINE_bool("strict", False, "Whether entries that would be left out, and boxes that cannot be, are an error.")
 flags.DEFINE_enum("backend", "hotcoco", BACKENDS, "What matches the boxes; the numbers are the same, not the speed.")
 
 flags.register_validator(
@@ -82,8 +89,12 @@ def main() -> int:
         masks = _has_masks(FLAGS.groundtruth) and _has_masks(FLAGS.detections)
     print(f"Reading {FLAGS.groundtruth} and {FLAGS.detections} …", flush=True)
     folder = ImageFolder(FLAGS.images) if FLAGS.images else None
-    groundtruth = read_groundtruth(FLAGS.groundtruth, masks)
-    batch = read_detections(FLAGS.detections, groundtruth)
+    left_out = LeftOut(FLAGS.strict)
+    groundtruth = read_groundtruth(FLAGS.groundtruth, masks, left_out)
+    batch = read_detections(FLAGS.detections, groundtruth, left_out)
+    implausible = boxes_that_cannot_be(batch)
+    if implausible and FLAGS.strict:
+        raise ODEvalError(f"{implausible}.")
     options = EvaluationOptions(
         groundtruth.categories, box_format="xywh", masks=masks, num_pictures=FLAGS.num_pictures if FLAGS.images else 0
     )
@@ -103,6 +114,8 @@ def main() -> int:
     from od_eval.tensorboard.command import how_to_look
 
     print(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv next to it\n{how_to_look(FLAGS.model_dir)}")
+    for sentence in [*left_out.sentences(), *([f"{implausible}."] if implausible else [])]:
+        print(f"warning: {sentence}", file=sys.stderr)
     return 0
 
 

@@ -191,7 +191,7 @@ def spoiled(folder: Path, name: str, **changes: Any) -> None:
         (lambda folder: (folder / "detections.json").write_text("[{"), [], "detections.json', line 1, is not JSON"),
         (
             lambda folder: spoiled(folder, "detections.json", category_id=7),
-            [],
+            ["--strict"],
             "category_id 7 is not a category",
         ),
         (lambda folder: spoiled(folder, "groundtruth.json", bbox=[1, 2, 3]), [], "annotations[0] (id 1): 'bbox' must"),
@@ -228,3 +228,81 @@ def test_wrong_flags_are_status_2(tmp_path, argument) -> None:
 def test_no_tensorflow_is_imported_before_there_is_something_to_write() -> None:
     code = "import sys, od_eval.programs.evaluate; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, timeout=60)
+
+
+# ---- What takes no part, and what cannot be ------------------------------------------------------------------------
+
+
+def change(folder: Path, name: str, edit: Any) -> None:
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps(edit(content) or content))
+
+
+def test_entries_of_other_images_and_categories_are_left_out_as_by_pycocotools_and_counted(tmp_path):
+    folder = write_files(tmp_path / "data", masks=False)
+    plain = evaluate(folder)
+    assert (plain.returncode, plain.stderr) == (0, "")
+    expected = od_eval.load_metrics(folder / "runs" / "a")["bbox"]
+    box = {"bbox": [1, 2, 30, 40], "score": 0.99}
+    others = [{"image_id": 0, "category_id": 77, **box}, {"image_id": 99, "category_id": 2, **box}] * 2
+    change(folder, "detections.json", lambda detections: others + detections)
+    unlisted = {"id": 1000, "image_id": 99, "category_id": 2, "bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+    change(folder, "groundtruth.json", lambda truth: truth["annotations"].insert(0, unlisted))
+    result = evaluate(folder)
+    assert result.returncode == 0, result.stderr
+    ours = od_eval.load_metrics(folder / "runs" / "a")["bbox"]
+    assert ours == expected
+    assert result.stderr.splitlines() == [
+        f"warning: left out: 1 annotations of images that the ground truth does not have; the first:"
+        f" '{folder}/groundtruth.json', annotations[0] (id 1000): image_id 99 is not an image of the ground truth.",
+        f"warning: left out: 2 detections of categories that the ground truth does not have; the first:"
+        f" '{folder}/detections.json', entry 0: category_id 77 is not a category of the ground truth (2, 5, 9).",
+        f"warning: left out: 2 detections of images that the ground truth does not have; the first:"
+        f" '{folder}/detections.json', entry 1: image_id 99 is not an image of the ground truth.",
+    ]
+    strict = evaluate(folder, "--strict")
+    # pycocotools itself leaves out the categories, and refuses detections of other images.
+    change(folder, "detections.json", lambda found: [one for one in found if one["image_id"] != 99])
+    assert_same(ours, pycocotools_metrics(folder, "bbox"))
+    assert strict.returncode == 1
+    assert "annotations[0] (id 1000): image_id 99 is not an image" in strict.stderr
+
+
+def test_a_category_that_only_groups_others_is_no_class(tmp_path):
+    folder = write_files(tmp_path / "data", masks=False)
+
+    def add_root(truth: dict[str, Any]) -> None:
+        for category in truth["categories"]:
+            category["supercategory"] = "cat"
+        truth["categories"].insert(0, {"id": 0, "name": "cat", "supercategory": "none"})
+
+    change(folder, "groundtruth.json", add_root)
+    result = evaluate(folder, "--strict")
+    assert result.returncode == 0, result.stderr
+    assert "warning: left out: 1 categories that only group others" in result.stderr
+    assert set(od_eval.load_metrics(folder / "runs" / "a")["per_category"]) == {"cat", "do\x1b[31mg", "bird"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "warning"),
+    [
+        (
+            lambda x, y, w, h: [x, y, x + w, y + h],
+            "reach over the edge of their images: they look like left, top, right",
+        ),
+        (lambda x, y, w, h: [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT], "they look like parts of the image"),
+        (
+            lambda x, y, w, h: [x * 3, y * 3, w * 3, h * 3],
+            "reach over the edge of their images; bbox is left, top, width",
+        ),
+    ],
+)
+def test_boxes_that_cannot_be_what_they_say_are_a_warning(tmp_path, edit, warning):
+    folder = write_files(tmp_path / "data", masks=False)
+    change(folder, "detections.json", lambda found: [one | {"bbox": edit(*one["bbox"])} for one in found])
+    result = evaluate(folder)
+    assert result.returncode == 0
+    assert warning in result.stderr
+    strict = evaluate(folder, "--strict")
+    assert strict.returncode == 1
+    assert warning in strict.stderr
