@@ -62,6 +62,7 @@ def run(program: str, argv: Sequence[str]) -> int:
 
     from od_eval import start_notices
     from od_eval.errors import ODEvalError
+    from od_eval.text import printable
 
     # Set before TensorFlow is imported, which would otherwise load Keras 3 as well.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -94,7 +95,8 @@ def run(program: str, argv: Sequence[str]) -> int:
     except ODEvalError as error:
         if verbose:
             raise
-        print(f"error: {_with_flags(str(error), flags.FLAGS)}", file=sys.stderr)
+        message = "\n".join(map(printable, _with_flags(str(error), flags.FLAGS).split("\n")))
+        print(f"error: {message}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

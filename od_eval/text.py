@@ -25,6 +25,13 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+def backslash_hint(path: str) -> str:
+    """The end of a message about a path from a text proto, where an escape became a character: a tab of `\\temp`."""
+    if all(char.isprintable() for char in path):
+        return ""
+    return "; in quotes a backslash begins an escape: write / or \\\\ instead of \\"
+
+
 def some(values: Iterable[Any], most: int = 10) -> str:
     """Comma-separated values; an ellipsis replaces those after the first few."""
     values = list(values)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from od_eval import files
 from od_eval.errors import ODEvalError
-from od_eval.text import did_you_mean
+from od_eval.text import backslash_hint, did_you_mean, printable
 
 
 def read_text(path: str, what: str) -> str:
@@ -25,10 +25,13 @@ def read_text(path: str, what: str) -> str:
     """
     try:
         if files.is_folder(path):
-            raise ODEvalError(f"{what} '{path}' is a folder; name the file in it.")
+            raise ODEvalError(f"{what} '{printable(path)}' is a folder; name the file in it.")
         return files.read_text(path)
     except FileNotFoundError as error:
-        raise ODEvalError(f"{what} '{path}' does not exist (working directory: {os.getcwd()}).") from error
+        hint = backslash_hint(path)
+        raise ODEvalError(
+            f"{what} '{printable(path)}' does not exist (working directory: {os.getcwd()}){hint}."
+        ) from error
     except UnicodeDecodeError as error:
         raise ODEvalError(f"{what} '{path}' is not a text file.") from error
     except OSError as error:
@@ -67,4 +70,8 @@ def parse_text_proto(text: str, message: Message, source: str) -> None:
         rivals = re.search(r'Field "(\w+)" is specified along with field "(\w+)"', reason)
         if rivals:
             reason = f"'{rivals[1]}' is given beside '{rivals[2]}', and only one of them can be; remove one"
-        raise ODEvalError(f"{source}{line}: {reason}.") from error
+        number = error.GetLine()
+        written = text.splitlines()[number - 1] if number and number <= len(text.splitlines()) else text
+        if "escape" in reason and "\\" in written:
+            reason = "a backslash in quotes begins an escape, and this one is none; write / or \\\\ instead of \\"
+        raise ODEvalError(f"{source}{line}: {printable(reason)}.") from error

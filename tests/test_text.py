@@ -1,5 +1,7 @@
 """Words for people."""
 
+import pytest
+
 from od_eval import text
 
 
@@ -32,3 +34,10 @@ def test_a_table_has_words_at_the_left_and_numbers_at_the_right():
 
 def test_half_a_character_can_be_written():
     assert text.utf8("a\ud800") == "a\\ud800"
+
+
+@pytest.mark.parametrize(("path", "hint"), [("C:/data/a b.record", False), ("C:\temp\new", True), ("C:\\data", False)])
+def test_a_path_with_a_control_character_gets_a_hint_at_backslashes(path, hint):
+    assert text.backslash_hint(path) == (
+        "; in quotes a backslash begins an escape: write / or \\\\ instead of \\" if hint else ""
+    )

@@ -54,3 +54,18 @@ def test_a_byte_order_mark_is_no_part_of_a_config_or_label_map(folder):
     (folder / "label_map.pbtxt").write_text("item { id: 1 name: 'cat' }", encoding="utf-8-sig")
     assert load(folder).config.train_config.batch_size == 8
     assert read_label_map(folder / "label_map.pbtxt")[0].name == "cat"
+
+
+def test_backslashes_of_windows_are_explained(folder):
+    config = CONFIG.replace('"train-?????-of-00002"', r'"C:\temp\new.record"').replace(
+        '"label_map.pbtxt"', r'"C:\a\b.pbtxt"', 1
+    )
+    (folder / "pipeline.config").write_text(config)
+    pipeline = load(folder)
+    with pytest.raises(ODEvalError) as error:
+        pipeline.check_input("train_input_reader", pipeline.config.train_input_reader)
+    assert r"'C:\temp\new.record' matches no file" in str(error.value)
+    assert r"write / or \\ instead of \." in str(error.value)
+    (folder / "pipeline.config").write_text(config.replace(r"C:\temp", r"C:\Users"))
+    with pytest.raises(ODEvalError, match=r"pipeline.config:\d+: a backslash in quotes begins an escape"):
+        load(folder)

@@ -16,6 +16,7 @@ from od_eval.odapi import datasets
 from od_eval.odapi.config_checks import Reader, has_num_classes, runs_at
 from od_eval.odapi.placeholder import placeholder
 from od_eval.odapi.records import glob, input_files, size
+from od_eval.text import backslash_hint, printable
 from od_eval.text_proto import read_text
 
 
@@ -45,7 +46,8 @@ def record_patterns(reader: Reader) -> Iterator[Finding]:
                 "no_record_files",
                 "error",
                 reader.source,
-                f"{field} '{pattern}' matches no file (looked in {os.getcwd()} and in {folder})",
+                f"{field} '{printable(pattern)}' matches no file (looked in {os.getcwd()} and in"
+                f" {folder}){backslash_hint(pattern)}",
                 f"correct it there or with --set {field}=PATH",
                 field=field,
             )
