@@ -297,10 +297,11 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
 
 
 def with_a_broken_record(whole, folder):
-    """A copy of a record file whose record 3 is damaged."""
+    """A copy of a record file whose record 3 is damaged within its image, which only its checksum tells."""
     records = list(tf.data.TFRecordDataset(str(whole)).as_numpy_iterator())
+    (image,) = tf.train.Example.FromString(records[3]).features.feature["image/encoded"].bytes_list.value
     data = bytearray(whole.read_bytes())
-    data[sum(len(record) + 16 for record in records[:3]) + 40] ^= 0xFF
+    data[sum(len(record) + 16 for record in records[:3]) + 12 + records[3].index(image) + len(image) // 2] ^= 0xFF
     (folder / "broken.tfrecord").write_bytes(data)
     return folder / "broken.tfrecord"
 
