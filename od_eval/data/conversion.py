@@ -204,7 +204,9 @@ def _raise_if_objects_are_lost(
     left_out = [remark for remark in annotations.remarks if remark.left_out in ("image", "object")]
     left_out = [remark for remark in left_out if remark.reason != LOST_ALL_OBJECTS]  # which is no reason
     num_objects = annotated.total() + sum(image.num_unreadable for image in annotations.images)
-    if num_objects and not converted and any(remark.left_out == "object" for remark in left_out):
+    if not any(split.num_images for split in splits.values()) and {one.left_out for one in left_out} == {"image"}:
+        return  # it is the images that cannot be converted
+    if num_objects and not converted:
         what, remedy = f"none of the {num_objects} objects", "correct the annotations"
     else:
         lost = [name for name in annotated if name in encoding.class_ids and not converted[name]]
