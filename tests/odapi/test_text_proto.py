@@ -65,7 +65,7 @@ def test_backslashes_of_windows_are_explained(folder):
     with pytest.raises(ODEvalError) as error:
         pipeline.check_input("train_input_reader", pipeline.config.train_input_reader)
     assert r"'C:\temp\new.record' matches no file" in str(error.value)
-    assert r"write / or \\ instead of \." in str(error.value)
+    assert "write / or \\\\ instead of \\;" in str(error.value)
     (folder / "pipeline.config").write_text(config.replace(r"C:\temp", r"C:\Users"))
     with pytest.raises(ODEvalError, match=r"pipeline.config:\d+: a backslash in quotes begins an escape"):
         load(folder)
