@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 Id = int | str
+_MOST_DIGITS = 1000  # Python refuses to read numbers of some thousand digits, as an attack
 
 
 def read_id(value: Any) -> Id | None:
@@ -15,7 +16,7 @@ def read_id(value: Any) -> Id | None:
         return None
     if isinstance(value, float):
         return int(value) if math.isfinite(value) and value.is_integer() else None
-    if isinstance(value, str) and value.removeprefix("-").isdecimal() and value == str(int(value)):
+    if isinstance(value, str) and _is_whole_number(value.removeprefix("-")) and value == str(int(value)):
         return int(value)
     return value if isinstance(value, int | str) else None
 
@@ -23,9 +24,13 @@ def read_id(value: Any) -> Id | None:
 def find_id(value: Any, known: Collection[Id]) -> Id | None:
     """The id that a reference means: the same, or for digits with leading zeros that number; None if there is none."""
     found = read_id(value)
-    if found not in known and isinstance(found, str) and found.isdecimal():
+    if found not in known and isinstance(found, str) and _is_whole_number(found):
         found = int(found)
     return found if found in known else None
+
+
+def _is_whole_number(text: str) -> bool:
+    return text.isdecimal() and len(text) < _MOST_DIGITS
 
 
 def groups_only(categories: Sequence[Mapping[str, Any]], used: Collection[Id]) -> list[Mapping[str, Any]]:

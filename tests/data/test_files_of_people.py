@@ -44,13 +44,13 @@ def test_an_image_of_another_spelling_is_another_image(tmp_path, write_image):
     assert objects(conversion) == {"cat": 3}
 
 
-@pytest.mark.parametrize("category_id", [None, 1.5, True, [1], "cat", 2])
+@pytest.mark.parametrize("category_id", [None, 1.5, True, [1], "cat", "9" * 5000, 2])
 def test_a_conversion_that_loses_all_objects_is_an_error_that_shows_the_id_as_it_stands(coco, tmp_path, category_id):
     with pytest.raises(ODEvalError) as error:
         coco([polygon_annotation(id=id, category_id=category_id) for id in (1, 2)])
     assert "none of the 2 objects of" in str(error.value)
     assert f"unknown class (2 times), first in {tmp_path}/annotations.json: annotation 1" in str(error.value)
-    assert f"category {json.dumps(category_id)}" in str(error.value)
+    assert f"category {json.dumps(category_id)}"[:50] in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
