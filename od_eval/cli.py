@@ -27,10 +27,7 @@ PROGRAMS = {
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
     "export": ("export", "write a SavedModel or a TensorFlow Lite model of a trained detector"),
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
-    "install_odapi": (
-        "install_odapi",
-        "add the Object Detection API on Python 3.13 or TensorFlow 2.21",
-    ),
+    "install_odapi": ("install_odapi", "add the Object Detection API on Python 3.13 or TensorFlow 2.21"),
 }
 
 

@@ -24,6 +24,10 @@ from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.columns import ImageId
 from od_eval.text import short, some
 
+# Boxes that reach further than this part of their image are outside it, as detectors reach a little over the edge; if
+# more than this part of all boxes are, they are not what they say.
+_MOST_OVER_THE_EDGE, _MANY_BOXES = 1.02, 0.1
+
 
 class LeftOut:
     """What is in COCO files and takes no part in an evaluation, as in pycocotools: counted, with its first case.
@@ -168,10 +172,13 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth, left_out: Le
 
 
 def boxes_that_cannot_be(batch: EvaluationBatch) -> str | None:
-    """What boxes of detections look like that cannot be x, y, width, height in pixels; None if they can.
+    """A clause about boxes of detections that cannot be x, y, width, height in pixels of their images.
 
     Args:
       batch: from `read_detections`; images without a size are passed over.
+
+    Returns:
+      What is seen and what it looks like, or None if the boxes can be what they say.
     """
     num_boxes = num_outside = num_corners = 0
     largest = 0.0
@@ -183,7 +190,6 @@ def boxes_that_cannot_be(batch: EvaluationBatch) -> str | None:
         for left, top, third, fourth in boxes:
             num_boxes += 1
             largest = max(largest, left, top, third, fourth)
-            # Detectors reach a little over the edge.
             num_outside += left + third > _MOST_OVER_THE_EDGE * width or top + fourth > _MOST_OVER_THE_EDGE * height
             num_corners += left < third <= _MOST_OVER_THE_EDGE * width and top < fourth <= _MOST_OVER_THE_EDGE * height
     if num_boxes and largest <= 1:
@@ -194,10 +200,6 @@ def boxes_that_cannot_be(batch: EvaluationBatch) -> str | None:
             " bbox is left, top, width, height in pixels"
         )
     return None
-
-
-_MOST_OVER_THE_EDGE = 1.02
-_MANY_BOXES = 0.1
 
 
 class _Rows:

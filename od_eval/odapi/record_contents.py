@@ -74,6 +74,9 @@ class Loss:
 def parse(serialized: bytes) -> example_pb2.Example:
     """Reads a record and checks that the Object Detection API can decode it, but for its image.
 
+    Args:
+      serialized: a record of a TFRecord file.
+
     Raises:
       BrokenRecord: it cannot.
     """
@@ -94,13 +97,21 @@ def parse(serialized: bytes) -> example_pb2.Example:
     return example
 
 
-def name_of_image(example: example_pb2.Example) -> str:
-    """The name of the image file, for messages: `'a.jpg'`."""
-    return repr(b"".join(_values(example.features.feature, "image/filename")[:1]).decode("utf-8", "replace"))
+def name_of_image(features: Mapping[str, Any]) -> str:
+    """The name of the image file in the features of a record, for messages: `'a.jpg'`."""
+    return repr(b"".join(_values(features, "image/filename")[:1]).decode("utf-8", "replace"))
 
 
 def losses(example: example_pb2.Example, classes: Classes) -> Iterator[Loss | None]:
-    """What becomes of each object of a record that `parse` has read: None if it is trained on as it is meant."""
+    """What becomes of the objects of a record.
+
+    Args:
+      example: from `parse`.
+      classes: of the input reader.
+
+    Yields:
+      For each object how it is lost, or None if it is trained on as it is meant.
+    """
     features = example.features.feature
     boxes = list(zip(*(_values(features, f"{_BOX}{corner}") for corner in _CORNERS), strict=True))
     texts = _values(features, _TEXT) if classes.ids is not None else []
@@ -137,7 +148,7 @@ def _loss_of_label(label: int, classes: Classes) -> Loss | None:
 
 def _check_image(features: Mapping[str, Any]) -> None:
     encoded = _values(features, "image/encoded")
-    name = repr(b"".join(_values(features, "image/filename")[:1]).decode("utf-8", "replace"))
+    name = name_of_image(features)
     if not encoded or not encoded[0]:
         raise BrokenRecord(f"holds an image that does not decode, {name} (it is empty)")
     for beginning, called in _UNREADABLE_FORMATS.items():

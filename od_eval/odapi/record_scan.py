@@ -20,6 +20,11 @@ from od_eval.text import did_you_mean, quoted
 
 # Before the first step: long enough for some thousand records, short beside the tracing that follows.
 _SECONDS_BEFORE_TRAINING = 1.5
+_BECOME = {
+    "dropped": "are dropped",
+    "mistaken": "would become background or another class",
+    "unnamed": "are trained but not evaluated",
+}
 
 
 @dataclasses.dataclass
@@ -73,13 +78,6 @@ class _Tally:
         without = [name for name in self.classes.ids if name not in self.seen]
         hint = f", where {quoted(without[:5])} has no object" if without and self.is_complete else ""
         return f"add the class to the label map{hint}, or leave it out on purpose"
-
-
-_BECOME = {
-    "dropped": "are dropped",
-    "mistaken": "would become background or another class",
-    "unnamed": "are trained but not evaluated",
-}
 
 
 class RecordScan:
@@ -153,8 +151,9 @@ def _read(tally: _Tally, reader: input_reader_pb2.InputReader) -> Iterator[None]
                 for loss in losses(example, tally.classes):
                     tally.num_objects += 1
                     if loss is not None:
-                        tally.num_lost[loss] += 1
+                        # Before it is counted, as another thread asks for the first of all that is counted.
                         tally.first.setdefault(loss, f"record {number} of '{path}'")
+                        tally.num_lost[loss] += 1
                 tally.seen.update(
                     text.decode("utf-8", "replace")
                     for text in example.features.feature["image/object/class/text"].bytes_list.value

@@ -136,6 +136,6 @@ def _fault_of_example(serialized: bytes) -> str | None:
     except record_contents.BrokenRecord as error:
         return str(error)
     except tf.errors.OpError as error:
-        name = record_contents.name_of_image(example)
+        name = record_contents.name_of_image(example.features.feature)
         return f"holds an image that does not decode, {name} ({files.reason(error)})"
     return None
