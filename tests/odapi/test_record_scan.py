@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -183,10 +184,13 @@ def test_a_truncated_file_is_named_with_the_record(folder, scan):
     assert sentence.startswith(f"'{path}' is truncated or corrupt at record 1")
 
 
-def test_what_there_is_no_time_for_is_read_beside_the_training(folder, scan):
+def test_what_there_is_no_time_for_is_read_beside_the_training(folder, scan, monkeypatch):
+    go_on, may_go_on = RecordScan._go_on, threading.Event()
+    monkeypatch.setattr(RecordScan, "_go_on", lambda *args: may_go_on.wait(timeout=60) and go_on(*args))
     write(folder, *[record()] * 300, record(image__object__class__text=[b"cup", b"fork"]))
     running = scan(seconds=0)
     assert len(running.findings()) == 0
+    may_go_on.set()
     while running.is_running():
         pass
     ((_, sentence),) = sentences(running)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from od_eval import ODEvalError, Pipeline
@@ -55,13 +57,16 @@ def test_data_without_losses_say_nothing(watch, capsys):
 
 
 def test_a_record_that_is_found_while_training_goes_on_ends_it(watch, shapes, tmp_path, monkeypatch):
-    """The first records are read at once, here one; the damage is behind them."""
-    begin = RecordScan.begin
+    """The first records are read at once, here one; the damage is behind them, where the thread comes when it may."""
+    begin, go_on, may_go_on = RecordScan.begin, RecordScan._go_on, threading.Event()
     monkeypatch.setattr(RecordScan, "begin", lambda scan: begin(scan, seconds=0))
+    monkeypatch.setattr(RecordScan, "_go_on", lambda *args: may_go_on.wait(timeout=60) and go_on(*args))
     (whole,) = shapes.glob("train-*")
     (tmp_path / "train.record").write_bytes(whole.read_bytes()[:-9])
     with watch(f"train_input_reader.tf_record_input_reader.input_path={tmp_path}/train.record") as entered:
         callback = entered.callback()
+        callback.on_train_batch_end(0)
+        may_go_on.set()
         while entered._scan.is_running():
             pass
         with pytest.raises(ODEvalError, match=r"train.record' is truncated or corrupt at record 15; create the file"):
