@@ -52,6 +52,8 @@ class DetectionEvaluation(Callback):
       on_error: `report` prints why an evaluation failed and continues training; `raise` ends it.
       checkpoint: a function that maps the step to the path of a checkpoint with the evaluated weights, or None; the
         path is recorded in the files.
+      findings: returns what is known to be wrong with the data, as plain data, for the section `findings` of
+        `metrics.json`; by default nothing.
 
     Attributes:
       run, options: as given.
@@ -95,6 +97,7 @@ class DetectionEvaluation(Callback):
         every_n_steps: int | None = None,
         on_error: Literal["report", "raise"] = "report",
         checkpoint: Callable[[int], str | None] | None = None,
+        findings: Callable[[], list[Any]] = list,
     ):
         super().__init__()
         if not os.fspath(log_dir):
@@ -107,7 +110,14 @@ class DetectionEvaluation(Callback):
         if detect is not None and options is None:
             raise ValueError("with detect, options are needed: options=EvaluationOptions(categories={1: 'cat'}).")
         self._set = EvaluationSet(
-            dataset, log_dir, run=run, prefix=prefix, options=options, detect=detect, asked_by="DetectionEvaluation"
+            dataset,
+            log_dir,
+            run=run,
+            prefix=prefix,
+            options=options,
+            detect=detect,
+            findings=findings,
+            asked_by="DetectionEvaluation",
         )
         self._every_n_epochs = every_n_epochs
         self._every_n_steps = every_n_steps

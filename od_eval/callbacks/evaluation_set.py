@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from od_eval import losses
 from od_eval.evaluation.better import best_of, main_value
 from od_eval.evaluation.good_values import good_values
-from od_eval.evaluation.loop import Detect, as_evaluable, coco_evaluator, evaluate
+from od_eval.evaluation.loop import Detect, FoundInData, as_evaluable, coco_evaluator, evaluate
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.section import all_sections
@@ -35,6 +35,7 @@ class EvaluationSet:
       run: the TensorBoard run below `model_dir`.
       prefix: prefix of the keys in Keras's `logs`.
       options, detect: as for `od_eval.evaluate`.
+      findings: as for `FoundInData`; by default there are none.
       asked_by: the name of the caller, for messages.
 
     Attributes:
@@ -52,6 +53,7 @@ class EvaluationSet:
         prefix: str = "val_",
         options: EvaluationOptions | None = None,
         detect: Detect | None = None,
+        findings: Callable[[], list[Any]] = list,
         asked_by: str = "EvaluationSet",
     ):
         self._dataset = dataset
@@ -59,6 +61,7 @@ class EvaluationSet:
         self.run_dir = os.path.join(os.fspath(model_dir), run)
         self.options = options
         self._detect = detect
+        self._findings = findings
         self._prefix = prefix
         self._asked_by = asked_by
         self._num_images: int | None = None  # known after the first evaluation
@@ -96,7 +99,7 @@ class EvaluationSet:
         result = evaluate(
             evaluable,
             self._dataset,
-            [evaluator, first_images],
+            [evaluator, first_images, FoundInData(self._findings)],
             options=options,
             step=step,
             checkpoint=checkpoint,

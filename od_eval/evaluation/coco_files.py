@@ -59,9 +59,9 @@ class LeftOut:
         number, earlier = self._cases.get(what, (0, first))
         self._cases[what] = (number + 1, earlier)
 
-    def sentences(self) -> list[str]:
-        """One for each kind."""
-        return [f"left out: {number} {what}; the first: {first}." for what, (number, first) in self._cases.items()]
+    def cases(self) -> list[tuple[int, str, str]]:
+        """Number, kind and first case of each kind."""
+        return [(number, what, first) for what, (number, first) in self._cases.items()]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -230,6 +230,26 @@ class FurtherMetrics:
         return {"other": self._further.evaluate()}
 
 
+class FoundInData:
+    """The section `findings`: what was found in the data by those who read it, not in its batches.
+
+    Args:
+      findings: returns the section as far as it is known by then.
+    """
+
+    def __init__(self, findings: Callable[[], list[Any]]):
+        self._findings = findings
+
+    def update(self, batch: EvaluationBatch) -> None:
+        pass
+
+    def merge(self, other: FoundInData) -> None:
+        pass  # both read the same data
+
+    def evaluate(self) -> dict[str, Any]:
+        return {"findings": self._findings()}
+
+
 class WithGroundTruth:
     """Passes batches with ground truth to an evaluator; if there are none, it returns no sections."""
 

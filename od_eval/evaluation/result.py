@@ -27,6 +27,7 @@ class EvaluationResult(Mapping[str, Any]):
     * `per_super_category`: super category name -> the same for its categories: means of the metrics that are defined,
       and sums of the counts.
     * `other`: metrics of a model's own evaluators, by their own tags; NaN if not finite.
+    * `findings`: a list of what was left out of the data and the like.
 
     Args:
       num_images: the number of images evaluated.
@@ -58,7 +59,7 @@ class EvaluationResult(Mapping[str, Any]):
             "_sections": {
                 name: section.checked(sections[name])
                 for name, section in all_sections().items()
-                if sections.get(name) not in (None, {})
+                if sections.get(name) not in (None, {}, [])
             },
         }
         for name, value in values.items():
@@ -121,7 +122,7 @@ class EvaluationResult(Mapping[str, Any]):
             sections = {
                 name: section.from_json(content[name])
                 for name, section in all_sections().items()
-                if content.get(name) not in (None, {})
+                if content.get(name) not in (None, {}, [])
             }
             about = {name: content.get(name) for name in ("step", "checkpoint")}
             return cls(content["num_images"], **about, **sections)
@@ -186,5 +187,10 @@ def join_sections(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             )
         names |= names_of_part
         for name, value in part.items():
-            joined[name] = {**joined[name], **value} if name in joined else value
+            if name not in joined:
+                joined[name] = value
+            elif isinstance(value, Mapping):
+                joined[name] = {**joined[name], **value}
+            else:
+                joined[name] = [*joined[name], *value]
     return joined

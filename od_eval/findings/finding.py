@@ -47,6 +47,14 @@ class Finding:
         return f"{location}{self.symptom}{cause}{remedy}."
 
 
+def findings_section(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """The findings as the section `findings` of an evaluation: plain data, each with its sentence."""
+    return [
+        {**dataclasses.asdict(finding), "evidence": dict(finding.evidence), "sentence": str(finding)}
+        for finding in findings
+    ]
+
+
 def raise_first_error(findings: Iterable[Finding]) -> None:
     """Raises the first finding that is an error; later findings are not computed.
 

@@ -126,6 +126,10 @@ class RecordScan:
         """Whether there are records that were not read yet."""
         return self._thread is not None and self._thread.is_alive()
 
+    def num_records(self) -> int:
+        """The number of records that were read so far."""
+        return sum(tally.num_records for tally, _ in self._readers)
+
     def finish(self) -> None:
         """Ends the reading, whether all was read or not."""
         self._stopped.set()

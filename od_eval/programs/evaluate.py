@@ -42,10 +42,11 @@ from od_eval.evaluation.coco_files import (
 from od_eval.evaluation.coco_metrics import BACKENDS
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.good_values import GOOD_VALUES
-from od_eval.evaluation.loop import evaluate
+from od_eval.evaluation.loop import FoundInData, evaluate
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
+from od_eval.findings.finding import Finding, findings_section
 
 FLAGS = flags.FLAGS
 
@@ -102,8 +103,15 @@ def main() -> int:
     what = "boxes and masks" if masks else "boxes"
     slow = ", which takes a hundred times as long as hotcoco" if FLAGS.backend == "pycocotools" else ""
     print(f"Evaluating the {what} of {len(groundtruth.images)} images with {FLAGS.backend}{slow} …", flush=True)
+    findings = _findings(left_out, implausible)
     result = evaluate(
-        None, [batch], [evaluator], detect=lambda _, batch: batch, options=options, step=FLAGS.step, name=FLAGS.run
+        None,
+        [batch],
+        [evaluator, FoundInData(lambda: findings_section(findings))],
+        detect=lambda _, batch: batch,
+        options=options,
+        step=FLAGS.step,
+        name=FLAGS.run,
     )
 
     run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
@@ -114,9 +122,26 @@ def main() -> int:
     from od_eval.tensorboard.command import how_to_look
 
     print(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv next to it\n{how_to_look(FLAGS.model_dir)}")
-    for sentence in [*left_out.sentences(), *([f"{implausible}."] if implausible else [])]:
-        print(f"warning: {sentence}", file=sys.stderr)
+    for finding in findings:
+        print(f"warning: {finding}", file=sys.stderr)
     return 0
+
+
+def _findings(left_out: LeftOut, implausible: str | None) -> list[Finding]:
+    found = [
+        Finding(
+            kind="entries_left_out",
+            severity="warning",
+            where="",
+            symptom=f"left out: {number} {what}; the first: {first}",
+            remedy="",
+            evidence={"entries": number},
+        )
+        for number, what, first in left_out.cases()
+    ]
+    if implausible:
+        found.append(Finding(kind="implausible_boxes", severity="warning", where="", symptom=implausible, remedy=""))
+    return found
 
 
 def _has_masks(path: str) -> bool:

@@ -78,7 +78,7 @@ def evaluate_checkpoints(
         say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
         detector = Detector(pipeline)
         detector.compile()
-        evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir)
+        evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir, watch)
         if single:
             if not evaluator.restore(single, single):
                 raise ODEvalError(f"checkpoint '{single}' cannot be read; choose another one.")
@@ -132,10 +132,11 @@ class _CheckpointEvaluator:
         detector: Detector,
         plan: EvaluationPlan,
         model_dir: str,
+        watch: RecordWatch,
     ):
         self._detector = detector
         self._checkpoints = Checkpoints(detector, model_dir)
-        self.sets = plan.evaluation_sets(pipeline, options, model_dir)
+        self.sets = plan.evaluation_sets(pipeline, options, model_dir, watch.section)
         self._best = plan.best_checkpoint(model_dir)
         self._best.set_model(detector)
         self._best.begin(starts_anew=False)

@@ -82,6 +82,7 @@ class EvaluationPlan:
         checkpoint: Callable[[int], str | None],
         interruptible: Callable[[Iterable[Any]], Iterable[Any]],
         on_error: Literal["report", "raise"],
+        findings: Callable[[], list[Any]],
     ) -> list[DetectionEvaluation]:
         """The callbacks that evaluate: one for each `eval_input_reader`, and one for the training data if requested.
 
@@ -89,18 +90,22 @@ class EvaluationPlan:
           pipeline: provides the datasets.
           options: from `check`.
           model_dir: the folder of the runs.
-          checkpoint, on_error: as for `DetectionEvaluation`.
+          checkpoint, on_error, findings: as for `DetectionEvaluation`.
           interruptible: wraps batches so that an evaluation can be interrupted.
         """
         return [
-            DetectionEvaluation(dataset, model_dir, **about, checkpoint=checkpoint, on_error=on_error)
+            DetectionEvaluation(
+                dataset, model_dir, **about, checkpoint=checkpoint, on_error=on_error, findings=findings
+            )
             for dataset, about in self._datasets(pipeline, options, interruptible)
         ]
 
-    def evaluation_sets(self, pipeline: Pipeline, options: EvaluationOptions, model_dir: str) -> list[EvaluationSet]:
+    def evaluation_sets(
+        self, pipeline: Pipeline, options: EvaluationOptions, model_dir: str, findings: Callable[[], list[Any]]
+    ) -> list[EvaluationSet]:
         """The same sets for evaluations without training; arguments as for `evaluations`."""
         return [
-            EvaluationSet(dataset, model_dir, **about)
+            EvaluationSet(dataset, model_dir, **about, findings=findings)
             for dataset, about in self._datasets(pipeline, options, interruptible=lambda batches: batches)
         ]
 

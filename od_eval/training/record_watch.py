@@ -7,7 +7,7 @@ from typing import Any
 
 from od_eval.callbacks.base import Callback
 from od_eval.errors import ODEvalError
-from od_eval.findings.finding import Finding, raise_first_error
+from od_eval.findings.finding import Finding, findings_section, raise_first_error
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.odapi.record_scan import RecordScan
 
@@ -65,6 +65,10 @@ class RecordWatch:
     def warnings(self) -> list[Finding]:
         """What was found so far and does not end the training."""
         return [finding for finding in self._scan.findings() if finding.severity == "warning"]
+
+    def section(self) -> list[dict[str, Any]]:
+        """The same for the section `findings` of an evaluation."""
+        return findings_section(self.warnings())
 
     def callback(self) -> Callback:
         """The callback that ends a training on data that are found to be wrong while it goes on."""

@@ -188,7 +188,13 @@ class _Training:
         self.evaluations: list[DetectionEvaluation] = []
         if options is not None:
             self.evaluations = plan.evaluations(
-                pipeline, options, model_dir, self._checkpoint_of, signals.interruptible, on_error="report"
+                pipeline,
+                options,
+                model_dir,
+                self._checkpoint_of,
+                signals.interruptible,
+                on_error="report",
+                findings=watch.section,
             )
         self._best_checkpoint = plan.best_checkpoint(model_dir) if self.evaluations else None
         self._early_stopping = plan.early_stopping(self.evaluations)

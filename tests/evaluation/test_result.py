@@ -22,6 +22,7 @@ FULL = EvaluationResult(
     per_super_category={"animal": {**METRICS, "APl": None, "num_groundtruth": 3, "num_detections": 5}},
     losses={"total_loss": 1.1, "Loss/classification_loss": 5e-324},
     other={"Panoptic/PQ": 0.7},
+    findings=[{"kind": "objects_dropped", "severity": "warning", "evidence": {"lost": 4}}],
     step=1000,
     checkpoint="runs/a/ckpt-3",
 )
@@ -49,6 +50,7 @@ def test_a_result_comes_back_from_json_as_it_was(result) -> None:
 def test_json_has_the_sections_of_the_design() -> None:
     assert list(FULL.to_json_dict()) == [
         "step", "checkpoint", "num_images", "losses", "bbox", "segm", "per_category", "per_super_category", "other",
+        "findings",
     ]  # fmt: skip
     assert EvaluationResult(num_images=3).to_json_dict() == {
         "step": None, "checkpoint": None, "num_images": 3, "losses": {}, "bbox": None, "per_category": {},

@@ -260,6 +260,9 @@ def test_entries_of_other_images_and_categories_are_left_out_as_by_pycocotools_a
         f"warning: left out: 2 detections of images that the ground truth does not have; the first:"
         f" '{folder}/detections.json', entry 1: image_id 99 is not an image of the ground truth.",
     ]
+    findings = od_eval.load_metrics(folder / "runs" / "a")["findings"]
+    assert [f"warning: {found['sentence']}" for found in findings] == result.stderr.splitlines()
+    assert [found["evidence"] for found in findings] == [{"entries": 1}, {"entries": 2}, {"entries": 2}]
     strict = evaluate(folder, "--strict")
     # pycocotools itself leaves out the categories, and refuses detections of other images.
     change(folder, "detections.json", lambda found: [one for one in found if one["image_id"] != 99])

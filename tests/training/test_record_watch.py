@@ -38,6 +38,7 @@ def test_what_is_dropped_of_both_readers_is_printed_before_and_at_the_end(watch,
         for name in ("star", "triangle"):
             assert sum(line.startswith(f"warning: {reader}: ") and f"'{name}'" in line for line in before) == 1
     assert [f"warning: {finding}" for finding in entered.warnings()] == before
+    assert [f"warning: {found['sentence']}" for found in entered.section()] == before
 
 
 def test_that_is_an_error_where_one_is_strict(watch, without_stars):
