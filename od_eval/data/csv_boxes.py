@@ -60,14 +60,20 @@ def read_csv(path: files.Path, images: ImageFolder) -> Annotations:
             if not any(value.strip() for value in values):
                 continue
             row = dict(zip(columns, (value.strip() for value in values), strict=False))
-            if len(values) < len(columns) or not row["filename"]:
+            name = row.get("filename", "")
+            is_complete = len(values) >= len(columns) and bool(name)
+            if not is_complete:
                 remarks.append(Remark("row incomplete", where, ",".join(values), "object"))
+            if not name:
                 continue
-            name = row["filename"]
             size = size_or_none(row.get("width"), row.get("height"))
             if name not in annotated:
                 annotated[name] = _new_image(name, size, where, images, remarks)
             image = annotated[name]
+            if not is_complete:
+                if image is not None:
+                    image.num_unreadable += 1
+                continue
             if not any(row[column] for column in ("class", *_EDGES)):
                 continue
             if image is None:

@@ -50,7 +50,17 @@ def test_what_is_wrong_in_a_csv_row_is_listed_with_its_line(tmp_path, images) ->
         ("image file missing", f"{path}: line 5"),
         ("row incomplete", f"{path}: line 7"),
     ]
-    assert len(annotations.images[0].objects) == 1
+    assert [(len(image.objects), image.num_unreadable) for image in annotations.images] == [(1, 2)]
+
+
+def test_an_image_whose_only_row_is_incomplete_is_no_image_without_objects(tmp_path, images) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("filename,class,xmin,ymin,xmax,ymax\n2.jpg,cat,1,2\n1.jpg,cat,1,2,3,4\n8.jpg,cat\n")
+    annotations = read_csv(path, images)
+    assert [(image.filename, len(image.objects), image.num_unreadable) for image in annotations.images] == [
+        ("2.jpg", 0, 1),
+        ("1.jpg", 1, 0),
+    ]
 
 
 @pytest.mark.parametrize(
