@@ -1,12 +1,13 @@
-"""The names of checkpoints in a folder: `ckpt-12` is the prefix of `ckpt-12.index` and `ckpt-12.data-00000-of-00001`.
+"""The files of checkpoints: `ckpt-12` is the prefix of `ckpt-12.index` and `ckpt-12.data-00000-of-00001`.
 
-A module of its own, because the programs of the Object Detection API write the same names.
+The programs of the Object Detection API write the same names.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 
 from od_eval import files
 
@@ -37,14 +38,61 @@ def files_of(checkpoint: str) -> list[str]:
     return [os.path.join(directory, name) for name in sorted(names, key=lambda name: name.endswith(".index"))]
 
 
+def damage(checkpoint: str) -> str | None:
+    """Why a checkpoint cannot be read; None if it can, for which every value in it is read.
+
+    Restoring one that is truncated would assign some variables and then fail.
+    """
+    import tensorflow as tf  # here, as names can be told without it
+
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)  # TensorFlow compares it with its checksum
+    except (tf.errors.OpError, IndexError, RuntimeError) as error:  # IndexError: a file is shorter than it says
+        return files.reason(error)
+    return None
+
+
+def repair_state(directory: str) -> None:
+    """Writes the file `checkpoint` of a folder anew if it cannot be read, or lacks the newest checkpoints.
+
+    TensorFlow keeps in it which checkpoints there are, and removes the oldest of these; it cannot go on with a damaged
+    one. A process that is killed while it saves leaves a checkpoint that is not listed.
+    """
+    import tensorflow as tf
+
+    path = os.path.join(directory, "checkpoint")
+    present = numbers_in(directory)
+    if not files.exists(path) or not present:
+        return
+    try:
+        state = tf.train.get_checkpoint_state(directory)
+        listed = [os.path.basename(one) for one in state.all_model_checkpoint_paths] if state else []
+    except ValueError:  # empty, or not text
+        listed = []
+    if not listed:
+        print(f"warning: '{path}' is damaged and is written anew from the checkpoints beside it.", file=sys.stderr)
+    numbers = [int(match[1]) for match in (re.fullmatch(r"ckpt-(\d+)", name) for name in listed) if match]
+    newer = [f"ckpt-{number}" for number in present if number > max(numbers, default=-1)]
+    if newer:
+        names = [*listed, *newer]
+        lines = [f'model_checkpoint_path: "{names[-1]}"', *(f'all_model_checkpoint_paths: "{name}"' for name in names)]
+        # In their order; those that are not later than the last one that is never to be removed would stay for ever.
+        lines += [f"all_model_checkpoint_timestamps: {order}" for order, _ in enumerate(names, 1)]
+        files.write_whole(path, "\n".join([*lines, "last_preserved_timestamp: 0", ""]))
+
+
 def remove(checkpoint: str) -> None:
     """Removes a checkpoint, the index first: without it, the remaining files are not a checkpoint."""
     for path in reversed(files_of(checkpoint)):
         files.remove(path)
 
 
-def remove_leftovers(directory: str, number: int) -> None:
-    """Removes what an interrupted save has left of a checkpoint: its files, and the folder they were written to."""
+def remove_interrupted(directory: str) -> None:
+    """Removes what interrupted saves have left: files without an index, and the folders they were written to."""
+    whole = {f"ckpt-{number}" for number in numbers_in(directory)}
     for name in files.names_in(directory):
-        if re.match(rf"ckpt-{number}[._]", name):
+        match = re.match(r"(ckpt-\d+)(_temp$|\.data-\d+-of-\d+)", name)
+        if match and (match[2] == "_temp" or match[1] not in whole):
             files.remove(os.path.join(directory, name))

@@ -16,6 +16,10 @@ import json
 import os
 import re
 import shutil
+import socket
+import stat
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -23,6 +27,10 @@ from typing import Any, BinaryIO
 from od_eval.errors import ODEvalError
 
 Path = str | os.PathLike[str]
+
+# As it stands in the names of temporary files.
+_HOST = re.sub(r"\W", "_", socket.gethostname())
+_SECONDS_OF_A_DAY = 24 * 3600
 
 
 def is_remote(path: Path) -> bool:
@@ -126,9 +134,13 @@ def glob(pattern: str) -> list[str]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The contents of a file."""
+    """The contents of a file.
+
+    Raises:
+      OSError: it cannot be read, or is no regular file: a pipe or a device may never end.
+    """
     if not is_remote(path):
-        with open(path, "rb") as file:
+        with open_local(path) as file:
             return file.read()
     with _gfile(path) as gfile, gfile.GFile(path, "rb") as file:
         return file.read()
@@ -138,8 +150,10 @@ def open_local(path: Path) -> BinaryIO:
     """Opens a file on this machine, to read parts of it.
 
     Raises:
-      OSError: it cannot be opened.
+      OSError: it cannot be opened, or is no regular file.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):  # opening a folder says what it is
+        raise OSError(errno.EINVAL, "not a regular file but a pipe or a device", os.fspath(path))
     return open(path, "rb")
 
 
@@ -212,7 +226,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         if not is_remote(source) and not is_remote(target):
             os.link(source, target)
             return
-    temporary = f"{os.fspath(target)}.tmp"
+    temporary = temporary_path(target)
     copy(source, temporary)
     rename(temporary, target)
 
@@ -229,7 +243,7 @@ def remove(path: Path) -> None:
 
 
 def write_whole(path: Path, contents: str | bytes) -> None:
-    """Writes to a temporary file, then renames it into place.
+    """Writes to a temporary file, syncs it to disk, then renames it into place.
 
     Args:
       path: the file; its folder is created if missing.
@@ -239,7 +253,7 @@ def write_whole(path: Path, contents: str | bytes) -> None:
       ODEvalError: it cannot be written; no partial file is left, and an older file is kept unchanged.
     """
     data = contents.encode("utf-8") if isinstance(contents, str) else contents
-    temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
+    temporary = temporary_path(path)
     try:
         make_folder(os.path.dirname(path))
         if is_remote(path):
@@ -248,13 +262,79 @@ def write_whole(path: Path, contents: str | bytes) -> None:
         else:
             with open(temporary, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         rename(temporary, path)
+        sync(os.path.dirname(path) or os.curdir)
     except OSError as error:
         raise ODEvalError(f"'{os.fspath(path)}' cannot be written: {reason(error)}") from error
     finally:  # also if a signal interrupts
         with contextlib.suppress(OSError):  # the error above matters more
             if exists(temporary):
                 remove(temporary)
+
+
+def sync(path: Path) -> None:
+    """Waits until a local file, or the entries of a local folder, are on disk, as far as its file system can."""
+    if is_remote(path):
+        return
+    with contextlib.suppress(OSError):  # some file systems cannot sync folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def temporary_path(path: Path) -> str:
+    """A new path next to a file or folder that is being written, which tells the process that writes it."""
+    return f"{os.fspath(path)}.{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[str]:
+    """An empty folder for the time of the context, by default in the system's temporary folder.
+
+    What killed processes have left there is removed.
+    """
+    parent = os.fspath(parent or tempfile.gettempdir())
+    remove_leftovers(parent)
+    folder = temporary_path(os.path.join(parent, "od_eval"))
+    make_folder(folder)
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            remove(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what killed processes have left at a `temporary_path` in a folder.
+
+    What belongs to a process that lives stays. A process of another machine is taken for dead after a day.
+    """
+    for name in names_in(folder):
+        written_by = re.search(r"\.(\w+)-(\d+)-[0-9a-f]{8}\.tmp$", name)
+        if not written_by:
+            continue
+        path = os.path.join(os.fspath(folder), name)
+        with contextlib.suppress(OSError):  # of another user, or removed by another process
+            if written_by[1] == _HOST:
+                is_left = not _is_alive(int(written_by[2]))
+            else:
+                is_left = not is_remote(path) and time.time() - os.path.getmtime(path) > _SECONDS_OF_A_DAY
+            if is_left:
+                remove(path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from od_eval.data.conversion import convert_dataset
 from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, read_detections, read_groundtruth
 from od_eval.label_map import read_label_map
 from od_eval.odapi.record_scan import RecordScan
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -227,8 +230,14 @@ def test_a_training_ends_as_its_readme_says(excerpt, tmp_path, name):
     folder = excerpt / name
     (command,) = (line for line in (folder / "README.txt").read_text().splitlines() if "od-eval train" in line)
     arguments = shlex.split(command.replace("--model_dir=OUT", f"--model_dir={tmp_path}"))[1:]
+    program = [sys.executable, str(REPOSITORY / "scripts" / "model_main_tf2.py")]
     result = subprocess.run(
-        [sys.executable, "-m", "od_eval.cli", *arguments], cwd=folder, capture_output=True, text=True, timeout=900
+        [*program, *arguments[1:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     status, words = TRAININGS[name]
     assert (result.returncode, words in result.stderr) == (status, True), result.stderr

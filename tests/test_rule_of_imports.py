@@ -44,7 +44,7 @@ ONLY_IN: dict[str, set[str]] = {
     "official": {"garden"},
     "keras": set(),  # callbacks take the Keras that `tf.keras` is
     "tf_keras": {"odapi"},
-    "tensorflow": {"callbacks", "data", "files", "odapi", "programs", "tensorboard", "training"},
+    "tensorflow": {"callbacks", "checkpoint_names", "data", "files", "odapi", "programs", "tensorboard", "training"},
     "tensorboard": {"runs", "odapi", "plugin", "tensorboard"},
 }
 # Rooms whose own modules import TensorFlow in functions only, when it is needed.

@@ -6,9 +6,11 @@ the Object Detection API's `model_main_tf2.py` can be continued here, and vice v
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import sys
-import tempfile
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,26 @@ from od_eval.text import some
 
 if TYPE_CHECKING:
     from od_eval.odapi.detector import Detector
+
+
+class DamagedCheckpoint(ODEvalError):
+    """A checkpoint of which something is missing or was overwritten.
+
+    Args:
+      path: the checkpoint.
+      reason: TensorFlow's reason.
+
+    Attributes:
+      reason: as given.
+    """
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(f"checkpoint '{path}' is damaged: {reason}; choose another one.")
+        self._path, self.reason = path, reason
+
+    def passed_over(self) -> str:
+        """The same as a warning, for those who go on with another one."""
+        return f"checkpoint '{self._path}' is damaged and was skipped: {self.reason}"
 
 
 class Checkpoints:
@@ -42,15 +64,19 @@ class Checkpoints:
         self._directory = directory
         self._checkpoint = detector.checkpoint()
         self._detector = detector
-        self._others_directory = None
-        if not detector.distribute_strategy.extended.should_checkpoint:
-            self._others_directory = tempfile.TemporaryDirectory(prefix="od_eval_worker_")
-            max_to_keep = 1
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint,
-            self._others_directory.name if self._others_directory else directory,
-            max_to_keep=max_to_keep,
-        )
+        self._max_to_keep = max_to_keep
+
+    @functools.cached_property
+    def _manager(self) -> tf.train.CheckpointManager:
+        """Made for the first checkpoint that is saved: who only reads leaves the folder as it is."""
+        directory, max_to_keep = self._directory, self._max_to_keep
+        if self._detector.distribute_strategy.extended.should_checkpoint:
+            checkpoint_names.repair_state(directory)
+        else:
+            folder = contextlib.ExitStack()
+            directory, max_to_keep = folder.enter_context(files.temporary_folder()), 1
+            weakref.finalize(self, folder.close)  # at the end of the process, if not before
+        return tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=max_to_keep)
 
     def save(self) -> str:
         """Writes a checkpoint, completely or not at all.
@@ -71,10 +97,13 @@ class Checkpoints:
                 )
         number = int(self._checkpoint.save_counter.numpy()) + 1
         try:
-            return self._manager.save()
+            path = self._manager.save()
+            for file in checkpoint_names.files_of(path):
+                files.sync(file)
+            return path
         except (tf.errors.OpError, OSError) as error:
             directory = self._manager.directory
-            checkpoint_names.remove_leftovers(directory, number)
+            checkpoint_names.remove_interrupted(directory)
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
                 f" written: {files.reason(error)}; make room or choose another model_dir, and start again to continue"
@@ -90,8 +119,9 @@ class Checkpoints:
 
         Raises:
           ODEvalError: it belongs to another model.
-          tf.errors.OpError: files are missing, truncated or overwritten.
+          DamagedCheckpoint: files are missing, truncated or overwritten; nothing was restored.
         """
+        raise_if_damaged(path)
         check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
         self._warn_of_another_optimizer(path)
         self._checkpoint.restore(path)
@@ -109,11 +139,9 @@ class Checkpoints:
         for path in self._newest_first():
             try:
                 self.restore(path)
-            except tf.errors.OpError as error:
+            except DamagedCheckpoint as error:
                 unreadable.append(path)
-                print(
-                    f"warning: checkpoint '{path}' is damaged and was skipped: {files.reason(error)}", file=sys.stderr
-                )
+                print(f"warning: {error.passed_over()}", file=sys.stderr)
                 continue
             return path
         if unreadable:
@@ -159,22 +187,30 @@ def load_fine_tune_checkpoint(detector: Detector, train_config: train_pb2.TrainC
     if not train_config.fine_tune_checkpoint:
         return
     raise_first_error(config_checks.findings("fine_tuning", train_config))
-    path = find_checkpoint(train_config.fine_tune_checkpoint) or train_config.fine_tune_checkpoint
     kind = train_config.fine_tune_checkpoint_type
+    remedy = f"Check train_config.fine_tune_checkpoint and its fine_tune_checkpoint_type, which is '{kind}'."
+    path = existing_checkpoint(train_config.fine_tune_checkpoint, "train_config.fine_tune_checkpoint", remedy)
     try:
         objects = detector.model.restore_from_objects("detection" if kind == "fine_tune" else kind)
     except ValueError as error:
         raise ODEvalError(f"train_config.fine_tune_checkpoint '{path}' with type '{kind}': {error}") from error
-    remedy = f"Check train_config.fine_tune_checkpoint and its fine_tune_checkpoint_type, which is '{kind}'."
-    try:
-        check_fits(objects, path, remedy)
-        tf.train.Checkpoint(**objects).restore(path).expect_partial().assert_existing_objects_matched()
-    except tf.errors.OpError as error:
-        raise ODEvalError(f"checkpoint '{path}' is damaged: {files.reason(error)}. {remedy}") from error
+    check_fits(objects, path, remedy)
+    tf.train.Checkpoint(**objects).restore(path).expect_partial().assert_existing_objects_matched()
+
+
+def raise_if_damaged(path: str) -> None:
+    """Reads all of a checkpoint.
+
+    Raises:
+      DamagedCheckpoint: something of it is missing or was overwritten.
+    """
+    reason = checkpoint_names.damage(path)
+    if reason is not None:
+        raise DamagedCheckpoint(path, reason)
 
 
 def existing_checkpoint(path: str, name: str, remedy: str) -> str:
-    """The checkpoint that a path refers to.
+    """The checkpoint that a path refers to, which is whole. Damaged ones of a folder are passed over with a warning.
 
     Args:
       path: a checkpoint (`runs/a/ckpt-12`), one of its files, or a folder, whose newest checkpoint is used.
@@ -183,25 +219,45 @@ def existing_checkpoint(path: str, name: str, remedy: str) -> str:
 
     Raises:
       ODEvalError: there is no checkpoint.
+      DamagedCheckpoint: none of them can be read.
     """
-    checkpoint = find_checkpoint(path)
-    if checkpoint is None:
-        raise ODEvalError(f"{name} {how_it_is_missing(path)}; {remedy}.")
+    found = find_checkpoints(path)
+    if not found:
+        raise ODEvalError(f"{name} {how_it_is_missing(path)}; {remedy.removesuffix('.')}.")
+    for checkpoint in found:
+        try:
+            raise_if_damaged(checkpoint)
+        except DamagedCheckpoint as error:
+            if checkpoint == found[-1]:
+                raise
+            print(f"warning: {error.passed_over()}", file=sys.stderr)
+        else:
+            break
     return checkpoint
 
 
-def find_checkpoint(path: str) -> str | None:
-    """Like `existing_checkpoint`, but returns None if there is no checkpoint.
+def find_checkpoints(path: str) -> list[str]:
+    """The checkpoints that a path refers to: one, or those of a folder, the newest first; they may be damaged.
 
     Raises:
       ODEvalError: the file system cannot be accessed.
     """
     prefix = checkpoint_names.prefix_of(path)
     try:
-        newest = tf.train.latest_checkpoint(path) if files.is_folder(path) else None
-        return newest or (prefix if files.exists(prefix + ".index") else None)
+        if not files.is_folder(path):
+            return [prefix] if files.exists(prefix + ".index") else []
+        found = [checkpoint_names.path_of(path, number) for number in reversed(checkpoint_names.numbers_in(path))]
+        newest = _newest_by_state(path)  # which may have another name
+        return [*([newest] if newest else []), *(one for one in found if one != newest)]
     except OSError as error:
         raise ODEvalError(f"checkpoint '{path}' cannot be looked up: {files.reason(error)}") from error
+
+
+def _newest_by_state(directory: str) -> str | None:
+    try:
+        return tf.train.latest_checkpoint(directory)
+    except ValueError:  # its file `checkpoint` is empty or not text
+        return None
 
 
 def how_it_is_missing(path: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import uuid
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -152,12 +150,7 @@ class _Exporter:
         self.checkpoint = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
         print(f"Building {self.pipeline.meta_architecture} with the weights of {self.checkpoint} …", flush=True)
         self.detector = Detector(self.pipeline)
-        try:
-            self._restore()
-        except tf.errors.OpError as error:
-            raise ODEvalError(
-                f"checkpoint '{self.checkpoint}' is damaged: {files.reason(error)}; choose another one."
-            ) from error
+        self._restore()
 
     def _read_label_map(self) -> str | None:
         readers = [*self.pipeline.config.eval_input_reader, self.pipeline.config.train_input_reader]
@@ -181,10 +174,11 @@ class _Exporter:
     def write(self, write_model: Callable[[str, str], None]) -> None:
         """Calls `write_model(checkpoint_dir, directory)` with a temporary folder, which then becomes the output."""
         print("Tracing and writing the model, which takes a while …", flush=True)
-        temporary = f"{self._output_directory}.{uuid.uuid4().hex}.tmp"
+        temporary = files.temporary_path(self._output_directory)
+        files.remove_leftovers(os.path.dirname(files.absolute(self._output_directory)))
         try:
             files.make_folder(temporary)
-            with tempfile.TemporaryDirectory(prefix="od_eval_") as checkpoint_dir:
+            with files.temporary_folder() as checkpoint_dir:
                 checkpoint = tf.train.Checkpoint(model=self.detector.model)
                 with self.detector.evaluation_weights():
                     tf.train.CheckpointManager(checkpoint, checkpoint_dir, max_to_keep=1).save()

@@ -14,7 +14,6 @@ import difflib
 import os
 import re
 import tarfile
-import tempfile
 import zlib
 from typing import Any
 
@@ -162,7 +161,7 @@ def fetch(name: str) -> ZooModel:
     if not files.is_folder(folder):
         with files.errors_as_sentences(f"the cache of the model zoo, '{cache}', cannot be written"):
             files.make_folder(cache)
-            with tempfile.TemporaryDirectory(prefix=".", dir=cache) as temporary:
+            with files.temporary_folder(cache) as temporary:
                 origin = _fill(temporary, path, folder)
     checkpoint = _checkpoint_in(folder)
     if checkpoint is None:

@@ -83,7 +83,7 @@ def _rewrite(event_file: str, step: int, records: Iterable[bytes]) -> None:
     kept_original = _name_of_original(event_file, step)
     # Copied, not renamed: the run keeps its curves if this is interrupted.
     files.copy(event_file, kept_original)
-    rewritten = kept_original + ".tmp"
+    rewritten = files.temporary_path(kept_original)
     with tf.io.TFRecordWriter(rewritten) as writer:
         for record in records:
             writer.write(record)

@@ -16,7 +16,7 @@ from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.losses import how_to_read
-from od_eval.odapi.checkpoints import Checkpoints
+from od_eval.odapi.checkpoints import Checkpoints, DamagedCheckpoint
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.runs.model_dir import check_model_dir
@@ -159,10 +159,8 @@ class _CheckpointEvaluator:
         """Restores a checkpoint; returns False, with a warning, if it cannot be read."""
         try:
             self._checkpoints.restore(kept)
-        except tf.errors.OpError as error:
-            print(
-                f"warning: checkpoint '{original}' is damaged and was skipped: {files.reason(error)}", file=sys.stderr
-            )
+        except DamagedCheckpoint as error:
+            print(f"warning: {DamagedCheckpoint(original, error.reason).passed_over()}", file=sys.stderr)
             return False
         return True
 
@@ -184,7 +182,7 @@ class _CheckpointEvaluator:
         """Whether the files of a set have an evaluation of this very checkpoint."""
         try:
             step = int(tf.train.load_variable(kept, "step/.ATTRIBUTES/VARIABLE_VALUE"))
-        except tf.errors.OpError:
+        except (tf.errors.OpError, IndexError):
             return False  # restoring it reports what is wrong
         name = os.path.basename(original)
         is_recorded = any(

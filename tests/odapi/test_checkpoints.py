@@ -3,12 +3,20 @@
 import os
 import re
 import resource
+import shutil
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from od_eval import Detector, ODEvalError, Pipeline
-from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
+from od_eval import Detector, ODEvalError, Pipeline, checkpoint_names
+from od_eval.odapi.checkpoints import (
+    Checkpoints,
+    DamagedCheckpoint,
+    check_fine_tune_checkpoint,
+    existing_checkpoint,
+    load_fine_tune_checkpoint,
+)
 
 
 def error_of(function, *args, **kwargs):
@@ -41,6 +49,88 @@ def test_weights_that_are_not_finite_are_not_saved(ssd_config, config_overrides,
     variable.assign(tf.fill(variable.shape, float("nan")))
     assert variable.name in error_of(Checkpoints(detector, str(tmp_path)).save)
     assert not list(tmp_path.iterdir())
+
+
+# ---- Damage -------------------------------------------------------------------------------------------------------
+
+INDEX, DATA = "ckpt-2.index", "ckpt-2.data-00000-of-00001"
+
+
+@pytest.fixture(scope="module")
+def saved(ssd_config, config_overrides, tmp_path_factory):
+    """A detector, and a folder with its checkpoints of steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("saved")
+    detector = Detector(Pipeline.load(ssd_config, config_overrides))
+    detector.compile()
+    checkpoints = Checkpoints(detector, str(folder))
+    for _ in range(2):
+        detector.step.assign_add(1)
+        checkpoints.save()
+    return detector, folder
+
+
+@pytest.fixture
+def damaged(saved, tmp_path):
+    """Copies the folder, cuts files of the newest checkpoint to a part of their length, and gives the copy."""
+    detector, folder = saved
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    detector.step.assign(0)
+
+    def damaged(**lengths):
+        for name, part in lengths.items():
+            path = copy / {"index": INDEX, "data": DATA}[name]
+            path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+        return detector, copy
+
+    return damaged
+
+
+@pytest.mark.parametrize("lengths", [{"index": 0}, {"index": 0.5}, {"data": 0}, {"data": 0.5}, {"data": 0.9999}])
+def test_a_truncated_checkpoint_is_passed_over_and_nothing_of_it_is_restored(damaged, capsys, lengths):
+    detector, folder = damaged(**lengths)
+    before = [variable.numpy() for variable in detector.model.variables]
+    with pytest.raises(DamagedCheckpoint, match=re.escape(f"checkpoint '{folder}/ckpt-2' is damaged: ")):
+        Checkpoints(detector, str(folder)).restore(str(folder / "ckpt-2"))
+    for variable, value in zip(detector.model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    checkpoints = Checkpoints(detector, str(folder))
+    assert checkpoints.restore_newest() == str(folder / "ckpt-1")
+    assert detector.steps_done == 1
+    assert f"warning: checkpoint '{folder}/ckpt-2' is damaged and was skipped: " in capsys.readouterr().err
+    assert existing_checkpoint(str(folder), "checkpoint", "correct it") == str(folder / "ckpt-1")
+    assert f"warning: checkpoint '{folder}/ckpt-2' is damaged and was skipped: " in capsys.readouterr().err
+    assert checkpoints.save() == str(folder / "ckpt-2"), "the damaged one is written again"
+    assert existing_checkpoint(str(folder / "ckpt-2"), "checkpoint", "correct it")
+
+
+@pytest.mark.parametrize("state", [b"", b"\xff\xfe\x00garbage", b"model_checkpoint_path: ", b"\0" * 100])
+def test_a_damaged_list_of_checkpoints_is_written_anew(damaged, capsys, state):
+    detector, folder = damaged()
+    (folder / "checkpoint").write_bytes(state)
+    assert existing_checkpoint(str(folder), "checkpoint", "correct it") == str(folder / "ckpt-2")
+    checkpoints = Checkpoints(detector, str(folder), max_to_keep=2)
+    assert checkpoints.restore_newest() == str(folder / "ckpt-2")
+    assert checkpoints.save() == str(folder / "ckpt-3")
+    assert f"warning: '{folder}/checkpoint' is damaged and is written anew" in capsys.readouterr().err
+    assert tf.train.latest_checkpoint(folder) == str(folder / "ckpt-3")
+    assert checkpoint_names.numbers_in(str(folder)) == [2, 3], "and it knows what is old"
+
+
+def test_a_checkpoint_that_a_killed_process_did_not_list_is_kept_as_others_are(damaged, capsys):
+    detector, folder = damaged()
+    (folder / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n')
+    (folder / "ckpt-3_temp").mkdir()
+    (folder / "ckpt-4.data-00000-of-00001").write_bytes(b"half")
+    checkpoint_names.remove_interrupted(str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["checkpoint", *(f"ckpt-{number}.{end}" for number in (1, 2) for end in ("index", "data-00000-of-00001"))]
+    )
+    checkpoints = Checkpoints(detector, str(folder), max_to_keep=2)
+    assert checkpoints.restore_newest() == str(folder / "ckpt-2")
+    checkpoints.save()
+    assert checkpoint_names.numbers_in(str(folder)) == [2, 3]
+    assert capsys.readouterr().err == ""
 
 
 # ---- Fine-tuning --------------------------------------------------------------------------------------------------

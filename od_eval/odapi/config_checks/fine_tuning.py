@@ -9,7 +9,7 @@ from object_detection.protos import pipeline_pb2, train_pb2
 
 from od_eval import files
 from od_eval.findings.finding import Finding
-from od_eval.odapi.checkpoints import find_checkpoint, how_it_is_missing
+from od_eval.odapi.checkpoints import find_checkpoints, how_it_is_missing
 from od_eval.odapi.config_checks import runs_at
 
 
@@ -56,7 +56,7 @@ def checkpoint_version(config: pipeline_pb2.TrainEvalPipelineConfig, source: str
 def checkpoint_exists(train_config: train_pb2.TrainConfig) -> Iterator[Finding]:
     """The checkpoint exists."""
     path = train_config.fine_tune_checkpoint
-    if path and find_checkpoint(path) is None:
+    if path and not find_checkpoints(path):
         yield Finding(
             "missing_fine_tune_checkpoint",
             "error",
