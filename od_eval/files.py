@@ -320,14 +320,15 @@ def remove_leftovers(folder: Path) -> None:
         path = os.path.join(os.fspath(folder), name)
         with contextlib.suppress(OSError):  # of another user, or removed by another process
             if written_by[1] == _HOST:
-                is_left = not _is_alive(int(written_by[2]))
+                is_left = not is_alive(int(written_by[2]))
             else:
                 is_left = not is_remote(path) and time.time() - os.path.getmtime(path) > _SECONDS_OF_A_DAY
             if is_left:
                 remove(path)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine lives."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -90,7 +90,8 @@ class LossLogger(Callback):
         self._mapping = dict(losses or {})
         self._batch_size = batch_size
         self._last_step: int | None = None
-        self._default_writer: Any = None
+        self._writer: Any = None
+        self._default_writer: Any = None  # the context in which it is TensorFlow's default
         self._fitting = False
         self._start(0)
 
@@ -143,6 +144,8 @@ class LossLogger(Callback):
             self._clock.pause()
             if self._means is not None:
                 self._means.settle()  # Keras is about to reset the metrics.
+            if not _writers().is_open(self._runs[tags.EVAL]):
+                _writers().resume(self._runs[tags.EVAL], self._first_step)
             self._summaries_go_to(tags.EVAL)
             self._validated = True
 
@@ -189,7 +192,11 @@ class LossLogger(Callback):
         """Called in the first epoch, not in on_train_begin, where other callbacks restore the checkpoint."""
         self._start(steps_done(self.model, self))
         if self._step != self._last_step:
-            resumed = [_writers().resume(run_dir, self._step) for run_dir in self._runs.values()]
+            # Not the eval run, unless this process has written to it: it may be that of an evaluator.
+            written = [
+                run_dir for run, run_dir in self._runs.items() if run == tags.TRAIN or _writers().is_open(run_dir)
+            ]
+            resumed = [_writers().resume(run_dir, self._step) for run_dir in written]
             if any(resumed):
                 # Summaries in the traced step would write to a writer that is now closed.
                 self.model.make_train_function(force=True)
@@ -248,6 +255,10 @@ class LossLogger(Callback):
     def _write(self, run: str, step: int, scalars: Mapping[str, float | None]) -> None:
         known = {tag: value for tag, value in scalars.items() if value is not None}
         _writers().write_scalars(self._runs[run], step, known)
+        if run == tags.TRAIN and self._fitting and _writers().writer(self._runs[run]) is not self._writer:
+            # After a write that failed there is another writer; summaries in the traced step know the old one.
+            self._summaries_go_to(tags.TRAIN)
+            self.model.make_train_function(force=True)
         # What is validated is trained as well, and in the layout of the train run.
         if run == tags.TRAIN and not known.keys() <= self._in_layout:
             self._in_layout |= known.keys()
@@ -258,7 +269,8 @@ class LossLogger(Callback):
             self._default_writer.__exit__(None, None, None)
             self._default_writer = None
         if run is not None:
-            self._default_writer = _writers().writer(self._runs[run]).as_default()
+            self._writer = _writers().writer(self._runs[run])
+            self._default_writer = self._writer.as_default()
             self._default_writer.__enter__()
 
 

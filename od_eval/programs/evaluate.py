@@ -156,11 +156,8 @@ def _write(run_dir: str, result: EvaluationResult, options: EvaluationOptions, f
     import tensorflow as tf
 
     from od_eval.runs.evaluation_run import draw_pictures, write_evaluation
-    from od_eval.tensorboard import event_files, tags
 
     try:
-        for event_file in event_files.event_files(run_dir):
-            event_files.drop_values(event_file, FLAGS.step, tags.of_detections())
         write_evaluation(run_dir, result, options)
     except (tf.errors.OpError, OSError) as error:
         raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error

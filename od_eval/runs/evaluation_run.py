@@ -51,6 +51,8 @@ def write_evaluation(
     if evaluator is not None and options.save_detections:
         metrics_files.write_coco(run_dir, result.step or 0, evaluator)
     scalars = result.scalars(options.per_category)
+    # Of a process that was killed before the files were written, or of an earlier evaluation of these weights.
+    writers.take_back(run_dir, result.step or 0, lambda tag: tag in scalars or tag.startswith(tags.of_detections()))
     if with_layout:
         layout.write(run_dir, scalars)
     writers.write_scalars(run_dir, result.step or 0, scalars)

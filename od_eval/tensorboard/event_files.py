@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Iterator
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
-from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.compat.proto import event_pb2
 
 from od_eval import files
 
@@ -47,34 +50,53 @@ def drop_events_after(event_file: str, step: int) -> bool:
     return True
 
 
-def drop_values(event_file: str, step: int, prefixes: tuple[str, ...]) -> bool:
+def second(event_file: str) -> int:
+    """The second in which an event file was begun, after its name; 0 if the name does not tell.
+
+    `events.out.tfevents.1763687990.host.…`; TensorBoard reads the files of a run in the order of their names.
+    """
+    match = re.search(rf"{_MARK}\.(\d+)", os.path.basename(event_file))
+    return int(match[1]) if match else 0
+
+
+def is_being_written(event_file: str) -> bool:
+    """Whether another process that lives on this machine has begun an event file, after its name."""
+    match = re.search(rf"{_MARK}\.\d+\.(.+)\.(\d+)\.\d+(\.\w+)?$", os.path.basename(event_file))
+    if not match or match[1] != socket.gethostname() or int(match[2]) == os.getpid():
+        return False
+    return files.is_alive(int(match[2]))
+
+
+def has_step(event_file: str, step: int) -> bool:
+    """Whether there are events of a step. A file is only read once, as long as its length is the same."""
+    return step in _steps(event_file, files.size(event_file))
+
+
+@functools.lru_cache(maxsize=1024)
+def _steps(event_file: str, size: int) -> frozenset[int]:
+    return frozenset(map(_step, _records(event_file)))
+
+
+def drop_values(event_file: str, step: int, is_to_go: Callable[[str], bool]) -> None:
     """Removes values of one step from an event file, because they will be rewritten; works like `drop_events_after`.
 
     Args:
       event_file: as for `drop_events_after`.
       step: the step of the values.
-      prefixes: the prefixes of their tags.
-
-    Returns:
-      Whether there were any.
+      is_to_go: whether to remove a value with this tag.
     """
-
-    def is_to_go(value: summary_pb2.Summary.Value) -> bool:
-        return value.tag.startswith(prefixes)
 
     def rest(record: bytes) -> bytes:
         event = event_pb2.Event.FromString(record)
-        if event.step != step or not any(map(is_to_go, event.summary.value)):
+        if event.step != step or not any(is_to_go(value.tag) for value in event.summary.value):
             return record
-        kept = [value for value in event.summary.value if not is_to_go(value)]
+        kept = [value for value in event.summary.value if not is_to_go(value.tag)]
         del event.summary.value[:]
         event.summary.value.extend(kept)
         return event.SerializeToString()
 
-    if all(rest(record) is record for record in _records(event_file)):
-        return False
-    _rewrite(event_file, step, map(rest, _records(event_file)))
-    return True
+    if any(rest(record) is not record for record in _records(event_file)):
+        _rewrite(event_file, step, map(rest, _records(event_file)))
 
 
 def _rewrite(event_file: str, step: int, records: Iterable[bytes]) -> None:

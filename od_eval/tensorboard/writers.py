@@ -12,13 +12,17 @@ state that all callbacks of a process share.
 
 from __future__ import annotations
 
+import atexit
+import collections
+import contextlib
 import dataclasses
 import io
 import logging
 import os
+import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -37,6 +41,7 @@ from od_eval.text import utf8
 
 _log = logging.getLogger(__name__)
 
+_MOST_BYTES_WAITING = 50_000_000
 _SCALAR_METADATA = scalar_metadata.create_summary_metadata(display_name=None, description=None)
 
 
@@ -45,14 +50,20 @@ class _OpenRun:
     """The writer of a run.
 
     Attributes:
-      writer: TensorFlow's writer.
+      writer: TensorFlow's writer; None if it was closed, to begin a new file.
       suffix: the suffix of its event file's name, which distinguishes the file from others.
+      has_failed: whether its file may end in half a record, behind which TensorBoard reads nothing.
       last_steps: tag of a scalar -> step of its last value.
+      waiting: step and summary of what could not be written yet.
+      num_lost: the number of summaries that had to be given up.
     """
 
-    writer: tf.summary.SummaryWriter
+    writer: tf.summary.SummaryWriter | None
     suffix: str
+    has_failed: bool = False
     last_steps: dict[str, int] = dataclasses.field(default_factory=dict)
+    waiting: collections.deque[tuple[int, bytes]] = dataclasses.field(default_factory=collections.deque)
+    num_lost: int = 0
 
 
 _open_runs: dict[str, _OpenRun] = {}
@@ -61,16 +72,97 @@ _open_runs: dict[str, _OpenRun] = {}
 def writer(run_dir: str) -> tf.summary.SummaryWriter:
     """The writer of the run in this folder, opened at the first call.
 
+    After a write that failed it is another one, with a new file, as soon as one can be begun.
+
     Raises:
       ODEvalError: nothing can be written there.
     """
-    return _open_run(run_dir).writer
+    run = _open(run_dir)
+    if run.writer is None or run.has_failed:
+        with contextlib.suppress(ODEvalError) if run.writer is not None else contextlib.nullcontext():
+            _begin_file(run_dir, run)
+    assert run.writer is not None
+    return run.writer
+
+
+def is_open(run_dir: str) -> bool:
+    """Whether this process has written to the run in this folder."""
+    return files.absolute(run_dir) in _open_runs
 
 
 def write_summary(run_dir: str, step: int, summary: summary_pb2.Summary) -> None:
-    """Writes a summary, which may have many values, as one event of a run, and flushes."""
-    with writer(run_dir).as_default(), tf.summary.record_if(True):  # flushed at the end of the block
-        tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)
+    """Writes a summary, which may have many values, as one event of a run, and flushes.
+
+    If it cannot be written, because the disk is full, it is said once, and the summary waits in memory: it is written
+    with the next one, or when the process ends.
+
+    Raises:
+      ODEvalError: nothing can be written there from the beginning.
+    """
+    run = _open(run_dir)
+    run.waiting.append((step, summary.SerializeToString()))
+    while sum(len(serialized) for _, serialized in run.waiting) > _MOST_BYTES_WAITING:
+        run.waiting.popleft()
+        run.num_lost += 1
+    had_failed = run.has_failed
+    error = _write_what_waits(run_dir)
+    if error is not None and not had_failed:
+        print(
+            f"warning: '{run_dir}' cannot be written now ({files.reason(error)}): its curves are kept in memory, and"
+            " written when that is possible again.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _open(run_dir: str) -> _OpenRun:
+    key = files.absolute(run_dir)
+    if key not in _open_runs:
+        _open_runs[key] = _OpenRun(*_new_writer(run_dir))
+    return _open_runs[key]
+
+
+def _write_what_waits(run_dir: str) -> Exception | None:
+    """Writes the summaries of a run that wait, one after the other; returns what prevents it."""
+    run = _open(run_dir)
+    while run.waiting:
+        step, serialized = run.waiting[0]
+        try:
+            if run.has_failed:
+                _begin_file(run_dir, run)
+            with writer(run_dir).as_default(), tf.summary.record_if(True):  # flushed at the end of the block
+                tf.summary.experimental.write_raw_pb(serialized, step=step)
+        except (tf.errors.OpError, ODEvalError) as error:
+            run.has_failed = True
+            return error
+        run.waiting.popleft()
+    return None
+
+
+def _begin_file(run_dir: str, run: _OpenRun) -> None:
+    """Gives a run a new writer.
+
+    Raises:
+      ODEvalError: no file can be begun; the old writer stays.
+    """
+    old = run.writer
+    run.writer, run.suffix = _new_writer(run_dir)
+    run.has_failed = False
+    if old is not None:
+        with contextlib.suppress(tf.errors.OpError):  # it tries again what it could not write
+            old.close()
+
+
+@atexit.register
+def _write_at_the_end() -> None:
+    for run_dir, run in _open_runs.items():
+        error = _write_what_waits(run_dir) if run.waiting else None
+        if error is not None or run.num_lost:
+            print(
+                f"warning: {len(run.waiting) + run.num_lost} points or pictures of '{run_dir}' could not be written to"
+                f" TensorBoard{f': {files.reason(error)}' if error else ''}.",
+                file=sys.stderr,
+            )
 
 
 def write_scalars(run_dir: str, step: int, scalars: Mapping[str, float]) -> None:
@@ -80,7 +172,7 @@ def write_scalars(run_dir: str, step: int, scalars: Mapping[str, float]) -> None
     validation and an evaluation on the same images, and TensorBoard would draw both: a vertical line in the chart. The
     first one counts.
     """
-    last_steps = _open_run(run_dir).last_steps
+    last_steps = _open(run_dir).last_steps
     new = {tag: value for tag, value in scalars.items() if last_steps.get(tag) != step}
     if new:
         # As one event: ten calls of `tf.summary.scalar` take five times as long.
@@ -127,15 +219,15 @@ def resume(run_dir: str, step: int) -> bool:
     Returns:
       Whether the open writer of this run had to be closed; functions that were traced with it have to be traced again.
     """
-    key = files.absolute(run_dir)
-    own = _open_runs.get(key)
+    own = _open_runs.get(files.absolute(run_dir))
     if own is not None:
-        own.writer.flush()
+        _write_what_waits(run_dir)
+        own.waiting = collections.deque(one for one in own.waiting if one[0] <= step)
         own.last_steps.clear()
     own_is_in_order = False
     replaced = 0
     for event_file in event_files.event_files(run_dir):
-        if own is None or not event_file.endswith(own.suffix):
+        if own is None or own.writer is None or not event_file.endswith(own.suffix):
             replaced += event_files.drop_events_after(event_file, step if step > 0 else -1)
         elif event_files.has_events_after(event_file, step):
             own.writer.close()
@@ -151,28 +243,59 @@ def resume(run_dir: str, step: int) -> bool:
     if own is None or own_is_in_order:
         return False
     # It is closed, or its file was deleted and anything it writes would be lost.
-    own.writer.close()
-    del _open_runs[key]
+    if own.writer is not None:
+        own.writer.close()
+        own.writer = None
     return True
 
 
-def _open_run(run_dir: str) -> _OpenRun:
-    key = files.absolute(run_dir)
-    if key not in _open_runs:
-        _wait_for_a_later_name(run_dir)
-        suffix = f".{uuid.uuid4().hex[:8]}"
-        try:
-            _open_runs[key] = _OpenRun(tf.summary.create_file_writer(run_dir, filename_suffix=suffix), suffix)
-        except tf.errors.OpError as error:
-            raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
-    return _open_runs[key]
+def take_back(run_dir: str, step: int, is_to_go: Callable[[str], bool]) -> None:
+    """Removes what earlier processes have written of a step, because it is written again.
+
+    Args:
+      run_dir: the folder of the run.
+      step: the step.
+      is_to_go: whether a tag is written again.
+    """
+    own = _open_runs.get(files.absolute(run_dir))
+    for event_file in event_files.event_files(run_dir):
+        is_own = own is not None and event_file.endswith(own.suffix)
+        if not is_own and not event_files.is_being_written(event_file) and event_files.has_step(event_file, step):
+            event_files.drop_values(event_file, step, is_to_go)
+
+
+def _new_writer(run_dir: str) -> tuple[tf.summary.SummaryWriter, str]:
+    """A writer with a new event file, and the end of its name."""
+    _wait_for_a_later_name(run_dir)
+    suffix = f".{uuid.uuid4().hex[:8]}"
+    try:
+        new_writer = tf.summary.create_file_writer(run_dir, filename_suffix=suffix)
+    except tf.errors.OpError as error:
+        with contextlib.suppress(OSError):  # the error above matters more
+            for event_file in event_files.event_files(run_dir):
+                if event_file.endswith(suffix):
+                    files.remove(event_file)
+        raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
+    if not files.is_remote(run_dir):
+        _sort_last(run_dir, suffix)
+    return new_writer, suffix
 
 
 def _wait_for_a_later_name(run_dir: str) -> None:
-    """Waits until the name of a new event file sorts last in its run: TensorBoard reads the files in this order.
-
-    A name starts with the second in which the file is created: `events.out.tfevents.1763687990.host.…`.
-    """
-    seconds = [os.path.basename(path).split(".")[3] for path in event_files.event_files(run_dir) if path.count(".") > 3]
-    if str(int(time.time())) in seconds:
+    """Waits until the name of a new event file sorts last in its run: TensorBoard reads the files in this order."""
+    if int(time.time()) in map(event_files.second, event_files.event_files(run_dir)):
         time.sleep(1.0 - time.time() % 1.0)
+
+
+def _sort_last(run_dir: str, suffix: str) -> None:
+    """Renames a new event file if others have later names, because the clock was put back.
+
+    An empty file stays under the old name: TensorFlow looks whether its file is still there, by its name.
+    """
+    seconds = {path: event_files.second(path) for path in event_files.event_files(run_dir)}
+    own = next(path for path in seconds if path.endswith(suffix))
+    latest = max(second for path, second in seconds.items() if path != own) if len(seconds) > 1 else 0
+    if seconds[own] <= latest:
+        name = os.path.basename(own).replace(f".{seconds[own]}.", f".{latest + 1}.", 1)
+        files.rename(own, os.path.join(run_dir, name))
+        files.write_whole(own, b"")
