@@ -46,7 +46,7 @@ def damage(checkpoint: str) -> str | None:
     import tensorflow as tf  # here, as names can be told without it
 
     try:
-        reader = tf.train.load_checkpoint(checkpoint)
+        reader = tf.compat.v1.train.NewCheckpointReader(checkpoint)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)  # TensorFlow compares it with its checksum
     except (tf.errors.OpError, IndexError, RuntimeError) as error:  # IndexError: a file is shorter than it says

@@ -18,6 +18,7 @@ import re
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 import time
 import uuid
@@ -272,6 +273,29 @@ def write_whole(path: Path, contents: str | bytes) -> None:
         with contextlib.suppress(OSError):  # the error above matters more
             if exists(temporary):
                 remove(temporary)
+
+
+def set_aside(path: Path, why: str) -> str:
+    """Renames a file or folder that is damaged, so that work goes on without it, and says so on stderr.
+
+    Args:
+      path: the file or folder.
+      why: the beginning of the sentence: what is wrong, up to a semicolon or full stop.
+
+    Returns:
+      Its new path: `best.json.damaged-1`.
+
+    Raises:
+      ODEvalError: it cannot be renamed.
+    """
+    number = 1
+    while exists(f"{os.fspath(path)}.damaged-{number}"):
+        number += 1
+    aside = f"{os.fspath(path)}.damaged-{number}"
+    with errors_as_sentences(f"'{os.fspath(path)}' is damaged and cannot be renamed"):
+        rename(path, aside)
+    print(f"warning: {why.split(';')[0].rstrip('.')}; it was renamed to '{aside}'.", file=sys.stderr, flush=True)
+    return aside
 
 
 def sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from od_eval import files
-from od_eval.callbacks.base import Callback, number, steps_done
+from od_eval.callbacks.base import Callback, number, steps_done, writes_summaries
 from od_eval.callbacks.base import checkpoint as model_checkpoint
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.better import direction, is_better, main_metric
@@ -48,7 +48,7 @@ class BestCheckpoint(Callback):
             raise ValueError("model_dir is empty; BestCheckpoint needs a folder to write to.")
         if mode not in (None, "min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}.")
-        self._directory = best.directory_in(os.fspath(model_dir))
+        self._directory = best.directory_in(files.absolute(model_dir))
         self._metric = metric
         self._mode = mode
         self._best: dict[str, Any] | None = None
@@ -88,6 +88,8 @@ class BestCheckpoint(Callback):
         Args:
           starts_anew: whether the recorded best checkpoint belongs to another training run.
         """
+        if writes_summaries(self.model):
+            best.repair(self._directory)
         self._best = best.read_best(self._directory)
         if self._best is not None and starts_anew:
             moved_to = best.move_away(self._directory)
@@ -104,24 +106,31 @@ class BestCheckpoint(Callback):
         Raises:
           ODEvalError: the checkpoint cannot be written; the previous one is kept.
         """
-        name = self._metric or main_metric(logs, prefix="val_")
-        if name not in logs:
+        candidate = self._candidate(logs)
+        if candidate is None or not self.is_better(logs):
             return
-        self._seen = True
-        value = number(logs[name])
-        mode = self._mode or direction(name)
-        if not math.isfinite(value) or not self._is_better(name, mode, value):
-            return
+        name, mode, value = candidate
         step = steps_done(self.model, self)
         checkpoint = f"ckpt-{step}"
         self._save(checkpoint)
         self._best = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": checkpoint}
         best.write_best(self._directory, self._best)
 
-    def _is_better(self, name: str, mode: Literal["min", "max"], value: float) -> bool:
-        if self._best is None or self._best["metric"] != name:
-            return True
-        return is_better(value, self._best["value"], mode)
+    def is_better(self, logs: Mapping[str, Any]) -> bool:
+        """Whether the metric is in `logs` and better than the best so far."""
+        candidate = self._candidate(logs)
+        if candidate is None:
+            return False
+        name, mode, value = candidate
+        self._seen = True
+        if not math.isfinite(value):
+            return False
+        return self._best is None or self._best["metric"] != name or is_better(value, self._best["value"], mode)
+
+    def _candidate(self, logs: Mapping[str, Any]) -> tuple[str, Literal["min", "max"], float] | None:
+        """Name, mode and value of the metric in `logs`, if it is there."""
+        name = self._metric or main_metric(logs, prefix="val_")
+        return (name, self._mode or direction(name), number(logs[name])) if name in logs else None
 
     def _save(self, name: str) -> None:
         # Imported here for the reason given in `callbacks.base`.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from od_eval import losses
+from od_eval import files, losses
 from od_eval.evaluation.better import best_of, main_value
 from od_eval.evaluation.good_values import good_values
 from od_eval.evaluation.loop import Detect, FoundInData, as_evaluable, coco_evaluator, evaluate
@@ -58,7 +58,7 @@ class EvaluationSet:
     ):
         self._dataset = dataset
         self.run = run
-        self.run_dir = os.path.join(os.fspath(model_dir), run)
+        self.run_dir = files.absolute(os.path.join(os.fspath(model_dir), run))  # the folder may change during `fit`
         self.options = options
         self._detect = detect
         self._findings = findings
@@ -67,6 +67,7 @@ class EvaluationSet:
         self._num_images: int | None = None  # known after the first evaluation
         self._best: EvaluationResult | None = None
         self._has_layout = False
+        self._is_repaired = False
         self._last_step_with_pictures: int | None = None
         self.results: list[EvaluationResult] = []
 
@@ -122,7 +123,10 @@ class EvaluationSet:
         return result
 
     def recorded(self) -> list[EvaluationResult]:
-        """All evaluations recorded in the files of the run, ordered by step."""
+        """All evaluations recorded in the files of the run, ordered by step. The first call repairs the files."""
+        if not self._is_repaired:
+            metrics_files.repair(self.run_dir)
+            self._is_repaired = True
         return metrics_files.read_all(self.run_dir)
 
     def logs(self, result: EvaluationResult) -> dict[str, float]:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from od_eval import files
 from od_eval import losses as loss_names
 from od_eval.callbacks.base import Callback, batch_size, num_train_images, number, steps_done, writes_summaries
 from od_eval.callbacks.step_means import StepMeans
@@ -85,7 +86,7 @@ class LossLogger(Callback):
             if (not isinstance(value, numbers.Integral) or value < 1) and (name, value) != ("batch_size", None):
                 raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}.")
         loss_names.check_mapping(losses or {})
-        self._runs = {run: os.path.join(os.fspath(log_dir), run) for run in (tags.TRAIN, tags.EVAL)}
+        self._runs = {run: files.absolute(os.path.join(os.fspath(log_dir), run)) for run in (tags.TRAIN, tags.EVAL)}
         self._log_every_n_steps = log_every_n_steps
         self._mapping = dict(losses or {})
         self._batch_size = batch_size

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.result import EvaluationResult
+from od_eval.text import printable
 
 _log = logging.getLogger(__name__)
 
@@ -81,17 +83,64 @@ def write(run_dir: str, result: EvaluationResult) -> None:
       result: the evaluation.
 
     Raises:
-      ODEvalError: a file cannot be written, or metrics.csv is not such a table.
+      ODEvalError: a file cannot be written.
     """
     step = result.step or 0
     text = json.dumps(result.to_json_dict(), indent=1, allow_nan=False) + "\n"
     files.write_whole(_step_file(run_dir, _EVERY, step), text)
     columns, rows = _read_table(run_dir)
+    if {*rows, step} != _step_files(os.path.join(run_dir, _EVERY)).keys():
+        repair(run_dir)
+        return
     row = _table_row(result)
     rows[step] = {name: str(value) for name, value in row.items()}
     _write_table(run_dir, _in_order(columns, list(row)), rows)
     if step == max(rows):  # an older checkpoint may be evaluated later
         files.write_whole(os.path.join(run_dir, _NEWEST), text)
+
+
+def repair(run_dir: str) -> None:
+    """Derives metrics.csv and metrics.json from the files in metrics/, where they differ, as a kill may leave them.
+
+    A file in metrics/ that is damaged is set aside under another name. What was repaired is said on stderr. A run
+    without such files is left as it is.
+
+    Args:
+      run_dir: the folder of the eval run; it need not exist.
+
+    Raises:
+      ODEvalError: a file cannot be read or written.
+    """
+    results = {}
+    for step, path in _step_files(os.path.join(run_dir, _EVERY)).items():
+        try:
+            results[step] = _read_result(path)
+        except _Damaged as error:
+            files.set_aside(path, str(error))
+    if not results:
+        return
+    columns: list[str] = []
+    rows: dict[int, Mapping[str, str]] = {}
+    for step, result in results.items():
+        row = _table_row(result)
+        columns = _in_order(columns, list(row))
+        rows[step] = {name: str(value) for name, value in row.items()}
+    old_columns, old_rows = _read_table(run_dir)
+    in_table = {step: {name: value for name, value in row.items() if value} for step, row in old_rows.items()}
+    if in_table != {step: {name: value for name, value in row.items() if value} for step, row in rows.items()}:
+        if old_rows or files.exists(os.path.join(run_dir, _TABLE)):
+            _say_repaired(os.path.join(run_dir, _TABLE))
+        _write_table(run_dir, _in_order(old_columns, columns) if in_table else columns, rows)
+    newest = os.path.join(run_dir, _NEWEST)
+    text = _read(_step_file(run_dir, _EVERY, max(results)))
+    if not files.exists(newest) or files.read_bytes(newest) != text.encode():
+        if files.exists(newest):
+            _say_repaired(newest)
+        files.write_whole(newest, text)
+
+
+def _say_repaired(path: str) -> None:
+    print(f"warning: '{path}' did not have what {_EVERY}/ has, and was written anew.", file=sys.stderr, flush=True)
 
 
 def write_coco(run_dir: str, step: int, evaluator: Evaluator) -> None:
@@ -129,24 +178,16 @@ def drop_after(run_dir: str, step: int) -> int:
       The number of evaluations that were set aside.
 
     Raises:
-      ODEvalError: a file cannot be moved or written, or metrics.csv is not such a table.
+      ODEvalError: a file cannot be moved or written.
     """
     kept = step if step > 0 else -1
-    columns, rows = _read_table(run_dir)
-    remaining_rows = {at: row for at, row in rows.items() if at <= kept}
-    if len(remaining_rows) < len(rows):
-        _write_table(run_dir, columns, remaining_rows)
     _set_aside(os.path.join(run_dir, _DETECTIONS), kept, step)
-    # Last, so that an interrupted call can be repeated.
-    newest = os.path.join(run_dir, _NEWEST)
-    step_files = _step_files(os.path.join(run_dir, _EVERY))
-    remaining = [path for at, path in step_files.items() if at <= kept]
-    if len(remaining) < len(step_files):
-        if remaining:
-            files.write_whole(newest, _read(remaining[-1]))
-        elif files.exists(newest):
-            files.remove(newest)
     moved = _set_aside(os.path.join(run_dir, _EVERY), kept, step)
+    if moved:
+        for name in (_TABLE, _NEWEST):
+            if files.exists(os.path.join(run_dir, name)):
+                files.remove(os.path.join(run_dir, name))
+    repair(run_dir)
     if moved and step == 0:
         _log.warning(
             "This training starts at step 0: %d evaluation(s) of an earlier run in %s were moved to %s.",
@@ -161,13 +202,7 @@ def read_all(run_dir: str) -> list[EvaluationResult]:
     Raises:
       ODEvalError: a file is damaged; the message names it.
     """
-    results = []
-    for path in _step_files(os.path.join(run_dir, _EVERY)).values():
-        try:
-            results.append(EvaluationResult.from_json_dict(_read_sections(path)))
-        except ValueError as error:
-            raise ODEvalError(f"'{path}' is damaged: {error}; delete it or move it away.") from error
-    return results
+    return [_read_result(path) for path in _step_files(os.path.join(run_dir, _EVERY)).values()]
 
 
 def _step_file(run_dir: str, folder: str, step: int) -> str:
@@ -203,24 +238,36 @@ def _set_aside(folder: str, kept: int, step: int) -> int:
     return len(later)
 
 
+class _Damaged(ODEvalError):
+    """A file of metrics that is not what was written."""
+
+
 def _read(path: str) -> str:
     try:
         return files.read_text(path)
     except OSError as error:
         raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
     except UnicodeDecodeError as error:
-        raise ODEvalError(f"'{path}' is damaged: it is not text ({error}); delete it or move it away.") from error
+        raise _Damaged(f"'{path}' is damaged: it is not text ({error}); delete it or move it away.") from error
 
 
 def _read_sections(path: str) -> dict[str, Any]:
     """The contents of a file of metrics."""
     try:
         sections = json.loads(_read(path))
-    except ValueError as error:
-        raise ODEvalError(f"'{path}' is damaged: it is not JSON ({error}); delete it or move it away.") from error
+    except (ValueError, RecursionError) as error:
+        raise _Damaged(f"'{path}' is damaged: it is not JSON ({error}); delete it or move it away.") from error
     if not isinstance(sections, dict):
-        raise ODEvalError(f"'{path}' is damaged: it is not a JSON object; delete it or move it away.")
+        raise _Damaged(f"'{path}' is damaged: it is not a JSON object; delete it or move it away.")
     return sections
+
+
+def _read_result(path: str) -> EvaluationResult:
+    sections = _read_sections(path)
+    try:
+        return EvaluationResult.from_json_dict(sections)
+    except ValueError as error:
+        raise _Damaged(f"'{path}' is damaged: {error}; delete it or move it away.") from error
 
 
 def _runs(model_dir: str) -> list[str]:
@@ -231,37 +278,33 @@ def _runs(model_dir: str) -> list[str]:
 
 
 def _table_row(result: EvaluationResult) -> dict[str, int | float | str]:
-    """Column -> value, in the order of columns; "" for metrics that are not defined."""
-    values = {name: "" if value is None else value for name, value in result.table_values().items()}
+    """Column -> value, in the order of columns; "" for metrics that are not defined.
+
+    Control characters in names are escaped: Python's csv does not read all that it writes.
+    """
+    values = {printable(name): "" if value is None else value for name, value in result.table_values().items()}
     return {"step": result.step or 0, "num_images": result.num_images, **values}
 
 
 def _read_table(run_dir: str) -> tuple[list[str], dict[int, Mapping[str, str]]]:
-    """(columns, step -> row) of metrics.csv."""
+    """(columns, step -> row) of metrics.csv; nothing if it is not such a table."""
     path = os.path.join(run_dir, _TABLE)
     if not files.exists(path):
         return [], {}
-    reader = csv.DictReader(io.StringIO(_read(path), newline=""), restval="")
     try:
+        reader = csv.DictReader(io.StringIO(_read(path), newline=""), restval="")
         rows: dict[int, Mapping[str, str]] = {int(row["step"]): row for row in reader}
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ODEvalError(
-            f"'{path}' is damaged: it is not a table with one row per step ({error!r}); delete it or move it away,"
-            f" the files in {_EVERY}/ hold the same."
-        ) from error
+    except (_Damaged, KeyError, TypeError, ValueError, csv.Error):
+        return [], {}
     return list(reader.fieldnames or []), rows
 
 
 def _write_table(run_dir: str, columns: Sequence[str], rows: Mapping[int, Mapping[str, str]]) -> None:
-    path = os.path.join(run_dir, _TABLE)
-    if not rows:
-        files.remove(path)
-        return
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows[step] for step in sorted(rows))
-    files.write_whole(path, text.getvalue())
+    files.write_whole(os.path.join(run_dir, _TABLE), text.getvalue())
 
 
 def _in_order(columns: Sequence[str], more: Sequence[str]) -> list[str]:

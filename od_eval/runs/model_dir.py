@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from od_eval import files
+from od_eval import checkpoint_names, files
 from od_eval.errors import ODEvalError
 from od_eval.runs import best
 
@@ -26,11 +27,14 @@ def check_model_dir(model_dir: str) -> None:
 
 
 def best_or_newest(model_dir: str) -> str:
-    """The path of the best checkpoint; if there is none, the model_dir, which stands for its newest checkpoint.
-
-    Raises:
-      ODEvalError: `best.json` is damaged.
-    """
+    """The path of the best checkpoint; if there is none that can be read, the model_dir, for its newest checkpoint."""
     directory = best.directory_in(model_dir)
     best_checkpoint = best.read_best(directory)
-    return os.path.join(directory, best_checkpoint["checkpoint"]) if best_checkpoint else model_dir
+    if best_checkpoint is None:
+        return model_dir
+    path = os.path.join(directory, best_checkpoint["checkpoint"])
+    reason = checkpoint_names.damage(path)
+    if reason is None:
+        return path
+    print(f"warning: the best checkpoint '{path}' is damaged ({reason}); the newest one is taken.", file=sys.stderr)
+    return model_dir

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import socket
 from collections.abc import Callable, Iterable, Iterator
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -35,7 +34,7 @@ def drop_events_after(event_file: str, step: int) -> bool:
     to undo this, rename it back.
 
     Args:
-      event_file: local or remote; no process may be writing to it.
+      event_file: local or remote. A process that writes to it begins a new file (see `writers`).
       step: the step of the last events to keep; -1 keeps none, and removes the file.
 
     Returns:
@@ -57,14 +56,6 @@ def second(event_file: str) -> int:
     """
     match = re.search(rf"{_MARK}\.(\d+)", os.path.basename(event_file))
     return int(match[1]) if match else 0
-
-
-def is_being_written(event_file: str) -> bool:
-    """Whether another process that lives on this machine has begun an event file, after its name."""
-    match = re.search(rf"{_MARK}\.\d+\.(.+)\.(\d+)\.\d+(\.\w+)?$", os.path.basename(event_file))
-    if not match or match[1] != socket.gethostname() or int(match[2]) == os.getpid():
-        return False
-    return files.is_alive(int(match[2]))
 
 
 def has_step(event_file: str, step: int) -> bool:

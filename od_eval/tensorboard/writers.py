@@ -52,6 +52,7 @@ class _OpenRun:
     Attributes:
       writer: TensorFlow's writer; None if it was closed, to begin a new file.
       suffix: the suffix of its event file's name, which distinguishes the file from others.
+      inode: of its event file, None on remote file systems.
       has_failed: whether its file may end in half a record, behind which TensorBoard reads nothing.
       last_steps: tag of a scalar -> step of its last value.
       waiting: step and summary of what could not be written yet.
@@ -60,6 +61,7 @@ class _OpenRun:
 
     writer: tf.summary.SummaryWriter | None
     suffix: str
+    inode: int | None = None
     has_failed: bool = False
     last_steps: dict[str, int] = dataclasses.field(default_factory=dict)
     waiting: collections.deque[tuple[int, bytes]] = dataclasses.field(default_factory=collections.deque)
@@ -128,7 +130,7 @@ def _write_what_waits(run_dir: str) -> Exception | None:
     while run.waiting:
         step, serialized = run.waiting[0]
         try:
-            if run.has_failed:
+            if run.has_failed or _was_replaced(run_dir, run):
                 _begin_file(run_dir, run)
             with writer(run_dir).as_default(), tf.summary.record_if(True):  # flushed at the end of the block
                 tf.summary.experimental.write_raw_pb(serialized, step=step)
@@ -146,7 +148,7 @@ def _begin_file(run_dir: str, run: _OpenRun) -> None:
       ODEvalError: no file can be begun; the old writer stays.
     """
     old = run.writer
-    run.writer, run.suffix = _new_writer(run_dir)
+    run.writer, run.suffix, run.inode = _new_writer(run_dir)
     run.has_failed = False
     if old is not None:
         with contextlib.suppress(tf.errors.OpError):  # it tries again what it could not write
@@ -250,7 +252,7 @@ def resume(run_dir: str, step: int) -> bool:
 
 
 def take_back(run_dir: str, step: int, is_to_go: Callable[[str], bool]) -> None:
-    """Removes what earlier processes have written of a step, because it is written again.
+    """Removes what other processes have written of a step, because it is written again.
 
     Args:
       run_dir: the folder of the run.
@@ -260,12 +262,20 @@ def take_back(run_dir: str, step: int, is_to_go: Callable[[str], bool]) -> None:
     own = _open_runs.get(files.absolute(run_dir))
     for event_file in event_files.event_files(run_dir):
         is_own = own is not None and event_file.endswith(own.suffix)
-        if not is_own and not event_files.is_being_written(event_file) and event_files.has_step(event_file, step):
+        if not is_own and event_files.has_step(event_file, step):
             event_files.drop_values(event_file, step, is_to_go)
 
 
-def _new_writer(run_dir: str) -> tuple[tf.summary.SummaryWriter, str]:
-    """A writer with a new event file, and the end of its name."""
+def _was_replaced(run_dir: str, run: _OpenRun) -> bool:
+    """Whether another process has taken values back from the event file of a run: its writer writes to the old one."""
+    if run.inode is None:
+        return False
+    own = [path for path in event_files.event_files(run_dir) if path.endswith(run.suffix)]
+    return bool(own) and run.inode not in (os.stat(path).st_ino for path in own)
+
+
+def _new_writer(run_dir: str) -> tuple[tf.summary.SummaryWriter, str, int | None]:
+    """A writer with a new event file, the end of its name, and its inode."""
     _wait_for_a_later_name(run_dir)
     suffix = f".{uuid.uuid4().hex[:8]}"
     try:
@@ -276,9 +286,9 @@ def _new_writer(run_dir: str) -> tuple[tf.summary.SummaryWriter, str]:
                 if event_file.endswith(suffix):
                     files.remove(event_file)
         raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
-    if not files.is_remote(run_dir):
-        _sort_last(run_dir, suffix)
-    return new_writer, suffix
+    if files.is_remote(run_dir):
+        return new_writer, suffix, None
+    return new_writer, suffix, os.stat(_sorted_last(run_dir, suffix)).st_ino
 
 
 def _wait_for_a_later_name(run_dir: str) -> None:
@@ -287,15 +297,17 @@ def _wait_for_a_later_name(run_dir: str) -> None:
         time.sleep(1.0 - time.time() % 1.0)
 
 
-def _sort_last(run_dir: str, suffix: str) -> None:
-    """Renames a new event file if others have later names, because the clock was put back.
+def _sorted_last(run_dir: str, suffix: str) -> str:
+    """The new event file, renamed if others have later names, because the clock was put back.
 
     An empty file stays under the old name: TensorFlow looks whether its file is still there, by its name.
     """
     seconds = {path: event_files.second(path) for path in event_files.event_files(run_dir)}
     own = next(path for path in seconds if path.endswith(suffix))
     latest = max(second for path, second in seconds.items() if path != own) if len(seconds) > 1 else 0
-    if seconds[own] <= latest:
-        name = os.path.basename(own).replace(f".{seconds[own]}.", f".{latest + 1}.", 1)
-        files.rename(own, os.path.join(run_dir, name))
-        files.write_whole(own, b"")
+    if seconds[own] > latest:
+        return own
+    renamed = os.path.join(run_dir, os.path.basename(own).replace(f".{seconds[own]}.", f".{latest + 1}.", 1))
+    files.rename(own, renamed)
+    files.write_whole(own, b"")
+    return renamed

@@ -152,7 +152,8 @@ class _CheckpointEvaluator:
           kept: the path from which it can be read.
         """
         missing = [evaluation_set for evaluation_set in self.sets if not self._has(evaluation_set, original, kept)]
-        if missing and self.restore(original, kept):
+        # A recorded one may be the best that a killed process did not keep any more.
+        if (missing or self._best.is_better(self._recorded_logs(_step_of(kept)))) and self.restore(original, kept):
             self.evaluate(original, missing)
 
     def restore(self, original: str, kept: str) -> bool:
@@ -165,24 +166,27 @@ class _CheckpointEvaluator:
         return True
 
     def evaluate(self, checkpoint: str, sets: Sequence[EvaluationSet]) -> None:
-        """Evaluates the restored checkpoint on these sets; results on the other sets are read from their files."""
+        """Evaluates the restored checkpoint on these sets, and keeps it if it is the best; others have it already."""
         step = self._detector.steps_done
-        print(f"Evaluating {checkpoint} of step {step} …", flush=True)
+        if sets:
+            print(f"Evaluating {checkpoint} of step {step} …", flush=True)
+        for evaluation_set in sets:
+            evaluation_set.evaluate(self._detector, step, checkpoint)
+        self._best.keep_if_better(self._recorded_logs(step))
+        self.newest_step = max(self.newest_step, step)
+
+    def _recorded_logs(self, step: int | None) -> dict[str, float]:
+        """What the files of all sets have of a step, as Keras's `logs`."""
         logs: dict[str, float] = {}
         for evaluation_set in self.sets:
-            if evaluation_set in sets:
-                logs.update(evaluation_set.logs(evaluation_set.evaluate(self._detector, step, checkpoint)))
-            else:
-                for result in evaluation_set.recorded():
-                    logs.update(evaluation_set.logs(result) if result.step == step else {})
-        self._best.keep_if_better(logs)
-        self.newest_step = max(self.newest_step, step)
+            for result in evaluation_set.recorded():
+                logs.update(evaluation_set.logs(result) if result.step == step else {})
+        return logs
 
     def _has(self, evaluation_set: EvaluationSet, original: str, kept: str) -> bool:
         """Whether the files of a set have an evaluation of this very checkpoint."""
-        try:
-            step = int(tf.train.load_variable(kept, "step/.ATTRIBUTES/VARIABLE_VALUE"))
-        except (tf.errors.OpError, IndexError):
+        step = _step_of(kept)
+        if step is None:
             return False  # restoring it reports what is wrong
         name = os.path.basename(original)
         is_recorded = any(
@@ -192,3 +196,11 @@ class _CheckpointEvaluator:
         if is_recorded:
             self.newest_step = max(self.newest_step, step)
         return is_recorded
+
+
+def _step_of(checkpoint: str) -> int | None:
+    """The step in a checkpoint; None if it cannot be read."""
+    try:
+        return int(tf.train.load_variable(checkpoint, "step/.ATTRIBUTES/VARIABLE_VALUE"))
+    except (tf.errors.OpError, IndexError):
+        return None

@@ -216,14 +216,35 @@ def test_a_training_that_begins_at_step_0_begins_anew_and_what_was_kept_stays_be
         '{"metric": "a", "mode": "", "value": "x", "step": 1, "checkpoint": ""}',
     ],
 )
-def test_a_best_json_that_is_damaged_is_named(tmp_path, keras, text):
+def test_a_folder_with_a_damaged_best_json_is_set_aside_and_the_training_goes_on(tmp_path, keras, capsys, text):
     train(keras, make_model(keras), od_eval.BestCheckpoint(tmp_path), *of_ap(0.75))
     (tmp_path / "best" / "best.json").write_text(text, errors="surrogateescape")
-    with pytest.raises(ODEvalError, match=r"best/best.json' is damaged; remove it"):
-        train(keras, make_model(keras, step=2), od_eval.BestCheckpoint(tmp_path), *of_ap(0.5))
-    (tmp_path / "best" / "best.json").unlink()
     train(keras, make_model(keras, step=2), od_eval.BestCheckpoint(tmp_path), *of_ap(0.5))
     assert kept(tmp_path) == (4, "val_AP", 0.5)
+    told = capsys.readouterr().err
+    assert f"warning: '{tmp_path}/best/best.json' is damaged" in told
+    assert f"it was renamed to '{tmp_path}/best.damaged-1'" in told
+    assert (tmp_path / "best.damaged-1" / "ckpt-2.index").exists()
+
+
+def test_a_best_checkpoint_that_is_damaged_is_set_aside(tmp_path, keras, capsys):
+    train(keras, make_model(keras), od_eval.BestCheckpoint(tmp_path), *of_ap(0.75))
+    data = tmp_path / "best" / "ckpt-2.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-1])
+    train(keras, make_model(keras, step=2), od_eval.BestCheckpoint(tmp_path), *of_ap(0.5))
+    assert kept(tmp_path) == (4, "val_AP", 0.5)
+    assert f"warning: the best checkpoint '{tmp_path}/best/ckpt-2' is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ['model_checkpoint_path: "ckpt-1"\n', "", None])
+def test_a_kill_after_best_json_leaves_the_rest_to_the_next_process(tmp_path, keras, state):
+    train(keras, make_model(keras), od_eval.BestCheckpoint(tmp_path), *of_ap(0.75))
+    folder = tmp_path / "best"
+    for file in folder.glob("ckpt-2.*"):
+        shutil.copy(file, str(file).replace("ckpt-2.", "ckpt-1."))
+    (folder / "checkpoint").unlink() if state is None else (folder / "checkpoint").write_text(state)
+    train(keras, make_model(keras, step=2), od_eval.BestCheckpoint(tmp_path), *of_ap(0.5))
+    assert kept(tmp_path) == (2, "val_AP", 0.75)
 
 
 def test_a_best_checkpoint_that_somebody_deleted_need_not_be_beaten(tmp_path, keras, capsys):

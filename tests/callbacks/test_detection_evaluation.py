@@ -27,9 +27,9 @@ import tensorflow as tf
 from PIL import Image
 
 import od_eval
-from od_eval.errors import ODEvalError
 from od_eval.evaluation.coco_files import read_detections, read_groundtruth
 from od_eval.evaluation.options import BOX_FORMATS
+from od_eval.tensorboard import writers
 from read_events import curves, shown_images, shown_tensors
 
 KERASES = pytest.mark.parametrize("keras", ["tf_keras", "keras"], indirect=True)
@@ -576,11 +576,33 @@ def test_several_fits_in_a_row_make_one_curve(tmp_path, keras, same):
     assert not list((tmp_path / "eval").rglob("*replaced*"))
 
 
-def test_a_damaged_file_of_an_earlier_evaluation_is_named_before_the_training_begins(tmp_path, keras):
+def test_a_damaged_file_of_an_earlier_evaluation_is_set_aside_and_the_training_goes_on(tmp_path, keras, capsys):
     fit(make_model(keras), evaluation(tmp_path))
     (tmp_path / "eval" / "metrics" / "step-00000002.json").write_text("{")
-    with pytest.raises(ODEvalError, match=r"step-00000002.json' is damaged"):
-        fit(make_model(keras, step=2), evaluation(tmp_path))
+    fit(make_model(keras, step=2), evaluation(tmp_path))
+    assert list(in_files(tmp_path)) == [4]
+    assert "step-00000002.json' is damaged" in capsys.readouterr().err
+
+
+def test_a_killed_evaluation_whose_events_are_there_is_not_drawn_twice(tmp_path, keras):
+    fit(make_model(keras), evaluation(tmp_path, {2: 1}))
+    (tmp_path / "eval" / "metrics" / "step-00000002.json").unlink()
+    writers._open_runs.clear()  # as another process
+    again = evaluation(tmp_path, {2: 3})
+    again.set_model(make_model(keras, step=2))
+    again.begin()
+    again.evaluate_into({}, 2)
+    assert curves(tmp_path / "eval")[AP_TAG] == {2: pytest.approx(AP[3])} == in_files(tmp_path)
+
+
+def test_a_training_that_changes_the_working_directory_writes_where_it_began(tmp_path, keras, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    go = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: os.chdir(tmp_path / "elsewhere"))
+    callbacks = od_eval.LossLogger("run", 1), evaluation(Path("run")), od_eval.BestCheckpoint("run")
+    fit(make_model(keras), go, *callbacks)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"train", "eval", "best"}
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 # ---- Models that can be evaluated by themselves; workers; other Kerases ---------------------------------------------

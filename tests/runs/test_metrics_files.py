@@ -193,8 +193,66 @@ def test_a_damaged_file_is_named(run, text) -> None:
         metrics_files.load_metrics(str(run.parent), every=True)
 
 
-@pytest.mark.parametrize("text", ["a,b\n1,2\n", "step,AP\n1.5,0.1\n", "step,AP\n,\n"])
-def test_a_damaged_table_is_named(run, text) -> None:
-    (run / "metrics.csv").write_text(text)
-    with pytest.raises(ODEvalError, match=r"metrics\.csv'.*delete it"):
-        metrics_files.write(str(run), result(400))
+# ---- What is derived from the files in metrics/ ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "step,AP\n1.5,0.1\n", "step,AP\n,\n", "\0", "\udcff"])
+def test_a_damaged_table_is_written_anew_with_the_next_evaluation(run, text, capsys) -> None:
+    whole = table(run)
+    (run / "metrics.csv").write_text(text, errors="surrogateescape")
+    metrics_files.write(str(run), result(400))
+    assert table(run)[:-1] == whole
+    assert table(run)[-1]["step"] == "400"
+    assert f"warning: '{run}/metrics.csv' did not have what metrics/ has" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [
+        {"metrics.csv": 2},
+        {"metrics.csv": None},
+        {"metrics.json": "metrics/step-00000200.json"},
+        {"metrics.json": None},
+        {"metrics.csv": 3, "metrics.json": "metrics/step-00000000.json"},
+    ],
+)
+def test_what_a_kill_between_two_files_left_wrong_is_repaired(run, killed) -> None:
+    whole = contents(run)
+    for name, state in killed.items():
+        path = run / name
+        if state is None:
+            path.unlink()
+        elif isinstance(state, int):
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[:state]))
+        else:
+            path.write_bytes((run / state).read_bytes())
+    metrics_files.repair(str(run))
+    assert contents(run) == whole
+    metrics_files.repair(str(run))
+    assert contents(run) == whole
+
+
+def test_a_damaged_evaluation_is_set_aside_and_the_others_stay(run, capsys) -> None:
+    damaged = run / "metrics/step-00000300.json"
+    damaged.write_text("{")
+    metrics_files.repair(str(run))
+    assert [one.step for one in metrics_files.read_all(str(run))] == [0, 100, 200]
+    assert [row["step"] for row in table(run)] == ["0", "100", "200"]
+    assert json.loads((run / "metrics.json").read_text())["step"] == 200
+    assert (run / "metrics/step-00000300.json.damaged-1").read_text() == "{"
+    told = capsys.readouterr().err
+    assert f"warning: '{damaged}' is damaged: it is not JSON" in told
+    assert f"it was renamed to '{damaged}.damaged-1'" in told
+
+
+def test_a_run_without_evaluations_in_files_is_left_alone(tmp_path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,AP\n100,0.5\n")
+    metrics_files.repair(str(tmp_path))
+    metrics_files.repair(str(tmp_path / "none"))
+    assert contents(tmp_path) == {"metrics.csv": b"step,AP\n100,0.5\n"}
+
+
+def test_a_metric_with_control_characters_in_its_name_can_be_read_again(tmp_path) -> None:
+    for step in (1, 2):
+        metrics_files.write(str(tmp_path), result(step, other={"AP of a\rb\nc\0": 0.5}))
+    assert [row["AP of a\\rb\\nc\\x00"] for row in table(tmp_path)] == ["0.5", "0.5"]

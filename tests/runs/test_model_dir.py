@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+import tensorflow as tf
 
 from od_eval import files
 from od_eval.errors import ODEvalError
@@ -55,9 +56,9 @@ def test_evaluations_are_written_read_and_set_aside(folder):
 def test_the_best_checkpoint_is_the_one_that_is_meant(folder):
     assert model_dir.best_or_newest(folder) == folder
     directory = best.directory_in(folder)
+    files.make_folder(directory)
     for step in (100, 200):
-        files.write_whole(f"{directory}/ckpt-{step}.index", "")
-        files.write_whole(f"{directory}/ckpt-{step}.data-00000-of-00001", "")
+        tf.train.Checkpoint(step=tf.Variable(step)).write(f"{directory}/ckpt-{step}")
     about = {"metric": "val_AP", "mode": "max", "value": 0.5, "step": 200, "checkpoint": "ckpt-200"}
     best.write_best(directory, about)
     assert best.read_best(directory) == about

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
+import os
 import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +20,8 @@ from tensorboard.plugins.text import metadata as text_metadata
 
 from od_eval.tensorboard import writers
 from read_events import shown_images, shown_scalars, shown_tensors
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_of_two_values_of_a_tag_at_one_step_the_first_is_kept(tmp_path):
@@ -80,3 +90,80 @@ def test_a_text_is_shown_as_it_is(tmp_path, text):
 def test_no_text_is_too_strange_to_be_written(tmp_path, text):
     writers.write_text(str(tmp_path), "text", text)
     assert len(shown_tensors(tmp_path)["text"]) == 1
+
+
+# ---- What goes wrong ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def room_for(more_bytes: int, run_dir: Path) -> Iterator[None]:
+    """No file can grow further than so many bytes beyond the largest event file of the run: a disk that is full."""
+    size = max(path.stat().st_size for path in run_dir.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + more_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@pytest.mark.parametrize("more_bytes", [0, 20])
+def test_what_a_full_disk_cut_off_is_written_to_a_new_file_as_soon_as_there_is_room(tmp_path, capfd, more_bytes):
+    run_dir = str(tmp_path)
+    writers.write_scalars(run_dir, 1, {"loss": 1.0, **{f"filler {index}": 0.0 for index in range(20)}})
+    with room_for(more_bytes, tmp_path):
+        for step in (2, 3):
+            writers.write_scalars(run_dir, step, {"loss": float(step), **{f"filler {i}": 0.0 for i in range(40)}})
+        assert [step for step, _ in shown_scalars(run_dir)["loss"]] == [1]
+    writers.write_scalars(run_dir, 4, {"loss": 4.0})
+    assert shown_scalars(run_dir)["loss"] == [(step, float(step)) for step in (1, 2, 3, 4)]
+    told = capfd.readouterr().err
+    assert told.count(f"warning: '{run_dir}' cannot be written now (") == 1
+
+
+def test_what_never_could_be_written_is_said_at_the_end(tmp_path):
+    program = (
+        "import resource, signal; from od_eval.tensorboard import writers;"
+        f"writers.write_scalars('{tmp_path}', 1, {{'loss': 1.0}});"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.getrlimit(resource.RLIMIT_FSIZE)[1]));"
+        f"[writers.write_scalars('{tmp_path}', step, {{'loss': 1.0}}) for step in (2, 3)]"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=_environment())
+    assert result.returncode == 0, result.stderr
+    assert f"warning: 2 points or pictures of '{tmp_path}' could not be written to TensorBoard: " in result.stderr
+    assert [step for step, _ in shown_scalars(tmp_path)["loss"]] == [1]
+
+
+def test_files_sort_after_those_that_are_there_whatever_the_clock_says(tmp_path, monkeypatch):
+    """Two days back: as another process, which began with another clock."""
+    writers.write_scalars(str(tmp_path), 40, {"loss": 4.0})
+    for back in (2, 4):
+        (newest,) = [path for path in tmp_path.iterdir() if path.name == max(map(_name, tmp_path.iterdir()))]
+        later = newest.with_name(newest.name.replace(".out.tfevents.1", ".out.tfevents.2"))
+        newest.rename(later)
+        writers._open_runs.clear()
+        writers.write_scalars(str(tmp_path), 40 + back, {"loss": float(back)})
+        writers.write_scalars(str(tmp_path), 41 + back, {"loss": float(back)})
+        assert max(map(_name, tmp_path.iterdir())) > later.name
+    assert [step for step, _ in shown_scalars(tmp_path)["loss"]] == [40, 42, 43, 44, 45]
+
+
+def test_a_process_whose_file_another_one_has_written_anew_goes_on_in_a_new_file(tmp_path):
+    run_dir = str(tmp_path)
+    for step in (1, 2):
+        writers.write_scalars(run_dir, step, {"loss": float(step)})
+    program = f"from od_eval.tensorboard import writers; writers.take_back('{run_dir}', 2, lambda tag: True)"
+    subprocess.run([sys.executable, "-c", program], check=True, env=_environment(), capture_output=True)
+    writers.write_scalars(run_dir, 3, {"loss": 3.0})
+    assert shown_scalars(run_dir)["loss"] == [(1, 1.0), (3, 3.0)]
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(REPOSITORY), "TF_CPP_MIN_LOG_LEVEL": "3"}
