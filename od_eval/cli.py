@@ -59,8 +59,10 @@ def run(program: str, argv: Sequence[str]) -> int:
 
     from od_eval import start_notices
     from od_eval.errors import ODEvalError
+    from od_eval.streams import make_unfailing
     from od_eval.text import printable
 
+    make_unfailing()
     # Set before TensorFlow is imported, which would otherwise load Keras 3 as well.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     try:

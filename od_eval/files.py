@@ -80,6 +80,14 @@ def size(path: Path) -> int:
         return gfile.stat(path).length
 
 
+def modified(path: Path) -> float:
+    """When a file was last written, as `time.time()`."""
+    if not is_remote(path):
+        return os.path.getmtime(path)
+    with _gfile(path) as gfile:
+        return gfile.stat(path).mtime_nsec / 1e9
+
+
 def names_in(folder: Path) -> list[str]:
     """The names of the files and folders in a folder, sorted; empty if there is no such folder."""
     if not is_folder(folder):
@@ -332,6 +340,13 @@ def temporary_folder(parent: Path | None = None) -> Iterator[str]:
             remove(folder)
 
 
+def remove_leftovers_below(folder: Path) -> None:
+    """`remove_leftovers` in a folder and all folders below it."""
+    for path in [path for path, _ in walk(folder)]:
+        if exists(path):  # it may have been a leftover itself
+            remove_leftovers(path)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what killed processes have left at a `temporary_path` in a folder.
 
@@ -346,7 +361,7 @@ def remove_leftovers(folder: Path) -> None:
             if written_by[1] == _HOST:
                 is_left = not is_alive(int(written_by[2]))
             else:
-                is_left = not is_remote(path) and time.time() - os.path.getmtime(path) > _SECONDS_OF_A_DAY
+                is_left = time.time() - modified(path) > _SECONDS_OF_A_DAY
             if is_left:
                 remove(path)
 

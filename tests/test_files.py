@@ -130,6 +130,47 @@ sys.exit("tensorflow" in sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_may_never_end_is_not_read(tmp_path, kind):
+    path = str(tmp_path / "pipe") if kind == "pipe" else "/dev/zero"
+    if kind == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(OSError, match="not a regular file but a pipe or a device"):
+        files.read_bytes(path)
+    with pytest.raises(ODEvalError, match=r"ground truth '.*' cannot be read: not a regular file"):
+        files.read_json(path, "ground truth")
+
+
+def test_what_killed_processes_left_is_removed_and_what_living_ones_write_stays(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = files.temporary_path(tmp_path / "metrics" / "step-1.json").replace(f"-{os.getpid()}-", f"-{dead.pid}-")
+    own = files.temporary_path(tmp_path / "best.json")
+    elsewhere, old = (str(tmp_path / f"{name}.other-{dead.pid}-01234567.tmp") for name in ("new", "old"))
+    for path in (left, own, elsewhere, old, str(tmp_path / "mine.tmp")):
+        files.write_whole(path, "")
+    os.utime(old, (0, 0))
+    files.make_folder(left.replace("step-1", "exported"))
+    files.remove_leftovers_below(tmp_path)
+    assert files.names_in(tmp_path) == sorted(["metrics", "mine.tmp", *map(os.path.basename, (own, elsewhere))])
+    assert files.names_in(tmp_path / "metrics") == []
+    with files.temporary_folder(tmp_path) as folder:
+        assert files.names_in(folder) == []
+    assert not files.exists(folder)
+
+
+def test_a_damaged_file_gets_another_name_each_time(tmp_path, capsys):
+    for number in (1, 2):
+        (tmp_path / "a").write_text(str(number))
+        assert (
+            files.set_aside(tmp_path / "a", f"'{tmp_path}/a' is damaged; delete it.")
+            == f"{tmp_path}/a.damaged-{number}"
+        )
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"warning: '{tmp_path}/a' is damaged; it was renamed to '{tmp_path}/a.damaged-1'."
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["1", "2"]
+
+
 def test_checkpoints_are_found_by_their_names(folder):
     for name in (
         "ckpt-2.index",
@@ -144,7 +185,7 @@ def test_checkpoints_are_found_by_their_names(folder):
     assert checkpoint_names.files_of(ten) == [f"{ten}.data-00000-of-00001", f"{ten}.index"]
     assert checkpoint_names.prefix_of(f"{ten}.index") == checkpoint_names.prefix_of(f"{ten}.data-00000-of-00001") == ten
     checkpoint_names.remove(ten)
-    checkpoint_names.remove_leftovers(folder, 3)
+    checkpoint_names.remove_interrupted(folder)
     assert files.names_in(folder) == ["ckpt-2.index", "ckpt-x"]
     assert checkpoint_names.numbers_in(f"{folder}/none") == []
 

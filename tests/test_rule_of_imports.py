@@ -19,6 +19,7 @@ GROUND = {
     "label_map",
     "losses",
     "signals",
+    "streams",
     "text",
     "text_proto",
 }

@@ -16,6 +16,8 @@ def check_model_dir(model_dir: str) -> None:
     Raises:
       ODEvalError: it cannot, or it has a name in which TensorFlow cannot find checkpoints.
     """
+    if not model_dir:
+        raise ODEvalError("model_dir is empty; name a folder for the results.")
     if set("*?[]") & set(model_dir):
         raise ODEvalError(
             f"model_dir '{model_dir}' contains one of * ? [ ], which TensorFlow takes for a pattern and then finds no"

@@ -71,6 +71,7 @@ def evaluate_checkpoints(
     options = plan.check(pipeline)
     single = _single_checkpoint(checkpoint_dir)
     check_model_dir(model_dir)
+    files.remove_leftovers_below(model_dir)
 
     if pipeline.zoo_remark:
         say(pipeline.zoo_remark)

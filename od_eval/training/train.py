@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from od_eval import files
+from od_eval import checkpoint_names, files
 from od_eval.callbacks.base import Callback
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.loss_logger import LossLogger
@@ -25,6 +25,7 @@ from od_eval.odapi.detector import Detector
 from od_eval.odapi.execution import NonFiniteLossError
 from od_eval.odapi.explained import explained_op_error
 from od_eval.odapi.pipeline import Pipeline
+from od_eval.runs.lock import locked
 from od_eval.runs.model_dir import check_model_dir
 from od_eval.runs.summary import summary_table
 from od_eval.tensorboard import hparams, writers
@@ -112,9 +113,16 @@ def train(
             options = plan.check(pipeline)
     pipeline.check_input("train_input_reader", pipeline.config.train_input_reader)
     is_chief = strategy.extended.should_checkpoint
+    check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
+    if is_chief:
+        check_model_dir(model_dir)
     watch = RecordWatch(pipeline, training=is_chief, evaluation=is_chief and bool(eval_every_n), strict=strict)
 
-    with watch, strategy.scope(), StopSignals() as signals:
+    alone = locked(model_dir) if is_chief else contextlib.nullcontext()
+    with alone, watch, strategy.scope(), StopSignals() as signals:
+        if is_chief:
+            checkpoint_names.remove_interrupted(model_dir)
+            files.remove_leftovers_below(model_dir)
         model = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {model} on {strategies.devices(strategy)} …")
         training = _Training(
@@ -174,9 +182,6 @@ class _Training:
         self._say = say
         self._dataset = pipeline.train_dataset()
         self._is_chief = tf.distribute.get_strategy().extended.should_checkpoint
-        check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
-        if self._is_chief:
-            check_model_dir(model_dir)
         self.detector = Detector(pipeline, summary_every_n=schedule.checkpoint_every_n if record_summaries else 0)
         self.detector.compile(steps_per_execution=schedule.steps_per_execution)
         self.checkpoints = Checkpoints(self.detector, model_dir, checkpoint_max_to_keep)

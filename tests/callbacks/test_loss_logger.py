@@ -395,6 +395,18 @@ def test_a_training_from_scratch_in_a_used_folder_begins_an_empty_run(tmp_path):
     assert [path for path in (tmp_path / "train").iterdir() if "replaced-at-step-00000000" in path.name]
 
 
+def test_a_run_that_it_does_not_write_is_left_to_whoever_writes_it(tmp_path):
+    """An evaluator that was started before its training holds its event file open."""
+    (tmp_path / "eval").mkdir()
+    evaluator = tf.summary.create_file_writer(str(tmp_path / "eval"))
+    for at in (4, 8):
+        with evaluator.as_default():
+            tf.summary.scalar("AP", 0.5, at)
+        evaluator.flush()
+        fit(metric_model(), od_eval.LossLogger(tmp_path, 1))
+    assert curves(tmp_path / "eval") == {"AP": {4: 0.5, 8: 0.5}}
+
+
 def test_a_killed_process_is_continued_without_gaps_or_doubled_steps(tmp_path):
     """The process kills itself (SIGKILL) at step 17, five steps after its last checkpoint."""
     code = f"""

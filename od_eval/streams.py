@@ -1,0 +1,59 @@
+"""Standard output and standard error that never end a program: a closed pipe, a full disk, another encoding."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any, TextIO
+
+
+class UnfailingStream:
+    """A text stream that loses what cannot be written, instead of raising an error.
+
+    After `| head` has ended, or on `/dev/full`, what is written goes nowhere: a training must not end for it.
+    Characters that the encoding lacks are escaped.
+
+    Args:
+      stream: `sys.stdout`, for example.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        with contextlib.suppress(AttributeError, ValueError):  # it is no file, as in a notebook or a test
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):  # ValueError: it is closed
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._give_up()
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def _give_up(self) -> None:
+        """Writes go nowhere from now on, those of TensorFlow and of the interpreter at its end too."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def make_unfailing() -> None:
+    """Replaces standard output and standard error of this process."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, UnfailingStream):
+            setattr(sys, name, UnfailingStream(stream))
