@@ -22,6 +22,9 @@ class SaveCheckpoints(Callback):
       checkpoints: saves the model.
       every_n: steps between checkpoints.
       last_step: the step at which training ends.
+
+    Attributes:
+      saved_step: the step of the newest checkpoint; set it if the model was restored from one.
     """
 
     def __init__(self, checkpoints: Checkpoints, every_n: int, last_step: int):
@@ -32,9 +35,10 @@ class SaveCheckpoints(Callback):
         self.saved_step = -1
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self.saved_step = steps_done(self.model, self)
-        if self.saved_step == 0:
-            self._checkpoints.save()
+        step = steps_done(self.model, self)
+        if step == 0:
+            self.save()
+        self.saved_step = step
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         step = steps_done(self.model, self)

@@ -23,9 +23,10 @@ def check_model_dir(model_dir: str) -> None:
             f"model_dir '{model_dir}' contains one of * ? [ ], which TensorFlow takes for a pattern and then finds no"
             " checkpoint; choose another name."
         )
-    probe = os.path.join(model_dir, ".od_eval_can_write")
+    probe = files.temporary_path(os.path.join(model_dir, "od_eval"))
     files.write_whole(probe, "")
-    files.remove(probe)
+    with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be written to"):
+        files.remove(probe)
 
 
 def best_or_newest(model_dir: str) -> str:

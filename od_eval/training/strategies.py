@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from typing import Any
 
 import tensorflow as tf
 
+from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.text import short
 
 
 def default_strategy() -> tf.distribute.Strategy:
@@ -21,22 +25,59 @@ def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
     """`MultiWorkerMirroredStrategy` over the workers that the environment variable `TF_CONFIG` lists.
 
     Raises:
-      ODEvalError: `TF_CONFIG` is missing, is not JSON, or lists another number of workers.
+      ODEvalError: `TF_CONFIG` is missing, is not as TensorFlow wants it, or lists another number of workers.
     """
-    example = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-    try:
-        cluster = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {})
-    except ValueError as error:
-        raise ODEvalError(
-            f"the environment variable TF_CONFIG is not JSON ({error}); it looks like {example}."
-        ) from error
-    listed = sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
+    listed = _check_cluster(os.environ.get("TF_CONFIG", "{}"))
     if listed != num_workers:
         raise ODEvalError(
             f"num_workers is {num_workers}, but the environment variable TF_CONFIG lists {listed} workers; on each"
-            f" machine set it like {example}, with its own index."
+            f" machine set it like {_EXAMPLE}, with its own index."
         )
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, tf.errors.OpError) as error:
+        raise ODEvalError(
+            f"the workers in the environment variable TF_CONFIG cannot be used: {files.reason(error)}; it looks like"
+            f" {_EXAMPLE}."
+        ) from error
+
+
+_EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+
+
+def _check_cluster(text: str) -> int:
+    """The number of workers in the environment variable `TF_CONFIG`."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _wrong_cluster(f"is not JSON ({error})") from error
+    cluster = config.get("cluster", {}) if isinstance(config, dict) else None
+    if not isinstance(cluster, dict):
+        raise _wrong_cluster("has no 'cluster' with lists of addresses")
+    for kind, addresses in cluster.items():
+        if not isinstance(addresses, list):
+            raise _wrong_cluster(f"has no list of addresses for '{kind}'")
+        for address in addresses:
+            if not _is_address(address):
+                raise _wrong_cluster(f"has the address {short(address)} for '{kind}', which is not host:port")
+    task = config.get("task", {})
+    if cluster:
+        kind, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else (None, None)
+        if kind not in cluster:
+            raise _wrong_cluster(f"has the task type {short(kind)}, which is not in its cluster ({', '.join(cluster)})")
+        if not isinstance(index, int | str) or not str(index).isdecimal() or int(index) >= len(cluster[kind]):
+            raise _wrong_cluster(f"has the task index {short(index)}, and {len(cluster[kind])} of '{kind}'")
+    return sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
+
+
+def _is_address(value: Any) -> bool:
+    """Whether a value is `host:port`."""
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    return re.fullmatch(r"[^\s:]+|\[\S+\]", host) is not None and port.isdecimal() and 0 < int(port[:6]) < 2**16
+
+
+def _wrong_cluster(what: str) -> ODEvalError:
+    return ODEvalError(f"the environment variable TF_CONFIG {what}; it looks like {_EXAMPLE}.")
 
 
 def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:

@@ -209,6 +209,7 @@ class _Training:
         restored = self.checkpoints.restore_newest()
         if restored:
             self._say(f"Continuing from {restored}, step {self.detector.steps_done}.")
+            self._saver.saved_step = self.detector.steps_done
         else:
             load_fine_tune_checkpoint(self.detector, self._pipeline.config.train_config)
         if self._is_chief:
@@ -306,6 +307,8 @@ class _Training:
 
 
 def _make_reproducible(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ODEvalError(f"seed={seed} is out of range; give a number from 0 to {2**32 - 1}.")
     tf.keras.utils.set_random_seed(seed)
     if not tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
