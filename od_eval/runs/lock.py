@@ -62,8 +62,12 @@ def locked(model_dir: str) -> Iterator[None]:
         finally:
             ended.set()
             thread.join()
-            with contextlib.suppress(OSError):  # somebody has removed the folder
+            try:
                 files.remove(path)
+            except FileNotFoundError:  # somebody has removed the folder
+                pass
+            except OSError as error:
+                print(f"warning: '{path}' cannot be removed: {files.reason(error)}.", file=sys.stderr)
 
 
 def _lock(path: str, model_dir: str, stack: contextlib.ExitStack) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import struct
 from collections.abc import Callable, Iterable, Iterator
 
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
@@ -19,6 +20,24 @@ _MARK = "tfevents"
 def event_files(run_dir: str) -> list[str]:
     """The event files in a run's folder (not in folders below it), oldest first; none if there is no such folder."""
     return [os.path.join(run_dir, name) for name in files.names_in(run_dir) if _MARK in name]
+
+
+def end_of_records(event_file: str, start: int) -> int:
+    """Where the last whole record of a local event file ends, by the lengths that the records give.
+
+    Args:
+      event_file: the file.
+      start: where a record begins.
+    """
+    size = files.size(event_file)
+    with files.open_local(event_file) as file:
+        while start + 12 <= size:
+            file.seek(start)
+            (length,) = struct.unpack("<Q", file.read(8))
+            if start + 16 + length > size:
+                break
+            start += 16 + length
+    return start
 
 
 def has_events_after(event_file: str, step: int) -> bool:

@@ -52,7 +52,8 @@ class _OpenRun:
     Attributes:
       writer: TensorFlow's writer; None if it was closed, to begin a new file.
       suffix: the suffix of its event file's name, which distinguishes the file from others.
-      inode: of its event file, None on remote file systems.
+      path, inode: of its event file; not known on remote file systems.
+      num_bytes: where the last record ends that is known to be whole.
       has_failed: whether its file may end in half a record, behind which TensorBoard reads nothing.
       last_steps: tag of a scalar -> step of its last value.
       waiting: step and summary of what could not be written yet.
@@ -61,7 +62,9 @@ class _OpenRun:
 
     writer: tf.summary.SummaryWriter | None
     suffix: str
-    inode: int | None = None
+    path: str = ""
+    inode: int = 0
+    num_bytes: int = 0
     has_failed: bool = False
     last_steps: dict[str, int] = dataclasses.field(default_factory=dict)
     waiting: collections.deque[tuple[int, bytes]] = dataclasses.field(default_factory=collections.deque)
@@ -120,7 +123,7 @@ def write_summary(run_dir: str, step: int, summary: summary_pb2.Summary) -> None
 def _open(run_dir: str) -> _OpenRun:
     key = files.absolute(run_dir)
     if key not in _open_runs:
-        _open_runs[key] = _OpenRun(*_new_writer(run_dir))
+        _open_runs[key] = _new_run(run_dir)
     return _open_runs[key]
 
 
@@ -130,15 +133,29 @@ def _write_what_waits(run_dir: str) -> Exception | None:
     while run.waiting:
         step, serialized = run.waiting[0]
         try:
-            if run.has_failed or _was_replaced(run_dir, run):
+            if run.has_failed or _was_replaced(run):
                 _begin_file(run_dir, run)
             with writer(run_dir).as_default(), tf.summary.record_if(True):  # flushed at the end of the block
                 tf.summary.experimental.write_raw_pb(serialized, step=step)
+            _check_what_was_written(run)
         except (tf.errors.OpError, ODEvalError) as error:
             run.has_failed = True
             return error
         run.waiting.popleft()
     return None
+
+
+def _check_what_was_written(run: _OpenRun) -> None:
+    """TensorFlow reports a write that fails only if it is shorter than a buffer.
+
+    Raises:
+      ODEvalError: there is no further record, or half a one.
+    """
+    if run.path and os.path.exists(run.path):  # TensorFlow begins a new file if somebody has removed it
+        end = event_files.end_of_records(run.path, run.num_bytes)
+        if end == run.num_bytes or end != files.size(run.path):
+            raise ODEvalError("the disk has no room for an event")
+        run.num_bytes = end
 
 
 def _begin_file(run_dir: str, run: _OpenRun) -> None:
@@ -148,7 +165,8 @@ def _begin_file(run_dir: str, run: _OpenRun) -> None:
       ODEvalError: no file can be begun; the old writer stays.
     """
     old = run.writer
-    run.writer, run.suffix, run.inode = _new_writer(run_dir)
+    new = _new_run(run_dir)
+    run.writer, run.suffix, run.path, run.inode, run.num_bytes = new.writer, new.suffix, new.path, new.inode, 0
     run.has_failed = False
     if old is not None:
         with contextlib.suppress(tf.errors.OpError):  # it tries again what it could not write
@@ -266,16 +284,13 @@ def take_back(run_dir: str, step: int, is_to_go: Callable[[str], bool]) -> None:
             event_files.drop_values(event_file, step, is_to_go)
 
 
-def _was_replaced(run_dir: str, run: _OpenRun) -> bool:
+def _was_replaced(run: _OpenRun) -> bool:
     """Whether another process has taken values back from the event file of a run: its writer writes to the old one."""
-    if run.inode is None:
-        return False
-    own = [path for path in event_files.event_files(run_dir) if path.endswith(run.suffix)]
-    return bool(own) and run.inode not in (os.stat(path).st_ino for path in own)
+    return bool(run.path) and os.path.exists(run.path) and os.stat(run.path).st_ino != run.inode
 
 
-def _new_writer(run_dir: str) -> tuple[tf.summary.SummaryWriter, str, int | None]:
-    """A writer with a new event file, the end of its name, and its inode."""
+def _new_run(run_dir: str) -> _OpenRun:
+    """A writer with a new event file."""
     _wait_for_a_later_name(run_dir)
     suffix = f".{uuid.uuid4().hex[:8]}"
     try:
@@ -287,8 +302,9 @@ def _new_writer(run_dir: str) -> tuple[tf.summary.SummaryWriter, str, int | None
                     files.remove(event_file)
         raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
     if files.is_remote(run_dir):
-        return new_writer, suffix, None
-    return new_writer, suffix, os.stat(_sorted_last(run_dir, suffix)).st_ino
+        return _OpenRun(new_writer, suffix)
+    path = files.absolute(_sorted_last(run_dir, suffix))
+    return _OpenRun(new_writer, suffix, path, os.stat(path).st_ino)
 
 
 def _wait_for_a_later_name(run_dir: str) -> None:

@@ -109,6 +109,20 @@ def room_for(more_bytes: int, run_dir: Path) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, before)
 
 
+def test_an_event_longer_than_a_buffer_is_not_lost_in_silence(tmp_path, capfd):
+    """TensorFlow does not report it."""
+    run_dir = str(tmp_path)
+    # Long enough for the file in which pytest keeps what is printed.
+    writers.write_scalars(run_dir, 1, {"loss": 1.0, **{f"filler {index}": 0.0 for index in range(40)}})
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    with room_for(20, tmp_path):
+        writers.write_pictures(run_dir, 2, {"a": noise})
+    assert capfd.readouterr().err.startswith(f"warning: '{run_dir}' cannot be written now (")
+    writers.write_scalars(run_dir, 3, {"loss": 3.0})
+    assert shown_scalars(run_dir)["loss"] == [(1, 1.0), (3, 3.0)]
+    assert [step for step, _ in shown_images(tmp_path)["a"]] == [2]
+
+
 @pytest.mark.parametrize("more_bytes", [0, 20])
 def test_what_a_full_disk_cut_off_is_written_to_a_new_file_as_soon_as_there_is_room(tmp_path, capfd, more_bytes):
     run_dir = str(tmp_path)
