@@ -42,6 +42,7 @@ setup(
             "mlflow-skinny>=3,<4",
             "mypy>=1.18,<3",
             "nbclient>=0.10,<1",
+            "psutil>=5.9,<8",
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
             "pytest-xdist>=3.5,<4",

@@ -24,7 +24,11 @@ def check_model_dir(model_dir: str) -> None:
             " checkpoint; choose another name."
         )
     probe = files.temporary_path(os.path.join(model_dir, "od_eval"))
-    files.write_whole(probe, "")
+    try:
+        files.write_whole(probe, "")
+    except ODEvalError as error:
+        reason = files.reason(error.__cause__ or error)
+        raise ODEvalError(f"model_dir '{model_dir}' cannot be written to: {reason}.") from error
     with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be written to"):
         files.remove(probe)
 

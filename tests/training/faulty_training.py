@@ -1,9 +1,9 @@
 """A training with evaluation in which one write goes wrong: a process that is killed there, a disk that is full.
 
 It is the driver's own `train` with a tiny model, so that it takes a second. As a program it reads lines of JSON,
-`{"model_dir": …, "fault": …, "at": …}`, trains each in a process of its own, which is forked after TensorFlow was
-imported and before it was used, and prints a line of JSON about it. A write is a call that changes files: of Python, or
-of TensorFlow, which is killed or cut off before it, or has written half. Faults:
+`{"model_dir": …, "fault": …, "at": …}` and perhaps `steps` and `every`, trains each in a process of its own, which is
+forked after TensorFlow was imported and before it was used, and prints a line of JSON about it. A write is a call that
+changes files: of Python, or of TensorFlow, which is killed or cut off before it, or has written half. Faults:
 
     null     none; the writes are counted
     kill     the process is killed (SIGKILL), half of what it writes is written
@@ -26,25 +26,31 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
+import psutil
 import tensorflow as tf
 
 import od_eval
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.training import train as training
 
-STEPS, EVERY = 6, 2
-AP_OF_STEP = {2: 1, 4: 3, 6: 2}  # how many of four objects are found
+AP_OF_STEP = {2: 1, 4: 3, 6: 2}  # how many of four objects are found; of other steps, all
 BOX = (10.0, 12.0, 50.0, 60.0)
 
 
 class TinyDetector(tf.keras.Model):
-    """What the driver needs of a detector; each step adds 1 to a weight, and finds what AP_OF_STEP says."""
+    """What the driver needs of a detector; each step adds 1 to a weight, and finds what AP_OF_STEP says.
+
+    Attributes:
+      resources: megabytes, open files and threads of this process at each evaluation.
+    """
+
+    resources: ClassVar[list[tuple[float, int, int]]] = []
 
     def __init__(self, pipeline: Pipeline, summary_every_n: int = 0):
         super().__init__()
@@ -74,8 +80,11 @@ class TinyDetector(tf.keras.Model):
 
     def evaluate_batches(self, dataset: Any) -> Iterator[od_eval.EvaluationBatch]:
         boxes = np.array([[BOX]] * 4)
-        found = [int(image < AP_OF_STEP[self.steps_done]) for image in range(4)]
+        found = [int(image < AP_OF_STEP.get(self.steps_done, 4)) for image in range(4)]
         assert float(self.model.layers[0].bias[0]) == self.steps_done, "weights and step belong together"
+        process = psutil.Process()
+        megabytes = process.memory_info().rss / 1e6
+        self.resources.append((megabytes, process.num_fds(), process.num_threads()))
         yield od_eval.EvaluationBatch(
             image_ids=list(range(4)),
             image_sizes=[(64, 80)] * 4,
@@ -221,14 +230,15 @@ class _Wrapped:
         return getattr(self._file, name)
 
 
-def run(config: str, overrides: list[str], model_dir: str, fault: str | None, at: int) -> dict[str, Any]:
+def run(config: str, overrides: list[str], task: dict[str, Any]) -> dict[str, Any]:
     """Trains in this process; returns what there is to tell."""
+    model_dir = task["model_dir"]
     training.Detector = TinyDetector  # type: ignore[assignment, misc]
     data = tf.data.Dataset.from_tensors((tf.zeros([2, 1]), tf.zeros([2, 1]))).repeat()
     Pipeline.train_dataset = lambda self: data  # type: ignore[method-assign]
     Pipeline.eval_dataset = lambda self, index=0: [{}]  # type: ignore[method-assign, assignment, return-value]
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    faults = Faults(model_dir, fault, at)
+    faults = Faults(model_dir, task["fault"], task["at"])
     faults.install()
     error = None
     try:
@@ -236,14 +246,14 @@ def run(config: str, overrides: list[str], model_dir: str, fault: str | None, at
             config,
             model_dir,
             overrides=overrides,
-            num_train_steps=STEPS,
-            checkpoint_every_n=EVERY,
+            num_train_steps=task.get("steps", 6),
+            checkpoint_every_n=task.get("every", 2),
             checkpoint_max_to_keep=2,
             log_every_n=1,
         )
     except od_eval.ODEvalError as raised:
         error = str(raised)
-    return {"writes": faults.writes, "error": error}
+    return {"writes": faults.writes, "error": error, "resources": TinyDetector.resources}
 
 
 def main() -> None:
@@ -257,7 +267,7 @@ def main() -> None:
             os.dup2(log, 1)
             os.dup2(log, 2)
             try:
-                told = run(config, overrides, task["model_dir"], task["fault"], task["at"])
+                told = run(config, overrides, task)
                 Path(f"{task['model_dir']}.told").write_text(json.dumps(told))
                 status = 0
             except BaseException:

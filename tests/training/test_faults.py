@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from od_eval.runs.lock import locked
 from read_events import curves
 
 REPOSITORY = Path(__file__).parents[2]
@@ -32,12 +33,12 @@ class Trainings:
         self._process = process
         self._folder = folder
 
-    def train(self, name: str, fault: str | None = None, at: int = 0) -> tuple[int, str]:
+    def train(self, name: str, fault: str | None = None, at: int = 0, **more: int) -> tuple[int, str]:
         """Starts a training, or the same again; returns its exit status and what it printed."""
         model_dir = self._folder / name
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(json.dumps({"model_dir": str(model_dir), "fault": fault, "at": at}) + "\n")
+        self._process.stdin.write(json.dumps({"model_dir": str(model_dir), "fault": fault, "at": at, **more}) + "\n")
         self._process.stdin.flush()
         status = json.loads(self._process.stdout.readline())["status"]
         return status, Path(f"{model_dir}.output").read_text()
@@ -125,3 +126,28 @@ def test_a_fault_at_any_write_is_mended_by_the_next_start(trainings, undisturbed
     for at in range(len(writes)):
         for fault in FAULTS:
             check(trainings, undisturbed, fault, at)
+
+
+def test_a_second_training_in_the_same_folder_is_refused(trainings, tmp_path):
+    folder = tmp_path / "run"
+    with locked(str(folder)):
+        status, output = trainings.train(str(folder))
+    assert status == 0, output
+    assert (
+        f"model_dir '{folder}' is in use by a training (process {os.getpid()} on "
+        in trainings.told(str(folder))["error"]
+    )
+    assert not list(folder.iterdir()), "and has written nothing"
+
+
+@pytest.mark.slow
+def test_a_training_of_3000_steps_takes_no_more_memory_files_and_threads_than_one_of_300(trainings):
+    status, output = trainings.train("soak", steps=3000, every=50)
+    assert status == 0, output
+    resources = trainings.told("soak")["resources"]
+    assert len(resources) == 60
+    print(*(f"step {50 * index}: {one}" for index, one in enumerate(resources, 1) if index % 6 == 0), sep="\n")
+    (early, _, _), (late, _, _) = resources[6], resources[-1]
+    assert late < early + 20, "megabytes"
+    for column in (1, 2):
+        assert len({one[column] for one in resources[6:]}) == 1, "open files, threads"
