@@ -20,7 +20,7 @@ def as_json(value: Any, length: int = 80) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def printable(text: str, length: int = 2000) -> str:
+def printable(text: str, length: int = 1000) -> str:
     """Text with names and values of others, on one line: control characters and unprintable ones are escaped.
 
     Beyond a length its middle is left out: a sentence begins with what and where, and ends with what to do.

@@ -16,6 +16,7 @@ from absl import flags
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.text import printable
 
 INPUT_TYPES = (
     "image_tensor",
@@ -44,6 +45,9 @@ flags.register_multi_flags_validator(
     ["model_dir", "pipeline_config_path", "trained_checkpoint_dir", "output_directory"],
     lambda values: values.pop("model_dir") or all(values.values()),
     message="pass --model_dir, or all of --pipeline_config_path, --trained_checkpoint_dir and --output_directory",
+)
+flags.register_validator(
+    "output_directory", lambda path: path != "", message="it must be the name of a folder; . is the working directory"
 )
 flags.register_multi_flags_validator(
     ["format", "input_type"],
@@ -84,5 +88,5 @@ def main() -> int:
     else:
         input_type = FLAGS.input_type or "image_tensor"
         exported = export.export(config, checkpoint, output_directory, overrides=overrides, input_type=input_type)
-    print(f"Exported {exported} to {output_directory}")
+    print(printable(f"Exported {exported} to {output_directory}"))
     return 0
