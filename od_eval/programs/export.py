@@ -72,9 +72,10 @@ def main() -> int:
     from od_eval.odapi import export
     from od_eval.runs.model_dir import best_or_newest
 
-    if not FLAGS.pipeline_config_path and files.is_folder(model_dir) and not files.exists(config):
-        raise ODEvalError(f"'{model_dir}' has no pipeline.config; pass --pipeline_config_path.")
-    checkpoint = FLAGS.trained_checkpoint_dir or best_or_newest(model_dir)
+    with files.errors_as_sentences("model_dir cannot be read"):
+        if not FLAGS.pipeline_config_path and files.is_folder(model_dir) and not files.exists(config):
+            raise ODEvalError(f"'{model_dir}' has no pipeline.config; pass --pipeline_config_path.")
+        checkpoint = FLAGS.trained_checkpoint_dir or best_or_newest(model_dir)
     overrides = [*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set]
     if FLAGS.format == "tflite":
         exported = export.export_tflite(
