@@ -173,6 +173,27 @@ def test_a_pattern_of_variables_that_is_no_regular_expression_is_refused_at_load
     assert f"train_config.{field}[1] '{pattern}' is no regular expression (" in message
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "most"),
+    [
+        ("train_config.batch_size", 0, 65536),
+        ("train_config.batch_size", 4294967295, 65536),
+        ("train_config.max_number_of_boxes", 2147483647, 100000),
+        ("eval_config.batch_size", 0, 65536),
+        ("eval_config.batch_size", 4294967295, 65536),
+        ("model.ssd.num_classes", -5, 100000),
+        ("model.ssd.num_classes", 2147483647, 100000),
+        ("train_input_reader.max_number_of_boxes", -1, 100000),
+        ("eval_input_reader[1].max_number_of_boxes", 2147483647, 100000),
+        ("train_input_reader.shuffle_buffer_size", 4294967295, 10000000),
+    ],
+)
+def test_a_number_that_would_take_all_memory_is_refused_at_load(folder, field, value, most):
+    message = error_of(load, folder, f"{field}={value}")
+    assert f": {field} is {value}; choose a number from " in message
+    assert message.endswith(f" to {most}.")
+
+
 def test_a_placeholder_is_called_a_placeholder(folder):
     config = load(folder, "train_config.fine_tune_checkpoint=PATH_TO_BE_CONFIGURED/ckpt-0").config
     first = next(config_checks.findings("fine_tuning", config.train_config))
