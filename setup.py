@@ -38,6 +38,7 @@ setup(
     ],
     extras_require={
         "dev": [
+            "hypothesis>=6,<7",
             "ipykernel>=6.29,<8",
             "mlflow-skinny>=3,<4",
             "mypy>=1.18,<3",

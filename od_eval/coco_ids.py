@@ -1,13 +1,14 @@
-"""Ids and categories in COCO's JSON as programs really write them."""
+"""Ids, numbers and categories in COCO's JSON as programs really write them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 Id = int | str
 _MOST_DIGITS = 1000  # Python refuses to read numbers of some thousand digits, as an attack
+_LARGEST = 3.4e38  # of float32, the type of boxes and scores
 
 
 def read_id(value: Any) -> Id | None:
@@ -27,6 +28,11 @@ def find_id(value: Any, known: Collection[Id]) -> Id | None:
     if found not in known and isinstance(found, str) and _is_whole_number(found):
         found = int(found)
     return found if found in known else None
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a number that float32 can hold: neither a bool nor NaN, infinite or as good as that."""
+    return type(value) in (int, float) and abs(value) <= _LARGEST
 
 
 def _is_whole_number(text: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from od_eval.errors import ODEvalError
+from od_eval.text import named
 from od_eval.text_proto import parse_text_proto, read_text
 
 # The Object Detection API's `string_int_label_map.proto`. Its own module can only be imported where it is installed.
@@ -107,13 +108,14 @@ def read_label_map(path: str | os.PathLike[str], what: str = "label map") -> lis
             continue
         if item.id < 1:
             raise ODEvalError(
-                f"label map {path}{_line_of_id(text, item.id)}: '{item.name}' has id {item.id}; ids start at 1, as 0 is"
-                " the background's."
+                f"label map {path}{_line_of_id(text, item.id)}: '{named(item.name)}' has id {item.id}; ids start at 1,"
+                " as 0 is the background's."
             )
         if item.id in name_of:
-            raise ODEvalError(f"label map {path}: id {item.id} is given to '{name_of[item.id]}' and to '{item.name}'.")
+            names = f"'{named(name_of[item.id])}' and to '{named(item.name)}'"
+            raise ODEvalError(f"label map {path}: id {item.id} is given to {names}.")
         if item.name in id_of:
-            raise ODEvalError(f"label map {path}: '{item.name}' has id {id_of[item.name]} and id {item.id}.")
+            raise ODEvalError(f"label map {path}: '{named(item.name)}' has id {id_of[item.name]} and id {item.id}.")
         name_of[item.id] = item.name
         if item.name:
             id_of[item.name] = item.id

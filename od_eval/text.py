@@ -20,9 +20,26 @@ def as_json(value: Any, length: int = 80) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def printable(text: str) -> str:
-    """Text from a file, with control characters and unprintable characters escaped."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+def printable(text: str, length: int = 1000) -> str:
+    """Text with names and values of others, on one line: control characters and unprintable ones are escaped.
+
+    Beyond a length its middle is left out: a sentence begins with what and where, and ends with what to do.
+    """
+    return _without_middle("".join(map(_printable, _without_middle(text, length))), length)
+
+
+def _printable(char: str) -> str:
+    return char if char.isprintable() else ascii(char)[1:-1]
+
+
+def _without_middle(text: str, length: int) -> str:
+    end = length // 3
+    return text if len(text) <= length else f"{text[: length - end - 1]}…{text[-end:]}"
+
+
+def named(name: str) -> str:
+    """A name of others in a sentence, for which there is room even if the name is no name: `printable`, and short."""
+    return printable(name, 200)
 
 
 def backslash_hint(path: str) -> str:
@@ -33,9 +50,9 @@ def backslash_hint(path: str) -> str:
 
 
 def some(values: Iterable[Any], most: int = 10) -> str:
-    """Comma-separated values; an ellipsis replaces those after the first few."""
+    """Comma-separated values, each as `named`; an ellipsis replaces those after the first few."""
     values = list(values)
-    return ", ".join(map(str, values[:most])) + (", …" if len(values) > most else "")
+    return ", ".join(named(str(value)) for value in values[:most]) + (", …" if len(values) > most else "")
 
 
 def shortened(lines: Sequence[str], most: int = 20) -> list[str]:
@@ -45,7 +62,7 @@ def shortened(lines: Sequence[str], most: int = 20) -> list[str]:
 
 def quoted(names: Iterable[str]) -> str:
     """Quoted, comma-separated names, or `none`."""
-    return ", ".join(f"'{name}'" for name in names) or "none"
+    return ", ".join(f"'{named(name)}'" for name in names) or "none"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from od_eval import files
 from od_eval.errors import ODEvalError
-from od_eval.text import backslash_hint, did_you_mean, printable
+from od_eval.text import backslash_hint, did_you_mean, named, printable
 
 
 def read_text(path: str, what: str) -> str:
@@ -27,15 +27,15 @@ def read_text(path: str, what: str) -> str:
         if files.is_folder(path):
             raise ODEvalError(f"{what} '{printable(path)}' is a folder; name the file in it.")
         return files.read_text(path)
-    except FileNotFoundError as error:
+    except UnicodeDecodeError as error:
+        raise ODEvalError(f"{what} '{printable(path)}' is not a text file.") from error
+    except (FileNotFoundError, ValueError) as error:  # the latter: no file has such a name, with a NUL for example
         hint = backslash_hint(path)
         raise ODEvalError(
             f"{what} '{printable(path)}' does not exist (working directory: {os.getcwd()}){hint}."
         ) from error
-    except UnicodeDecodeError as error:
-        raise ODEvalError(f"{what} '{path}' is not a text file.") from error
     except OSError as error:
-        raise ODEvalError(f"{what} '{path}' cannot be read: {files.reason(error)}") from error
+        raise ODEvalError(f"{what} '{printable(path)}' cannot be read: {files.reason(error)}.") from error
 
 
 def parse_text_proto(text: str, message: Message, source: str) -> None:
@@ -61,7 +61,7 @@ def parse_text_proto(text: str, message: Message, source: str) -> None:
         if unknown:
             message_type = message.DESCRIPTOR.file.pool.FindMessageTypeByName(unknown[1])
             known = [field.name for field in message_type.fields]
-            reason = f"{message_type.name} has no field '{unknown[2]}'{did_you_mean(unknown[2], known)}"
+            reason = f"{message_type.name} has no field '{named(unknown[2])}'{did_you_mean(unknown[2], known)}"
         twice = re.search(r'Message type "[\w.]*?(\w+)" should not have multiple "(\w+)" fields', reason)
         if twice:
             lists = [field for field in message.DESCRIPTOR.fields if field.is_repeated and field.message_type]
@@ -74,4 +74,4 @@ def parse_text_proto(text: str, message: Message, source: str) -> None:
         written = text.splitlines()[number - 1] if number and number <= len(text.splitlines()) else text
         if "escape" in reason and "\\" in written:
             reason = "a backslash in quotes begins an escape, and this one is none; write / or \\\\ instead of \\"
-        raise ODEvalError(f"{source}{line}: {printable(reason)}.") from error
+        raise ODEvalError(f"{source}{line}: {printable(reason, 500)}.") from error

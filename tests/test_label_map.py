@@ -67,6 +67,32 @@ def test_a_wrong_label_map_is_named(tmp_path, text, message) -> None:
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["item {{ id: 0 name: '{}' }}", "item {{ id: 1 name: 'a' }} item {{ id: 1 name: '{}' }}", "item {{ {}: 1 }}"],
+)
+def test_a_long_name_is_named_in_short(tmp_path, text) -> None:
+    path = tmp_path / "label_map.pbtxt"
+    path.write_text(text.format("a" * 10_000))
+    with pytest.raises(ODEvalError, match="aaa…aaa") as error:
+        read_label_map(path)
+    assert len(str(error.value)) < 1000
+
+
+def test_control_characters_of_names_are_escaped(tmp_path) -> None:
+    path = tmp_path / "label_map.pbtxt"
+    for text in (r"item { id: 0 name: '\033[2J\n' }", r"item { id: 1 name: '\033[2J\n' } item { id: 1 name: 'b' }"):
+        path.write_text(text)
+        with pytest.raises(ODEvalError, match=r"'\\x1b\[2J\\n'"):
+            read_label_map(path)
+
+
+def test_a_path_that_no_file_can_have_is_the_path_of_a_missing_one() -> None:
+    for path, shown in (("a\0b", r"a\\x00b"), ("a\ud800b", r"a\\ud800b")):
+        with pytest.raises(ODEvalError, match=f"label map '{shown}' does not exist"):
+            read_label_map(path)
+
+
 def test_a_missing_label_map_is_named(tmp_path) -> None:
     with pytest.raises(ODEvalError, match=r"label map '.*nowhere\.pbtxt' does not exist"):
         read_label_map(tmp_path / "nowhere.pbtxt")

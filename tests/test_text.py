@@ -14,6 +14,15 @@ def test_nothing_of_a_file_reaches_a_terminal_as_a_command():
     assert text.printable("a\x1b[2Jb\n") == r"a\x1b[2Jb\n"
 
 
+def test_what_is_too_long_for_a_sentence_loses_its_middle():
+    assert text.printable("a" * 10_000 + "; stop", 9) == "aaaaa…top"
+    assert len(text.printable("\x1b" * 10_000)) == 1000
+    assert text.named("a" * 10_000) == "a" * 133 + "…" + "a" * 66
+    assert text.named("a\nb") == r"a\nb"
+    assert text.quoted(["a" * 10_000]) == "'" + "a" * 133 + "…" + "a" * 66 + "'"
+    assert text.some(["a\nb", "a" * 10_000]) == r"a\nb, " + "a" * 133 + "…" + "a" * 66
+
+
 def test_lists_do_not_run_on():
     assert text.some([1, 2, 3], most=2) == "1, 2, …"
     assert text.some([1, 2], most=2) == "1, 2"

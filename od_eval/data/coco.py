@@ -21,7 +21,7 @@ from od_eval.data.annotations import (
 )
 from od_eval.data.images import ImageFolder, ImageNotFound
 from od_eval.errors import ODEvalError
-from od_eval.text import as_json, short
+from od_eval.text import as_json, named, short, utf8
 
 # COCO numbers its 80 classes from 1 to 90. Ids up to 90 are kept, as in the Object Detection API's own converter, so
 # that the classes of a subset of COCO keep their ids.
@@ -81,7 +81,7 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
             images.path(filename),
             filename,
             entry["file_name"],
-            str(image_id),
+            utf8(str(image_id)),
             size_or_none(entry.get("width"), entry.get("height")),
             [],
             where,
@@ -139,7 +139,7 @@ def _read_categories(path: str, entries: list[Any]) -> tuple[dict[Any, str], lis
     for key in ("id", "name"):
         value, times = Counter(entry[key] for entry in entries).most_common(1)[0] if entries else (None, 0)
         if times > 1:
-            raise ODEvalError(f"annotation file '{path}': {times} categories have the {key} '{value}'.")
+            raise ODEvalError(f"annotation file '{path}': {times} categories have the {key} '{named(str(value))}'.")
     try:
         json.dumps(entries, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -20,11 +20,11 @@ from od_eval.data.examples import LOST_ALL_OBJECTS, Converted, Features
 from od_eval.data.reading import read_annotations
 from od_eval.data.splits import split_images
 from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
-from od_eval.data.workers import convert_images, default_num_workers
+from od_eval.data.workers import check_num_workers, convert_images, default_num_workers
 from od_eval.errors import ODEvalError
 from od_eval.label_map import Category, label_map_text, read_label_map
 from od_eval.signals import DeferredSignals
-from od_eval.text import printable
+from od_eval.text import named
 
 
 @dataclasses.dataclass
@@ -116,10 +116,12 @@ def convert_dataset(
       What was written and what was left out.
 
     Raises:
-      ODEvalError: the annotations or the label map cannot be read, no image, no object or no object of a class of the
-        label map can be converted, or the files cannot be written.
+      ODEvalError: a number is out of range, the annotations or the label map cannot be read, no image, no object or no
+        object of a class of the label map can be converted, or the files cannot be written.
     """
     annotations_path, output_dir = os.fspath(annotations_path), os.fspath(output_dir)
+    if num_workers is not None:
+        check_num_workers(num_workers)
     annotations, images = read_annotations(annotations_path, images_dir, annotation_format)
     remarks = annotations.remarks
     if not annotations.images:
@@ -212,13 +214,13 @@ def _raise_if_objects_are_lost(
         lost = [name for name in annotated if name in encoding.class_ids and not converted[name]]
         if not lost:
             return
-        what = f"none of the {annotated[lost[0]]} objects of class '{printable(lost[0])}'"
+        what = f"none of the {annotated[lost[0]]} objects of class '{named(lost[0])}'"
         remedy = "correct the annotations, or set label_map to one without the class to leave it out"
     reason, times = Counter(remark.reason for remark in left_out).most_common(1)[0]
     first = next(remark for remark in left_out if remark.reason == reason)
     raise ODEvalError(
         f"{what} of '{path}' can be converted; most often: {reason} ({times} times), first in {first.where}:"
-        f" {printable(first.detail)}; {remedy}."
+        f" {named(first.detail)}; {remedy}."
     )
 
 
@@ -231,7 +233,7 @@ def _nothing_left(path: str, remarks: Sequence[Remark]) -> str:
     first = next(remark for remark in left_out if remark.reason == reason)
     return (
         f"none of the images of '{path}' can be converted: {reason} ({times} times), first in {first.where}:"
-        f" {first.detail}."
+        f" {named(first.detail)}."
     )
 
 

@@ -19,6 +19,7 @@ from od_eval.data.annotations import (
 )
 from od_eval.data.images import ImageFolder, ImageNotFound
 from od_eval.errors import ODEvalError
+from od_eval.text import short
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _REQUIRED = ("filename", "class", *_EDGES)
@@ -97,7 +98,7 @@ def _read_columns(path: str, header: list[str]) -> list[str]:
     missing = [column for column in _REQUIRED if column not in columns]
     if missing:
         raise ODEvalError(
-            f"annotation file '{path}', line 1: no column {', '.join(missing)}; found {', '.join(columns)!r}."
+            f"annotation file '{path}', line 1: no column {', '.join(missing)}; found {short(', '.join(columns), 200)}."
         )
     return columns
 

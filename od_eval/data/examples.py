@@ -14,9 +14,11 @@ import numpy as np
 from hotcoco import mask as coco_mask  # pycocotools.mask reads uninitialized memory if an RLE ends early
 from PIL import Image
 
+from od_eval.coco_ids import is_number
 from od_eval.data.annotations import AnnotatedImage, AnnotatedObject, Remark
 from od_eval.data.encoding import Encoding
-from od_eval.data.images import EncodedImage, ImageUnusable, encode_mask, read_image
+from od_eval.data.images import MOST_PIXELS, EncodedImage, ImageUnusable, encode_mask, read_image
+from od_eval.text import short
 
 # Key of a `tf.train.Example` -> bytes, floats or ints, all of one kind.
 Features = dict[str, list[bytes] | list[float] | list[int]]
@@ -47,6 +49,7 @@ class Instance:
     pose: str | None = None
 
 
+_LARGEST_OF_KEYPOINTS = 2**31  # coordinates and visibilities, which are integers in a record
 LOST_ALL_OBJECTS = "image lost all its objects"  # the reason of a remark that follows from others
 
 
@@ -172,8 +175,10 @@ def _convert_object(
     if (box[:2] > box[2:]).any():
         remarks.append(Remark("corners of the box put in order", annotated.where, str(annotated.box)))
         box = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
-    # Compared as float32, the type in a record, in which a tiny box may have no area.
-    if not (np.float32(box[:2]) < np.float32(box[2:])).all():
+    # Compared as float32, the type in a record, in which a tiny box may have no area, and one far away neither.
+    with np.errstate(over="ignore"):
+        has_area = (np.float32(box[:2]) < np.float32(box[2:])).all()
+    if not has_area:
         leave_out("box without area", str(annotated.box))
         return None
     inside = np.clip(box, 0, size)
@@ -191,7 +196,7 @@ def _convert_object(
     if encoding.with_masks:
         try:
             mask = _read_mask(annotated.segmentation, image)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             detail = f"{annotated.class_name}: {error}"
             remarks.append(Remark("mask unreadable, object kept without it", annotated.where, detail, "mask"))
         else:
@@ -204,7 +209,7 @@ def _convert_object(
     if any(annotated.keypoints):
         indices = encoding.keypoint_indices.get(annotated.class_name, ())
         values = np.array(annotated.keypoints)
-        if len(values) != 3 * len(indices) or not np.isfinite(values).all():
+        if len(values) != 3 * len(indices) or not (np.abs(values) < _LARGEST_OF_KEYPOINTS).all():
             detail = f"{annotated.class_name}: {len(values)} numbers for {len(indices)} keypoint names"
             remarks.append(
                 Remark("keypoints unreadable, object kept without them", annotated.where, detail, "keypoints")
@@ -215,7 +220,7 @@ def _convert_object(
                 if index is not None:
                     keypoints[index] = value * (*image.scale, 1)
 
-    if annotated.area is not None and np.isfinite(annotated.area) and annotated.area > 0:
+    if annotated.area is not None and is_number(annotated.area) and annotated.area > 0:
         area = annotated.area * image.scale[0] * image.scale[1]
     elif mask is not None:
         area = float(np.count_nonzero(mask))
@@ -238,7 +243,7 @@ def _read_mask(segmentation: Any, image: EncodedImage) -> np.ndarray | None:
     """COCO's polygons or RLE as bool [height, width] of the image; None if they cover no pixel.
 
     Raises:
-      ValueError: (or TypeError) it is neither, or its size differs from the annotated size of the image.
+      ValueError: (TypeError, OverflowError) it is neither, or its size differs from the annotated size of the image.
     """
     if not segmentation:
         return None
@@ -257,7 +262,9 @@ def _read_mask(segmentation: Any, image: EncodedImage) -> np.ndarray | None:
 
 def _decode_rle(rle: dict[str, Any], width: int, height: int) -> np.ndarray:
     if rle.get("size") != [height, width]:
-        raise ValueError(f"RLE of size {rle.get('size')} for {width}×{height} pixels")
+        raise ValueError(f"RLE of size {short(rle.get('size'))} for {width}×{height} pixels")
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"RLE of {width}×{height} pixels, which is larger than an image can be")
     mask = coco_mask.decode(rle)  # rejects runs that are longer than the mask, but not shorter ones:
     try:  # those would also fit into one pixel less
         coco_mask.decode(rle | {"size": [height * width - 1, 1]})

@@ -23,6 +23,8 @@ from od_eval.text import some
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 # The formats that Pillow may detect, whatever the file name: none that runs another program (EPS) or opens other files.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+# Pillow takes a larger image for an attack; so no mask of one can be true.
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 2**28)
 
 
 class ImageNotFound(Exception):
@@ -60,9 +62,8 @@ class ImageFolder:
         try:
             # If a remote folder cannot be reached, is_folder only returns False; exists raises the reason.
             if not (files.exists(self._folder) and files.is_folder(self._folder)):
-                raise ODEvalError(
-                    f"image folder '{self._folder}' does not exist; set images to the folder of the image files."
-                )
+                what = "is no folder" if files.exists(self._folder) else "does not exist"
+                raise ODEvalError(f"image folder '{self._folder}' {what}; set images to the folder of the image files.")
             names = files.dataset_files_below(self._folder)
         except OSError as error:
             raise ODEvalError(f"image folder '{self._folder}' cannot be read: {files.reason(error)}.") from error

@@ -46,4 +46,9 @@ def pipeline_lines(
 
 
 def _quoted(path: files.Path) -> str:
-    return json.dumps(os.fspath(path), ensure_ascii=False)  # text proto has the same escapes as JSON
+    text = json.dumps(os.fspath(path), ensure_ascii=False)  # text proto has the same escapes as JSON
+    return "".join(char if char.isprintable() else _octal(char) for char in text)
+
+
+def _octal(char: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))

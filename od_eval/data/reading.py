@@ -39,7 +39,7 @@ def read_annotations(
     """
     path = os.fspath(path)
     annotation_format = annotation_format or told_format(path)
-    if annotation_format is None:
+    if annotation_format not in _READERS:
         raise ODEvalError(
             f"the format of '{path}' cannot be inferred from its name; set format to {', '.join(FORMATS[:-1])} or"
             f" {FORMATS[-1]}."

@@ -16,6 +16,7 @@ from od_eval.data.images import EncodedImage, encode_jpeg
 from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
 from od_eval.errors import ODEvalError
 from od_eval.label_map import Category, label_map_text
+from od_eval.text import short
 
 CATEGORIES = tuple(Category(id, name) for id, name in enumerate(("circle", "square", "star", "triangle"), start=1))
 # Radius of a shape, as a fraction of the image's side.
@@ -24,6 +25,10 @@ _SMALLEST_RADIUS, _LARGEST_RADIUS = 0.07, 0.22
 _MAX_HIDDEN = 0.3
 _SUBPIXELS = 4  # per side; shapes are drawn larger by this factor and averaged, for smooth edges
 _TRIES = 20
+_MOST_IMAGES = 10**6  # their file names have six digits
+_IMAGE_SIZES = 32, 4096
+_MOST_SHAPES = 100  # there is no room for more
+_LARGEST_SEED = 2**64 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +101,9 @@ def write_shapes(
     Args:
       output_dir: a folder on this machine; gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and
         `label_map.pbtxt`.
-      num_train, num_validation: the numbers of images.
-      image_size: the width and height of images in pixels, at least 32.
-      max_shapes: the maximum number of shapes per image, at least 1.
+      num_train, num_validation: the numbers of images, at most a million each.
+      image_size: the width and height of images in pixels, from 32 to 4096.
+      max_shapes: the maximum number of shapes per image, from 1 to 100.
       seed: a different seed gives different images.
       overwrite: whether existing files of a dataset in `output_dir` are replaced.
 
@@ -106,9 +111,19 @@ def write_shapes(
       "train" and "validation" -> the pattern of its files, for those with images.
 
     Raises:
-      ODEvalError: there are no images to draw, such files already exist, or they cannot be written.
+      ODEvalError: a number is out of range, there are no images to draw, such files already exist, or they cannot be
+        written.
     """
     numbers = {name: number for name, number in (("train", num_train), ("validation", num_validation)) if number > 0}
+    for name, value, least, most in (
+        ("num_train", num_train, 0, _MOST_IMAGES),
+        ("num_validation", num_validation, 0, _MOST_IMAGES),
+        ("image_size", image_size, *_IMAGE_SIZES),
+        ("max_shapes", max_shapes, 1, _MOST_SHAPES),
+        ("seed", seed, 0, _LARGEST_SEED),
+    ):
+        if not least <= value <= most:
+            raise ODEvalError(f"{name}={short(value)} is not from {least} to {most}.")
     if not numbers:
         raise ODEvalError("no images were requested: the number of images for train or validation must be above 0.")
     encoding = Encoding({category.name: category.id for category in CATEGORIES}, with_masks=True)

@@ -30,7 +30,7 @@ def split_images(
       is not an annotated image.
 
     Raises:
-      ODEvalError: the file cannot be read or lists no image.
+      ODEvalError: the file cannot be read or lists no image, or the fraction is none.
     """
     by_filename = sorted(images, key=lambda image: image.filename)
     if isinstance(validation, str | os.PathLike):
@@ -44,6 +44,8 @@ def split_images(
 
 def _draw(images: Sequence[AnnotatedImage], fraction: float, seed: int) -> set[str]:
     """The file names of a fraction of the images."""
+    if not 0 <= fraction <= 1:
+        raise ODEvalError(f"the fraction of the images for validation is {fraction:g}; it must be from 0 to 1.")
     filenames = [image.filename for image in images]
     random.Random(seed).shuffle(filenames)
     number = round(len(filenames) * fraction)
@@ -56,7 +58,7 @@ def _read_list(path: str, annotated: set[str], folder: ImageFolder) -> tuple[set
     """The file names of the annotated images listed in a text file, and remarks about its other lines."""
     try:
         lines = files.read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # the latter: it is not UTF-8, or no file has such a name
         raise ODEvalError(f"validation list '{path}' cannot be read: {files.reason(error)}.") from error
     named, remarks = set(), []
     for line, name in enumerate(lines, start=1):

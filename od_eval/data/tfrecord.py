@@ -86,9 +86,15 @@ def dataset_folder(
       A folder to write to.
 
     Raises:
-      ODEvalError: such files already exist and `overwrite` is false, the folder is not on this machine, or the files
-        cannot be written.
+      ODEvalError: such files already exist and `overwrite` is false, the folder has no name or is not on this machine,
+        or the files cannot be written.
     """
+    if not os.fspath(folder):
+        raise ODEvalError("the output folder has no name; write . for the working directory.")
+    try:
+        os.fspath(folder).encode()
+    except UnicodeEncodeError as error:  # of a terminal with another encoding
+        raise ODEvalError(f"TensorFlow cannot write to '{folder}', whose name is not UTF-8; choose another.") from error
     if files.is_remote(folder) or re.match(r"\w\w+:/", os.fspath(folder)):  # a Path turns gs://… into gs:/…
         raise ODEvalError(f"'{folder}' is not a local folder; write to one and copy the files from there.")
     folder = Path(folder)

@@ -20,6 +20,7 @@ from od_eval.errors import ODEvalError
 # Below this many images, starting worker processes takes longer than it saves.
 _MIN_IMAGES_FOR_WORKERS = 1000
 _IMAGES_PER_TASK = 16  # of a worker process
+_MOST_WORKERS_PER_PROCESSOR = 8
 _TASKS_AHEAD = 64  # per worker; more would fill memory if the disk is slower
 
 
@@ -27,6 +28,21 @@ def default_num_workers(num_images: int) -> int:
     """The default number of processes for a number of images."""
     if num_images < _MIN_IMAGES_FOR_WORKERS:
         return 1
+    return _num_processors()
+
+
+def check_num_workers(num_workers: int) -> None:
+    """Checks that a number of processes is one that a machine can start, and gains from.
+
+    Raises:
+      ODEvalError: it is not.
+    """
+    most = _MOST_WORKERS_PER_PROCESSOR * _num_processors()
+    if not 1 <= num_workers <= most:
+        raise ODEvalError(f"num_workers={num_workers} is not from 1 to {most}, the most that this machine gains from.")
+
+
+def _num_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

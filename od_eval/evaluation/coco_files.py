@@ -14,19 +14,20 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from od_eval import files
-from od_eval.coco_ids import find_id, groups_only, read_id
+from od_eval.coco_ids import find_id, groups_only, is_number, read_id
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.columns import ImageId
-from od_eval.text import short, some
+from od_eval.text import named, short, some
 
 # Boxes that reach further than this part of their image are outside it, as detectors reach a little over the edge; if
 # more than this part of all boxes are, they are not what they say.
 _MOST_OVER_THE_EDGE, _MANY_BOXES = 1.02, 0.1
+_LARGEST_SIDE = 2**31 - 1  # of an image; what counts pixels has 32 bits
 
 
 class LeftOut:
@@ -230,11 +231,11 @@ class _Rows:
         row["boxes"] = _box(where, entry)
         if row["boxes"][2] < 0 or row["boxes"][3] < 0:
             raise ODEvalError(
-                f"{where}: bbox {entry['bbox']} has a negative width or height; it is x, y, width, height."
+                f"{where}: bbox {short(entry['bbox'])} has a negative width or height; it is x, y, width, height."
             )
         row["area"] = math.nan if entry.get("area") is None else _number(where, entry, "area")
         if row["area"] < 0:
-            raise ODEvalError(f"{where}: area is {entry['area']}; it cannot be negative.")
+            raise ODEvalError(f"{where}: area is {short(entry['area'])}; it cannot be negative.")
         crowd = entry.get("iscrowd")
         if crowd not in (None, 0, 1):
             raise ODEvalError(f"{where}: iscrowd is {short(crowd)}; it must be 0 or 1.")
@@ -299,7 +300,7 @@ class _Rows:
             )
         if not all(size):
             raise ODEvalError(
-                f"{where}: the ground truth has no height and width for image {image!r}, which masks need."
+                f"{where}: the ground truth has no height and width for image {short(image)}, which masks need."
             )
         try:
             if isinstance(segmentation, list):
@@ -333,7 +334,7 @@ def _read_categories(path: str, entries: list[Any], annotations: list[Any], left
         if not isinstance(name, str) or not name.strip():
             raise ODEvalError(f"{where}: it has no 'name'.")
         if id in categories or name in categories.values():
-            raise ODEvalError(f"{where}: another category has the same id or the same name '{name}'.")
+            raise ODEvalError(f"{where}: another category has the same id or the same name '{named(name)}'.")
         categories[id] = name
     if not categories:
         raise ODEvalError(f"'{path}': there are no categories in it.")
@@ -352,6 +353,8 @@ def _read_images(path: str, entries: list[Any], masks: bool) -> dict[ImageId, co
         height, width = _number(where, entry, "height"), _number(where, entry, "width")
         if min(height, width) < (1 if masks else 0):
             raise ODEvalError(f"{where}: height is {height:g} and width is {width:g}; masks need the size in pixels.")
+        if max(height, width) > _LARGEST_SIDE:
+            raise ODEvalError(f"{where}: height is {height:g} and width is {width:g}; no image is that large.")
         images[id] = (int(height), int(width))
     if not images:
         raise ODEvalError(f"'{path}': there are no images in it.")
@@ -370,7 +373,7 @@ def _id(where: str, entry: dict[str, Any], key: str) -> ImageId:
 
 def _number(where: str, entry: dict[str, Any], key: str) -> float:
     value = entry.get(key)
-    if not _is_number(value):
+    if not is_number(value):
         problem = f"it is {short(value)}" if key in entry else f"it is missing in {short(entry)}"
         raise ODEvalError(f"{where}: '{key}' must be a finite number; {problem}.")
     return float(value)
@@ -378,14 +381,7 @@ def _number(where: str, entry: dict[str, Any], key: str) -> float:
 
 def _box(where: str, entry: dict[str, Any]) -> list[float]:
     box = entry.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
         problem = f"it is {short(box)}" if "bbox" in entry else f"it is missing in {short(entry)}"
         raise ODEvalError(f"{where}: 'bbox' must be four finite numbers, x, y, width and height; {problem}.")
     return [float(value) for value in box]
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    try:
-        return type(value) in (int, float) and math.isfinite(value)
-    except OverflowError:  # an int of hundreds of digits
-        return False

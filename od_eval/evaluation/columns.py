@@ -15,7 +15,7 @@ import numpy.typing as npt
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import Detections, GroundTruth, PerImage
-from od_eval.text import some
+from od_eval.text import short, some
 
 ImageId = int | str
 Size = coco_masks.Size  # height and width
@@ -225,8 +225,8 @@ class _Reader:
             values = np.asarray(values)
         if len(values) != len(self._ids):
             raise ODEvalError(
-                f"a batch of {len(self._ids)} images (the first is {self._ids[0]!r}) has {name} of {self._kind}s for"
-                f" {len(values)}; give one entry per image."
+                f"a batch of {len(self._ids)} images (the first is {short(self._ids[0])}) has {name} of {self._kind}s"
+                f" for {len(values)}; give one entry per image."
             )
         return values
 
@@ -238,7 +238,7 @@ class _Reader:
         return int(np.searchsorted(self._first, index, side="right")) - 1
 
     def _fail(self, image: int, message: str, cause: Exception | None = None) -> NoReturn:
-        raise ODEvalError(f"image {self._ids[image]!r}: {message}.") from cause
+        raise ODEvalError(f"image {short(self._ids[image])}: {message}.") from cause
 
 
 def _as_float(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from hotcoco import mask as _mask
 
+from od_eval.coco_ids import is_number
+from od_eval.text import short
+
 Size = tuple[int, int]
 
 
@@ -33,12 +36,12 @@ def from_rle(rle: Any, size: Size) -> bytes:
     Raises:
       ValueError: it is not an RLE, or has another size; the message says what is wrong.
     """
+    if isinstance(rle, dict) and isinstance(rle.get("size"), Sequence) and list(rle["size"]) != list(size):
+        raise ValueError(f"its size is {short(list(rle['size']))}, not {list(size)}")
     try:
         # The union with an empty mask of the image's size validates the RLE and adds the last run if it is missing.
         return _mask.merge([rle, {"size": size, "counts": [size[0] * size[1]]}])["counts"]
     except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(rle, dict) and isinstance(rle.get("size"), Sequence) and list(rle["size"]) != list(size):
-            raise ValueError(f"its size is {list(rle['size'])}, not {list(size)}") from error
         raise ValueError(str(error)) from error
 
 
@@ -53,7 +56,7 @@ def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> bytes:
     for number, polygon in enumerate(polygons):
         if not isinstance(polygon, Sequence) or not all(type(value) in (int, float) for value in polygon):
             raise ValueError(f"polygon {number} is not a list of numbers")
-        if len(polygon) % 2 or not np.isfinite(polygon).all():
+        if len(polygon) % 2 or not all(map(is_number, polygon)):
             raise ValueError(f"polygon {number} is not a list of alternating x and y")
     polygons = [polygon for polygon in polygons if len(polygon) >= 6]
     if not polygons:

@@ -32,7 +32,7 @@ def explained(where: str) -> Iterator[None]:
     except (ODEvalError, tf.errors.OperatorNotAllowedInGraphError):
         raise
     except Exception as error:
-        reason = str(error)
+        reason = files.reason(error) if isinstance(error, tf.errors.OpError) else str(error) or type(error).__name__
         if reason.startswith("Exception encountered when calling layer"):  # Keras wraps it in a list of arguments
             reason = reason.split("\n\n")[1]
         reason = reason.strip().rstrip(".")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 from object_detection import export_tflite_graph_lib_tf2, exporter_lib_v2
@@ -16,6 +17,7 @@ from od_eval.odapi.checkpoints import check_fits, existing_checkpoint
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.explained import explained
 from od_eval.odapi.pipeline import Pipeline
+from od_eval.text import printable
 
 
 def export(
@@ -143,19 +145,26 @@ class _Exporter:
 
     def __init__(self, pipeline_config_path: str, checkpoint: str, output_directory: str, overrides: Sequence[str]):
         self._output_directory = output_directory.rstrip("/")
-        if files.exists(self._output_directory):
+        if not self._output_directory:
+            raise ODEvalError(f"output_directory '{output_directory}' is not the name of a new folder; choose one.")
+        with files.errors_as_sentences("output_directory cannot be looked up"):
+            exists = files.exists(self._output_directory)
+        if exists:
             raise ODEvalError(f"output_directory '{output_directory}' already exists; remove it or choose another one.")
         self.pipeline = Pipeline.load(pipeline_config_path, overrides)
         self._label_map = self._read_label_map()
         self.checkpoint = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
-        print(f"Building {self.pipeline.meta_architecture} with the weights of {self.checkpoint} …", flush=True)
+        what = f"{self.pipeline.meta_architecture} with the weights of {self.checkpoint}"
+        print(printable(f"Building {what} …"), flush=True)
         self.detector = Detector(self.pipeline)
         self._restore()
 
     def _read_label_map(self) -> str | None:
         readers = [*self.pipeline.config.eval_input_reader, self.pipeline.config.train_input_reader]
         for path in (reader.label_map_path for reader in readers):
-            if path and files.exists(path):
+            with files.errors_as_sentences(f"{self.pipeline.source}: label_map_path cannot be looked up"):
+                exists = bool(path) and files.exists(path)
+            if exists:
                 return label_map_text(read_label_map(path))
         print("No label map is exported, because those of the config no longer exist.", flush=True)
         return None
@@ -182,13 +191,30 @@ class _Exporter:
                 checkpoint = tf.train.Checkpoint(model=self.detector.model)
                 with self.detector.evaluation_weights():
                     tf.train.CheckpointManager(checkpoint, checkpoint_dir, max_to_keep=1).save()
-                with explained(self.pipeline.source):
+                with _errors_of_files_apart(temporary), explained(self.pipeline.source):
                     write_model(checkpoint_dir, temporary)
             if self._label_map is not None:
                 files.write_whole(os.path.join(temporary, "label_map.pbtxt"), self._label_map)
             files.rename(temporary, self._output_directory)
         except (tf.errors.OpError, OSError) as error:
-            raise ODEvalError(f"'{self._output_directory}' cannot be written: {files.reason(error)}.") from error
+            reason = files.reason(error).rpartition("; ")[2]  # TensorFlow's begins with the temporary file
+            raise ODEvalError(f"'{self._output_directory}' cannot be written: {reason}.") from error
         finally:  # also if a signal interrupts
             if files.exists(temporary):
                 files.remove(temporary)
+
+
+@contextlib.contextmanager
+def _errors_of_files_apart(folder: str) -> Iterator[None]:
+    """Raises an error of the file system, which `explained` takes for one of the Object Detection API, as it was.
+
+    Args:
+      folder: where files are written; TensorFlow's errors of the file system name the file.
+    """
+    try:
+        yield
+    except ODEvalError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) or (isinstance(cause, tf.errors.OpError) and folder in cause.message):
+            raise cause from None
+        raise

@@ -20,6 +20,7 @@ from od_eval.odapi.explained import explained
 from od_eval.odapi.overrides import apply_override
 from od_eval.odapi.records import glob
 from od_eval.odapi.zoo import fetch
+from od_eval.text import named, short
 from od_eval.text_proto import parse_text_proto, read_text
 
 
@@ -193,8 +194,8 @@ class Pipeline:
         for index, reader in enumerate(readers):
             if reader.name == which:
                 return index
-        known = ", ".join(f"{index} ('{reader.name}')" for index, reader in enumerate(readers)) or "none"
-        raise ODEvalError(f"{self.source} has no eval_input_reader {which!r}; it has: {known}.")
+        known = ", ".join(f"{index} ('{named(reader.name)}')" for index, reader in enumerate(readers)) or "none"
+        raise ODEvalError(f"{self.source} has no eval_input_reader {short(which)}; it has: {known}.")
 
     # ---- Checks -----------------------------------------------------------------------------------------------------
 
@@ -209,6 +210,8 @@ class Pipeline:
     def check_input(self, field: str, reader: input_reader_pb2.InputReader) -> None:
         """Checks for errors of an input reader: placeholders, files that match nothing or are empty, a bad label map.
 
+        The files of the model are checked, too: it is built for its preprocessing, which is part of the input.
+
         Args:
           field: the name of the reader in messages, e.g. `train_input_reader`.
           reader: the reader's proto.
@@ -219,6 +222,7 @@ class Pipeline:
         raise_first_error(
             config_checks.findings("input", config_checks.Reader(self.config, self.source, field, reader))
         )
+        self.check_model()
 
 
 # ---- Paths ----------------------------------------------------------------------------------------------------------

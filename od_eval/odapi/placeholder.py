@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from od_eval.findings.finding import Finding
+from od_eval.text import named
 
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
@@ -22,7 +23,7 @@ def placeholder(source: str, field: str, value: str) -> Iterator[Finding]:
             "placeholder",
             "error",
             source,
-            f"{field} is still '{value}'",
+            f"{field} is still '{named(value)}'",
             f"write the path there or pass --set {field}=PATH",
             field=field,
         )

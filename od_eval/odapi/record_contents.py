@@ -14,7 +14,7 @@ from typing import Any, Literal
 from google.protobuf.message import DecodeError
 from tensorflow.core.example import example_pb2
 
-from od_eval.text import printable, short
+from od_eval.text import named, short
 
 _CORNERS = ("ymin", "xmin", "ymax", "xmax")
 _BOX = "image/object/bbox/"
@@ -99,7 +99,7 @@ def parse(serialized: bytes) -> example_pb2.Example:
 
 def name_of_image(features: Mapping[str, Any]) -> str:
     """The name of the image file in the features of a record, for messages: `'a.jpg'`."""
-    return repr(b"".join(_values(features, "image/filename")[:1]).decode("utf-8", "replace"))
+    return short(b"".join(_values(features, "image/filename")[:1]).decode("utf-8", "replace"), 200)
 
 
 def losses(example: example_pb2.Example, classes: Classes) -> Iterator[Loss | None]:
@@ -111,11 +111,16 @@ def losses(example: example_pb2.Example, classes: Classes) -> Iterator[Loss | No
 
     Yields:
       For each object how it is lost, or None if it is trained on as it is meant.
+
+    Raises:
+      BrokenRecord: its objects have a class text alone, and the reader has no label map to look it up in.
     """
     features = example.features.feature
     boxes = list(zip(*(_values(features, f"{_BOX}{corner}") for corner in _CORNERS), strict=True))
     texts = _values(features, _TEXT) if classes.ids is not None else []
     labels = _values(features, _LABEL)
+    if boxes and not texts and not labels:
+        raise BrokenRecord(f"has no '{_LABEL}', which the input reader needs, as it has no label_map_path")
     for index, box in enumerate(boxes):
         if not all(map(math.isfinite, box)):
             yield Loss("dropped", "a coordinate is not a finite number")
@@ -131,7 +136,7 @@ def _loss_of_text(text: str, classes: Classes) -> Loss | None:
         return None
     if not text:
         return Loss("mistaken", "class text is empty, which can be taken for a class without display_name")
-    return Loss("dropped", f"class '{printable(text)}' is not in label map {classes.path}", text)
+    return Loss("dropped", f"class '{named(text)}' is not in label map {classes.path}", text)
 
 
 def _loss_of_label(label: int, classes: Classes) -> Loss | None:

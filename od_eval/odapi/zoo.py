@@ -25,7 +25,7 @@ from od_eval import checkpoint_names, files
 from od_eval.errors import ODEvalError
 from od_eval.label_map import read_label_map
 from od_eval.odapi.config_checks import has_num_classes
-from od_eval.text import quoted
+from od_eval.text import named, quoted
 
 TABLE_URL = "https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/tf2_detection_zoo.md"
 BASE_URL = "http://download.tensorflow.org/models/object_detection/tf2"
@@ -184,7 +184,7 @@ def _path_of(name: str) -> str:
     if name not in paths:
         similar = difflib.get_close_matches(name, ARCHIVES, n=3)
         hint = f"the nearest are {quoted(similar)}; " if similar else ""
-        raise ODEvalError(f"zoo={name} is not a model of the zoo; {hint}all are listed in {TABLE_URL}.")
+        raise ODEvalError(f"zoo={named(name)} is not a model of the zoo; {hint}all are listed in {TABLE_URL}.")
     return paths[name]
 
 

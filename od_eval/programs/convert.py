@@ -35,7 +35,7 @@ from od_eval.data.pipeline_lines import pipeline_lines
 from od_eval.data.reading import FORMATS, told_format
 from od_eval.data.tfrecord import shards_in
 from od_eval.errors import ODEvalError
-from od_eval.text import printable, shortened
+from od_eval.text import named, printable, shortened
 
 FLAGS = flags.FLAGS
 
@@ -101,7 +101,8 @@ def main() -> int:
     print(_summary(conversion, FLAGS.output_dir))
     left_out = conversion.left_out
     if left_out and FLAGS.strict:
-        print(f"error: {len(left_out)} items were left out, see {conversion.report_path}.", file=sys.stderr)
+        path = printable(str(conversion.report_path))
+        print(f"error: {len(left_out)} items were left out, see {path}.", file=sys.stderr)
         return 1
     return 0
 
@@ -112,14 +113,19 @@ def _summary(conversion: Conversion, folder: str) -> str:
         empty = f", {split.num_empty} of them without objects" if split.num_empty else ""
         num_objects = sum(split.objects.values())
         lines.append(
-            f"{name}: {split.num_images} images{empty}, {num_objects} objects in {os.path.join(folder, split.pattern)}"
+            f"{name}: {split.num_images} images{empty}, {num_objects} objects in"
+            f" {printable(os.path.join(folder, split.pattern))}"
         )
     for name in {"train", "validation"} - set(conversion.splits):
         if shards_in(folder, name):
-            lines.append(f"{name}: the files of an earlier conversion are still in {folder}; this one made none.")
-    lines += ["", f"classes ({conversion.label_map_path}) and their objects in " + " + ".join(conversion.splits) + ":"]
+            where = printable(folder)
+            lines.append(f"{name}: the files of an earlier conversion are still in {where}; this one made none.")
+    lines += [
+        "",
+        f"classes ({printable(conversion.label_map_path)}) and their objects in " + " + ".join(conversion.splits) + ":",
+    ]
     rows = [
-        f"  {category.id:4} {printable(category.name)}: "
+        f"  {category.id:4} {named(category.name)}: "
         + " + ".join(
             str(split.objects.get(category.name, 0) + split.objects.get(category.display_name, 0))
             for split in conversion.splits.values()
@@ -138,9 +144,9 @@ def _summary(conversion: Conversion, folder: str) -> str:
             first = {remark.reason: remark for remark in reversed(remarks)}
             for reason, times in Counter(remark.reason for remark in remarks).most_common():
                 example = f"{first[reason].where}: {first[reason].detail}"
-                lines.append(f"  {times:5} × {reason}; first {printable(example)}")
+                lines.append(f"  {times:5} × {reason}; first {printable(example, 500)}")
     if conversion.remarks:
-        lines.append(f"all of them: {conversion.report_path}")
+        lines.append(f"all of them: {printable(str(conversion.report_path))}")
     config = pipeline_lines(
         folder,
         {name: split.pattern for name, split in conversion.splits.items()},

@@ -29,7 +29,7 @@ from absl import flags
 from PIL import Image
 
 from od_eval import files, text
-from od_eval.data.images import ImageFolder, ImageNotFound, ImageUnusable, read_image
+from od_eval.data.images import MOST_PIXELS, ImageFolder, ImageNotFound, ImageUnusable, read_image
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import EvaluationBatch, of_image
 from od_eval.evaluation.coco_files import (
@@ -54,7 +54,13 @@ flags.DEFINE_string("groundtruth", None, "COCO JSON file with images, annotation
 flags.DEFINE_string("detections", None, "JSON file in COCO's results format.", required=True)
 flags.DEFINE_string("model_dir", None, "Folder that contains the run; that of the training, if any.", required=True)
 flags.DEFINE_string("run", "eval", "Folder of the run below model_dir, e.g. eval/night for a second set of images.")
-flags.DEFINE_integer("step", 0, "The training step of the weights that produced the detections.", lower_bound=0)
+flags.DEFINE_integer(
+    "step",
+    0,
+    "The training step of the weights that produced the detections.",
+    lower_bound=0,
+    upper_bound=np.iinfo(np.int64).max,
+)
 flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default if both files have masks.")
 flags.DEFINE_string("images", None, "Folder of the image files, for pictures. By default no pictures are drawn.")
 flags.DEFINE_integer("num_pictures", 10, "With --images, the number of images to draw.", lower_bound=0)
@@ -66,6 +72,13 @@ flags.register_validator(
     lambda run: bool(run) and not os.path.isabs(run) and ".." not in re.split(r"[/\\]", run),
     message="it must be the name of a folder below model_dir",
 )
+for _flag in ("model_dir", "run"):
+    flags.register_validator(
+        _flag,
+        lambda path: text.utf8(path) == path,
+        message="TensorFlow only writes to folders whose names are UTF-8; choose another",
+    )
+flags.register_validator("model_dir", bool, message="it must be the name of a folder; . is the working directory")
 
 _MEANINGS = {
     "AP": "mean over IoU 0.50 to 0.95",
@@ -88,7 +101,7 @@ def main() -> int:
     masks = FLAGS.masks
     if masks is None:
         masks = _has_masks(FLAGS.groundtruth) and _has_masks(FLAGS.detections)
-    print(f"Reading {FLAGS.groundtruth} and {FLAGS.detections} …", flush=True)
+    print(text.printable(f"Reading {FLAGS.groundtruth} and {FLAGS.detections} …"), flush=True)
     folder = ImageFolder(FLAGS.images) if FLAGS.images else None
     left_out = LeftOut(FLAGS.strict)
     groundtruth = read_groundtruth(FLAGS.groundtruth, masks, left_out)
@@ -115,15 +128,16 @@ def main() -> int:
     )
 
     run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
-    print(f"Writing to {run_dir} …", flush=True)
+    print(text.printable(f"Writing to {run_dir} …"), flush=True)
     _write(run_dir, result, options, _first_images(groundtruth, batch, folder, options))
     print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
 
     from od_eval.tensorboard.command import how_to_look
 
-    print(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv next to it\n{how_to_look(FLAGS.model_dir)}")
+    print(text.printable(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv next to it"))
+    print(*map(text.printable, how_to_look(FLAGS.model_dir).split("\n")), sep="\n")
     for finding in findings:
-        print(f"warning: {finding}", file=sys.stderr)
+        print(text.printable(f"warning: {finding}"), file=sys.stderr)
     return 0
 
 
@@ -184,6 +198,8 @@ def _images(
         if num_read == number:
             break
         try:
+            if height * width > MOST_PIXELS:
+                raise ImageUnusable("image too large", f"image {text.short(id)} is not of {width}×{height} pixels")
             path = folder.path(folder.find(groundtruth.file_names[id]))
             image = read_image(path, (width, height) if height and width else None)
         except (ImageNotFound, ImageUnusable) as error:
@@ -198,11 +214,13 @@ def _images(
             images=[np.asarray(Image.open(io.BytesIO(image.encoded)).convert("RGB"))],
         )
     if not num_read:
-        raise ODEvalError(f"--images has none of the images of '{groundtruth.path}': {problems[0]}.")
+        raise ODEvalError(
+            f"--images has none of the images of '{groundtruth.path}': {text.printable(problems[0], 500)}."
+        )
     if problems:
         print(
             f"warning: {len(problems)} images cannot be read and are not drawn; the first:"
-            f" {text.printable(problems[0])}.",
+            f" {text.printable(problems[0], 500)}.",
             file=sys.stderr,
         )
 
@@ -225,5 +243,5 @@ def _category_table(result: EvaluationResult) -> str:
     for name, metrics in result.per_category.items():
         values = [metrics[each] for each in shown] + [metrics["segm"][each] for each in (shown if result.segm else ())]
         counts = [str(metrics["num_groundtruth"]), str(metrics["num_detections"])]
-        rows.append([text.printable(name), *counts, *map(text.number, values)])
+        rows.append([text.named(name), *counts, *map(text.number, values)])
     return text.table(rows, left=(0,))

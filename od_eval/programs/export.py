@@ -16,6 +16,7 @@ from absl import flags
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.text import printable
 
 INPUT_TYPES = (
     "image_tensor",
@@ -45,6 +46,9 @@ flags.register_multi_flags_validator(
     lambda values: values.pop("model_dir") or all(values.values()),
     message="pass --model_dir, or all of --pipeline_config_path, --trained_checkpoint_dir and --output_directory",
 )
+flags.register_validator(
+    "output_directory", lambda path: path != "", message="it must be the name of a folder; . is the working directory"
+)
 flags.register_multi_flags_validator(
     ["format", "input_type"],
     lambda values: values["format"] == "saved_model" or values["input_type"] is None,
@@ -68,9 +72,10 @@ def main() -> int:
     from od_eval.odapi import export
     from od_eval.runs.model_dir import best_or_newest
 
-    if not FLAGS.pipeline_config_path and files.is_folder(model_dir) and not files.exists(config):
-        raise ODEvalError(f"'{model_dir}' has no pipeline.config; pass --pipeline_config_path.")
-    checkpoint = FLAGS.trained_checkpoint_dir or best_or_newest(model_dir)
+    with files.errors_as_sentences("model_dir cannot be read"):
+        if not FLAGS.pipeline_config_path and files.is_folder(model_dir) and not files.exists(config):
+            raise ODEvalError(f"'{model_dir}' has no pipeline.config; pass --pipeline_config_path.")
+        checkpoint = FLAGS.trained_checkpoint_dir or best_or_newest(model_dir)
     overrides = [*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set]
     if FLAGS.format == "tflite":
         exported = export.export_tflite(
@@ -84,5 +89,5 @@ def main() -> int:
     else:
         input_type = FLAGS.input_type or "image_tensor"
         exported = export.export(config, checkpoint, output_directory, overrides=overrides, input_type=input_type)
-    print(f"Exported {exported} to {output_directory}")
+    print(printable(f"Exported {exported} to {output_directory}"))
     return 0

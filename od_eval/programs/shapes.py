@@ -15,6 +15,7 @@ from absl import flags
 from od_eval.data.pipeline_lines import pipeline_lines
 from od_eval.data.shapes import CATEGORIES, write_shapes
 from od_eval.data.tfrecord import LABEL_MAP
+from od_eval.text import printable
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +42,7 @@ def main() -> int:
     )
     for split, number in (("train", FLAGS.num_train), ("validation", FLAGS.num_validation)):
         if split in patterns:
-            print(f"{split}: {number} images in {os.path.join(FLAGS.output_dir, patterns[split])}")
+            print(f"{split}: {number} images in {printable(os.path.join(FLAGS.output_dir, patterns[split]))}")
     print("classes: " + ", ".join(f"{category.id} {category.name}" for category in CATEGORIES))
     print("\nfor the pipeline.config:\n")
     label_map = os.path.join(FLAGS.output_dir, LABEL_MAP)

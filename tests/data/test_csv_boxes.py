@@ -69,6 +69,7 @@ def test_an_image_whose_only_row_is_incomplete_is_no_image_without_objects(tmp_p
         (b"", "line 1: no column filename"),
         (b"filename,label,xmin,ymin,xmax,ymax\n", "line 1: no column class; found"),
         (b"filename;class;xmin;ymin;xmax;ymax\n", "no column filename"),
+        (b"x" * 10_000, "found 'x{198}…"),
         (b"filename,class,xmin,ymin,xmax,ymax\n1.jpg,caf\xe9,1,2,3,4\n", "is not CSV in UTF-8"),
         (b"filename,class,xmin,ymin,xmax,ymax\n" + b"x" * 200_000, "after line 1, is not CSV"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -178,6 +180,7 @@ def test_a_box_over_the_edge_is_cut_there(tmp_path, coco, read_records, decode) 
         {"counts": [1]},
         [[1, 2, 3]],
         [[0, 0, None, 0, 0, 4]],
+        [[0, 0, 10**400, 0, 0, 4]],
         "nonsense",
     ],
 )
@@ -205,7 +208,41 @@ def test_a_polygon_may_reach_far_over_the_edge(tmp_path, coco, read_records, dec
     assert decode(record, load_instance_masks=True, instance_mask_type=PNG_MASKS)["groundtruth_instance_masks"].all()
 
 
-@pytest.mark.parametrize("keypoints", [[1, 2], [1, 2, 2] * 4, ["a"] * 9])
+def test_the_mask_of_an_image_that_cannot_be_is_not_decoded(coco) -> None:
+    # Decoded, it would take gigabytes, and minutes.
+    rle = {"size": [45_000, 60_000], "counts": [1, 1_350_000_000, 1_349_999_999]}
+    polygon = polygon_annotation(bbox=[4000, 8000, 20_000, 16_000], segmentation=[[4e3, 8e3, 24e3, 8e3, 24e3, 24e3]])
+    conversion = coco([polygon, polygon | {"id": 2, "segmentation": rle}], size=(60_000, 45_000))
+    assert reasons(conversion)[("mask unreadable, object kept without it", "mask")] == 1
+    assert conversion.splits["train"].objects == {"cat": 2}
+
+
+def test_an_area_that_no_record_can_hold_is_that_of_the_box(tmp_path, coco, read_records, decode) -> None:
+    coco([polygon_annotation(area=1e300, segmentation=None)])
+    (record,) = read_records(tmp_path / "out", "train")
+    assert decode(record)["groundtruth_area"].tolist() == [20 * 16]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bbox", [[1e300, 2, 3, 4], [1e308, 2, 1e308, 4], [10**400, 2, 3, 4]])
+def test_a_box_out_of_this_world_is_left_out(coco, bbox) -> None:
+    conversion = coco([polygon_annotation(), polygon_annotation(id=2, bbox=bbox)])
+    assert conversion.splits["train"].objects == {"cat": 1}
+
+
+def test_an_image_id_may_be_half_a_character(tmp_path, coco, read_records, decode) -> None:
+    path = tmp_path / "annotations.json"
+    coco([polygon_annotation()])
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = content["annotations"][0]["image_id"] = "\ud800"
+    path.write_text(json.dumps(content))
+    convert_dataset(path, tmp_path / "half", images_dir=tmp_path / "images", validation=0.0)
+    (record,) = read_records(tmp_path / "half", "train")
+    assert decode(record)["source_id"] == rb"\ud800"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("keypoints", [[1, 2], [1, 2, 2] * 4, ["a"] * 9, [1e300, 2, 2] * 3, [1, 2, 1e30] * 3])
 def test_an_object_with_unreadable_keypoints_keeps_its_box(coco, keypoints) -> None:
     person = {"id": 1, "name": "person", "keypoints": KEYPOINTS}
     conversion = coco([polygon_annotation(keypoints=keypoints)], categories=[person])

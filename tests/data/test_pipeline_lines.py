@@ -6,7 +6,7 @@ from google.protobuf import text_format
 from od_eval.data.pipeline_lines import pipeline_lines
 
 
-@pytest.mark.parametrize("folder", ["records", "gs://bucket/records", 'a "b"\\c', "ünï"])
+@pytest.mark.parametrize("folder", ["records", "gs://bucket/records", 'a "b"\\c', "ünï", "a\x1b[2J\x9b\u202e\nb"])
 def test_the_lines_are_what_the_object_detection_api_reads(folder) -> None:
     import od_eval.odapi  # noqa: F401, I001  (makes the next import possible)
     from object_detection.protos import pipeline_pb2
@@ -14,6 +14,7 @@ def test_the_lines_are_what_the_object_detection_api_reads(folder) -> None:
     patterns = {"train": "train-?????-of-00002", "validation": "validation-?????-of-00001"}
     model, *lines = pipeline_lines(folder, patterns, f"{folder}/label_map.pbtxt", 3, True, 17).splitlines()
     assert model == "model { ... { num_classes: 3 } }"
+    assert all(map(str.isprintable, lines))
     config = text_format.Parse("\n".join(lines), pipeline_pb2.TrainEvalPipelineConfig())
     for reader, pattern in zip(
         (config.train_input_reader, config.eval_input_reader[0]), patterns.values(), strict=True

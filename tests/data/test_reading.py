@@ -6,8 +6,11 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
 from od_eval.data.conversion import convert_dataset
+from od_eval.data.reading import read_annotations
+from od_eval.errors import ODEvalError
 
 from .helpers import polygon_annotation, reasons
 
@@ -46,6 +49,11 @@ def test_relative_boxes_are_taken_where_the_size_says_so(tmp_path, write_image, 
     convert_dataset(path, tmp_path / "out", validation=0.0)
     (record,) = read_records(tmp_path / "out", "train")
     np.testing.assert_allclose(decode(record)["groundtruth_boxes"], [[0.5, 0.25, 1, 0.75]])
+
+
+def test_a_format_that_there_is_not_is_answered_with_those_that_are(tmp_path) -> None:
+    with pytest.raises(ODEvalError, match="set format to coco, voc or csv"):
+        read_annotations(tmp_path, annotation_format="yolo")
 
 
 def test_the_three_formats_of_the_same_boxes_give_the_same_records(tmp_path, excerpt, read_records, decode) -> None:

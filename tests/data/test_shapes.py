@@ -53,6 +53,30 @@ def test_the_decoder_reads_boxes_around_the_masks(tmp_path, read_records, decode
     assert {int(one) for record in records for one in decode(record)["groundtruth_classes"]} == {1, 2, 3, 4}
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_train": 10**12},
+        {"num_train": -1},
+        {"num_validation": 10**12},
+        {"max_shapes": 0},
+        {"max_shapes": 10**30},
+        {"image_size": 0},
+        {"image_size": 10**6},
+        {"seed": -1},
+        {"seed": 10**400},
+        {"output_dir": ""},
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_at_once(tmp_path, monkeypatch, wrong) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((name, value),) = wrong.items()
+    message = f"^{name}={str(value)[:50]}.* is not from" if name != "output_dir" else "the output folder has no name"
+    with pytest.raises(ODEvalError, match=message):
+        write_shapes(**({"output_dir": "out"} | wrong))
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_images_are_an_error(tmp_path) -> None:
     with pytest.raises(ODEvalError, match="no images were requested"):
         write_shapes(tmp_path / "out", num_train=0, num_validation=0)

@@ -38,3 +38,15 @@ def test_a_list_that_names_no_image_is_an_error(tmp_path, boxes_csv) -> None:
     for path, message in ((tmp_path / "val.txt", "names no image"), (tmp_path / "no.txt", "cannot be read")):
         with pytest.raises(ODEvalError, match=message):
             convert_dataset(boxes_csv, tmp_path / "out", images_dir=tmp_path / "photos", validation=path)
+
+
+@pytest.mark.parametrize("fraction", [float("nan"), float("inf"), -0.1, 1.5, 1e308])
+def test_a_fraction_is_from_0_to_1(tmp_path, boxes_csv, fraction) -> None:
+    with pytest.raises(ODEvalError, match=r"the fraction .* is .*; it must be from 0 to 1"):
+        convert_dataset(boxes_csv, tmp_path / "out", images_dir=tmp_path / "photos", validation=fraction)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "\ud800", "x" * 5000])
+def test_a_list_whose_path_no_file_can_have_is_an_error(tmp_path, boxes_csv, path) -> None:
+    with pytest.raises(ODEvalError, match="cannot be read"):
+        convert_dataset(boxes_csv, tmp_path / "out", images_dir=tmp_path / "photos", validation=path)

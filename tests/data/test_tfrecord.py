@@ -72,6 +72,9 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path) -> None:
         (tmp_path / "file", "cannot be written to .*file': Not a directory"),
         (Path("gs://bucket/data"), "not a local folder"),
         ("gs://bucket/data", "'gs://bucket/data' is not a local folder"),
+        ("", "the output folder has no name; write . for the working directory"),
+        (tmp_path / "a\udcff", "whose name is not UTF-8"),
+        (tmp_path / ("x" * 300), "cannot be written to .*: File name too long"),
     ):
         with pytest.raises(ODEvalError, match=message), dataset_folder(folder, ["train"], [], overwrite=False):
             pass

@@ -7,6 +7,7 @@ import multiprocessing
 import pytest
 
 from od_eval.data.annotations import AnnotatedImage, AnnotatedObject
+from od_eval.data.conversion import convert_dataset
 from od_eval.data.encoding import Encoding
 from od_eval.data.workers import convert_images, default_num_workers
 from od_eval.errors import ODEvalError
@@ -37,3 +38,10 @@ def test_a_worker_that_is_ended_from_outside_is_said_so(tmp_path, write_image) -
 def test_few_images_are_not_worth_a_process() -> None:
     assert default_num_workers(999) == 1
     assert default_num_workers(1000) >= 1
+
+
+@pytest.mark.parametrize("number", [0, -1, 1000, 10**30])
+def test_more_processes_than_a_machine_gains_from_are_refused(tmp_path, boxes_csv, number) -> None:
+    with pytest.raises(ODEvalError, match=f"^num_workers={number} is not from 1 to "):
+        convert_dataset(boxes_csv, tmp_path / "out", images_dir=tmp_path / "photos", num_workers=number)
+    assert not (tmp_path / "out").exists()

@@ -220,6 +220,9 @@ def test_polygons_of_fewer_than_three_points_are_passed_over(tmp_path) -> None:
         ({**GROUNDTRUTH, "images": [{"file_name": "a"}]}, ["images[0]", "'id'"]),
         ({**GROUNDTRUTH, "images": [{"id": [1]}]}, ["images[0]", "'id'", "[1]"]),
         ({**GROUNDTRUTH, "images": [{"id": 1, "width": 5}]}, ["images[0]", "'height'"]),
+        ({**GROUNDTRUTH, "images": [{"id": 1, "width": 5, "height": 2**31}]}, ["images[0]", "no image is that large"]),
+        ({**GROUNDTRUTH, "images": [{"id": 1, "width": 1e19, "height": 5}]}, ["images[0]", "no image is that large"]),
+        ({**GROUNDTRUTH, "images": [{"id": 1, "width": 1e308, "height": 5}]}, ["images[0]", "'width'"]),
         ({**GROUNDTRUTH, "categories": [*CATEGORIES, {"id": 2, "name": "cow"}]}, ["categories[3]", "same id"]),
         ({**GROUNDTRUTH, "categories": [*CATEGORIES, {"id": 3, "name": "cat"}]}, ["categories[3]", "'cat'"]),
         ({**GROUNDTRUTH, "categories": [{"id": 2}]}, ["categories[0]", "'name'"]),
@@ -247,6 +250,7 @@ def test_a_file_that_is_no_ground_truth_is_named(tmp_path, content, words) -> No
         ({"bbox": [1, 2, 3, NAN]}, ["'bbox'", "nan"]),
         ({"bbox": [1, 2, -3, 4]}, ["-3", "negative"]),
         ({"bbox": [10**400, 2, 3, 4]}, ["'bbox'"]),
+        ({"bbox": [1, 2, 1e308, 1e308]}, ["'bbox'", "1e+308"]),
         ({"area": "big"}, ["'area'", "'big'"]),
         ({"area": NAN}, ["'area'", "nan"]),
         ({"area": -1}, ["area", "-1"]),
@@ -310,6 +314,9 @@ def test_a_file_that_has_no_detections_is_named(tmp_path, content, words) -> Non
         ([[1, 2, 3, 4, 5, "6"]], ["polygon 0", "numbers"]),
         ([1, 2, 3, 4, 5, 6], ["polygon 0"]),
         ([[1, 2, 3, 4, 5, NAN]], ["polygon 0"]),
+        ([[1, 2, 3, 4, 5, 10**400]], ["polygon 0"]),
+        ({"size": [60_000, 60_000], "counts": [1, 1]}, ["[60000, 60000]", "[96, 128]"]),
+        ({"size": [128] * 10_000, "counts": [1]}, ["[128, 128, ", "…", "[96, 128]"]),
         ({"size": [128, 96], "counts": "0"}, ["[128, 96]", "[96, 128]"]),
         ({"size": [96, 128], "counts": [99999]}, ["RLE"]),
         ({"size": [96, 128], "counts": [1, 1.5]}, ["RLE"]),
@@ -341,3 +348,11 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path) -> None:
     (tmp_path / "gt.json").write_bytes(b'{"images": "\xff"}')
     with pytest.raises(ODEvalError, match=r"gt\.json' is not JSON"):
         read_groundtruth(tmp_path / "gt.json")
+
+
+def test_a_long_name_is_shortened(tmp_path) -> None:
+    twice = [{"id": id, "name": "a\nb" * 10_000} for id in (1, 2)]
+    with pytest.raises(ODEvalError) as error:
+        read_groundtruth(write(tmp_path / "gt.json", {**GROUNDTRUTH, "categories": twice}))
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 500

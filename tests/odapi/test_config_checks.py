@@ -160,6 +160,64 @@ def test_input_that_would_stop_the_training_is_named_before_it_starts(folder):
     assert "still 'PATH_TO_BE_CONFIGURED/night.record'" in error_of(load(folder).eval_dataset, "night")
 
 
+def test_a_label_map_where_no_file_system_is_reached_is_named(folder):
+    pipeline = load(folder, "train_input_reader.label_map_path=nowhere://a")
+    message = error_of(pipeline.check_input, "eval_input_reader[0]", pipeline.config.eval_input_reader[0])
+    assert "train_input_reader.label_map_path cannot be looked up: 'nowhere://a': File system scheme" in message
+
+
+@pytest.mark.parametrize("field", ["freeze_variables", "update_trainable_variables"])
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "*"])
+def test_a_pattern_of_variables_that_is_no_regular_expression_is_refused_at_load(folder, field, pattern):
+    message = error_of(load, folder, f"train_config.{field}=['box.*', '{pattern}']")
+    assert f"train_config.{field}[1] '{pattern}' is no regular expression (" in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "most"),
+    [
+        ("train_config.batch_size", 0, 65536),
+        ("train_config.batch_size", 4294967295, 65536),
+        ("train_config.max_number_of_boxes", 2147483647, 100000),
+        ("eval_config.batch_size", 0, 65536),
+        ("eval_config.batch_size", 4294967295, 65536),
+        ("model.ssd.num_classes", -5, 100000),
+        ("model.ssd.num_classes", 2147483647, 100000),
+        ("train_input_reader.max_number_of_boxes", -1, 100000),
+        ("eval_input_reader[1].max_number_of_boxes", 2147483647, 100000),
+        ("train_input_reader.shuffle_buffer_size", 4294967295, 10000000),
+    ],
+)
+def test_a_number_that_would_take_all_memory_is_refused_at_load(folder, field, value, most):
+    message = error_of(load, folder, f"{field}={value}")
+    assert f": {field} is {value}; choose a number from " in message
+    assert message.endswith(f" to {most}.")
+
+
+def test_a_placeholder_is_called_a_placeholder(folder):
+    config = load(folder, "train_config.fine_tune_checkpoint=PATH_TO_BE_CONFIGURED/ckpt-0").config
+    first = next(config_checks.findings("fine_tuning", config.train_config))
+    assert str(first).startswith("train_config.fine_tune_checkpoint is still 'PATH_TO_BE_CONFIGURED/ckpt-0'; write")
+    assert first.kind == "placeholder"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.ssd.feature_extractor.type={}",
+        "model {{ experimental_model {{ name: '{}' }} }}",
+        "eval_input_reader[1].name=../{}",
+        "eval_config.metrics_set={}",
+        "train_config.freeze_variables=({}",
+    ],
+)
+def test_a_name_of_ten_thousand_characters_is_shortened(folder, override):
+    pipeline = Pipeline.load(folder / "pipeline.config", override.format("a" * 10_000), check=False)
+    found = [str(finding) for finding in config_checks.check_pipeline(pipeline)]
+    assert any("aaa…aaa" in sentence for sentence in found)
+    assert all(len(sentence) < 1500 for sentence in found)
+
+
 @pytest.mark.parametrize(
     ("label_map", "reason"),
     [

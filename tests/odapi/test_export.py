@@ -232,6 +232,55 @@ def test_a_damaged_checkpoint_is_named(ssd, ssd_dir, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (lambda folder: OSError(28, "No space left on device"), "No space left on device"),
+        (
+            lambda folder: tf.errors.ResourceExhaustedError(None, None, f"{folder}/a.data; No space left on device"),
+            "No space left on device",
+        ),
+        (lambda folder: tf.errors.OutOfRangeError(None, None, f"{folder}/a.data; File too large"), "File too large"),
+    ],
+)
+def test_a_disk_that_is_full_is_no_fault_of_the_model(ssd, ssd_dir, tmp_path, monkeypatch, error, reason):
+    def write(input_type, config, checkpoint, folder, **options):
+        raise error(folder)
+
+    monkeypatch.setattr("od_eval.odapi.export.exporter_lib_v2.export_inference_graph", write)
+    message = refused(export, str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
+    assert message == f"'{tmp_path}/out' cannot be written: {reason}."
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_object_detection_api_cannot_export_is_its_fault(ssd, ssd_dir, tmp_path, monkeypatch):
+    def write(*arguments, **options):
+        raise tf.errors.InvalidArgumentError(None, None, "Incompatible shapes")
+
+    monkeypatch.setattr("od_eval.odapi.export.exporter_lib_v2.export_inference_graph", write)
+    message = refused(export, str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
+    assert message == f"{ssd_dir}/pipeline.config: the Object Detection API cannot run this: Incompatible shapes."
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["", "/"])
+def test_a_model_is_not_written_into_a_folder_without_a_name(ssd, ssd_dir, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    message = refused(export, str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), folder)
+    assert message == f"output_directory '{folder}' is not the name of a new folder; choose one."
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_reached_is_told(ssd, ssd_dir, tmp_path):
+    config, checkpoint, out = (str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
+    message = refused(export, config, checkpoint, "nowhere://a")
+    assert message.startswith("output_directory cannot be looked up: 'nowhere://a': File system scheme")
+    label_map = "eval_input_reader[0].label_map_path=nowhere://a"
+    message = refused(export, config, checkpoint, out, overrides=[label_map])
+    assert message.startswith(f"{config}: label_map_path cannot be looked up: 'nowhere://a': File system scheme")
+    assert not list(tmp_path.iterdir())
+
+
 def test_averages_that_are_not_in_the_checkpoint_are_told(ssd, ssd_dir, tmp_path, photograph):
     ssd.detect(photograph[np.newaxis])  # after which a checkpoint can still be written
     only_weights = tf.train.Checkpoint(model=ssd.model).write(str(tmp_path / "ckpt-1"))
@@ -246,6 +295,8 @@ def test_averages_that_are_not_in_the_checkpoint_are_told(ssd, ssd_dir, tmp_path
         (["--model_dir=run", "--format=tflite", "--input_type=tf_example"], 2, "is for --format=saved_model"),
         (["--model_dir=run", "--max_detections=5"], 2, "--ssd_use_regular_nms are for --format=tflite"),
         (["--model_dir=run", "--input_type=image"], 2, "image_tensor|encoded_image_string_tensor|tf_example"),
+        (["--model_dir=run", "--output_directory="], 2, "it must be the name of a folder"),
+        (["--model_dir=nowhere://a"], 1, "error: model_dir cannot be read: 'nowhere://a"),
         (["--model_dir=/tmp"], 1, "error: '/tmp' has no pipeline.config; pass --pipeline_config_path."),
     ],
 )
@@ -261,7 +312,6 @@ WITHOUT_BEST = """
 import os, sys
 from od_eval.programs.export import INPUT_TYPES
 from od_eval.runs.model_dir import best_or_newest
-from object_detection import exporter_lib_v2
 trained, empty = sys.argv[1:]
 assert best_or_newest(trained) == os.path.join(trained, "best", "ckpt-1")
 assert best_or_newest(empty) == empty

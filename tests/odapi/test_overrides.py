@@ -72,9 +72,42 @@ def test_overrides_are_applied_in_order_and_text_proto_appends_to_repeated_field
         ("train_config[0].batch_size=4", "'train_config' is not repeated"),
         ("train_config.batch_size[0]=4", "'batch_size' is not repeated"),
         ("train_config {", "Expected"),
+        ("eval_config.super_categories[0]={}", "'super_categories' is a map, whose entries are replaced together"),
+        ("eval_config.super_categories[0].key=pet", "'super_categories' is a map, whose entries are replaced together"),
+        ("eval_config.super_categories.key=pet", "'super_categories' is a map, whose entries are replaced together"),
+        (f"train_config.freeze_variables[{'9' * 100}]=a", "there are not so many of 'freeze_variables'"),
+        (f"eval_input_reader[{'9' * 100}].name=a", "there are not so many of 'eval_input_reader'"),
     ],
 )
 def test_an_override_that_does_not_fit_is_quoted_with_the_reason(folder, override, reason):
     message = error_of(load, folder, override)
     assert override in message
     assert reason in message
+
+
+def test_an_override_replaces_the_entries_of_a_map(folder):
+    config = load(
+        folder,
+        "eval_config.super_categories={key: 'fruit' value: 'apple'}",
+        "eval_config.super_categories=[{key: 'pet' value: 'cat,dog'}, {key: 'car' value: 'taxi'}]",
+    ).config
+    assert dict(config.eval_config.super_categories) == {"pet": "cat,dog", "car": "taxi"}
+    assert not load(folder, "eval_config.super_categories=[]").config.eval_config.super_categories
+
+
+@pytest.mark.parametrize("override", ["train_config.fine_tune_checkpoint={}", "train_config.batch_size={}", "a {}"])
+def test_an_override_with_half_a_character_is_refused(folder, override):
+    # The terminal's encoding of a byte that is not UTF-8, and a lone surrogate.
+    for half in ("\udcff", "\ud800"):
+        message = error_of(load, folder, override.replace("{}", half))
+        assert "has a character that is not valid Unicode" in message
+        assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    "override", ["{}=1", "train_config.{}=1", "train_config.batch_size={}", "train_config {{ {} }}"]
+)
+def test_a_long_override_with_control_characters_is_quoted_in_short(folder, override):
+    message = error_of(load, folder, override.format("\x1b[2J" + "x" * 10_000))
+    assert message.isprintable()
+    assert len(message) < 1000

@@ -198,6 +198,24 @@ def test_what_there_is_no_time_for_is_read_beside_the_training(folder, scan, mon
     running.finish()
 
 
+def test_objects_with_a_text_alone_need_a_label_map():
+    # The Object Detection API's input ends in an error of TensorFlow: indices[0] = 0 is not in [0, 0).
+    example = parse(record(image__object__class__label=None))
+    assert list(losses(example, Classes({"plate": 1, "cup": 2}, 2))) == [None, None]
+    with pytest.raises(BrokenRecord, match=r"^has no .*label', which the input reader"):
+        list(losses(example, Classes(None, 2)))
+
+
+def test_long_names_in_a_record_are_shortened():
+    example = parse(record(image__object__class__text=[b"x" * 10_000, b"cup"]))
+    first, _ = losses(example, Classes({"cup": 1}, 1))
+    assert len(first.why) < 300
+    assert first.text == "x" * 10_000
+    with pytest.raises(BrokenRecord, match=r"'xxx.*… \(it is empty\)") as error:
+        parse(record(image__encoded=[b""], image__filename=[b"x" * 10_000]))
+    assert len(str(error.value)) < 300
+
+
 def test_control_characters_of_a_class_are_escaped(folder, scan):
     write(folder, record(image__object__class__text=[b"plate", b"\x1b[31mcup\n"]))
     ((_, sentence),) = sentences(scan())

@@ -100,6 +100,15 @@ def test_a_config_with_keypoints_says_that_it_needs_their_label_map(load):
     load(KEYPOINTS).check_model()
 
 
+def test_the_label_map_of_keypoints_is_named_before_any_data_is_read(load):
+    field = "model.center_net.keypoint_label_map_path"
+    pipeline = load(KEYPOINTS)
+    pipeline.config.model.center_net.keypoint_label_map_path = "PATH_TO_BE_CONFIGURED"
+    for dataset in (pipeline.train_dataset, pipeline.eval_dataset):
+        with pytest.raises(ODEvalError, match=rf"{field} is still 'PATH_TO_BE_CONFIGURED'"):
+            dataset()
+
+
 def check_precision(detector, pipeline):
     """Layers compute in bfloat16 where the config asks for it and in float32 elsewhere; weights are always float32."""
     model = detector.model

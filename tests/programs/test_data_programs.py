@@ -87,6 +87,10 @@ def test_convert_says_that_files_of_an_earlier_split_stay(dataset) -> None:
         (["--annotations={0}/boxes.csv", "--output_dir={0}/boxes.csv"], 1, "cannot be written to"),
         (["--annotations={0}/boxes.csv", "--output_dir=gs://a/b"], 1, "'gs://a/b' is not a local folder"),
         (["--output_dir={0}/out"], 2, "--annotations"),
+        (["--annotations={0}/boxes.csv", "--output_dir="], 1, "the output folder has no name"),
+        (["--annotations={0}/boxes.csv", "--output_dir={0}/out", "--num_workers=1000000000000"], 1, "--num_workers=1"),
+        (["--annotations={0}/boxes.csv", "--output_dir={0}/out", "--validation_fraction=nan"], 1, "is nan; it must be"),
+        (["--annotations={0}/boxes.csv", "--output_dir={0}/out", "--images={0}/0.jpg"], 1, "0.jpg' is no folder"),
         (["--annotations={0}/boxes.csv", "--output_dir={0}/out", "--validation_fraction=2"], 2, "validation_fraction"),
     ],
 )
@@ -96,6 +100,19 @@ def test_convert_names_what_is_wrong_in_a_sentence(dataset, arguments, status, m
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (dataset / "out").exists()
+
+
+def test_convert_and_shapes_show_names_on_one_line_and_in_short(dataset) -> None:
+    name = "\x1b[2J\x9b\u202e" + "a" * 10_000
+    with (dataset / "boxes.csv").open("a") as file:
+        file.write(f'\n0.jpg,"{name}",1,2,30,40\n{name}.jpg,cat,1,2,30,40')
+    out = dataset / "out\x1b[2J\x9b\u202e"
+    converted = run("create_tf_record.py", f"--annotations={dataset}/boxes.csv", f"--output_dir={out}")
+    drawn = run("create_shapes_dataset.py", f"--output_dir={out}/a", "--num_train=1")
+    for result in (converted, drawn):
+        assert (result.returncode, result.stderr) == (0, "")
+        assert all(line.isprintable() and len(line) < 1200 for line in result.stdout.splitlines())
+    assert r"\x1b[2J\x9b\u202eaaaaaa" in converted.stdout
 
 
 def test_neither_program_imports_tensorflow_before_it_writes(tmp_path) -> None:

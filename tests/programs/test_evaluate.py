@@ -217,7 +217,20 @@ def test_what_is_wrong_is_named_in_a_sentence_and_nothing_is_written(tmp_path, s
     assert {path for path in tmp_path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("argument", ["--run=../other", "--run=/tmp", "--step=-1", "--backend=other", "--detections"])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--run=../other",
+        "--run=/tmp",
+        "--run=\udcff",
+        "--model_dir=\udcff",
+        "--model_dir=",
+        "--step=-1",
+        f"--step={2**63}",
+        "--backend=other",
+        "--detections",
+    ],
+)
 def test_wrong_flags_are_status_2(tmp_path, argument) -> None:
     result = run("--groundtruth=a.json", "--detections=b.json", f"--model_dir={tmp_path}/runs", argument)
     assert result.returncode == 2
@@ -231,6 +244,43 @@ def test_no_tensorflow_is_imported_before_there_is_something_to_write() -> None:
 
 
 # ---- What takes no part, and what cannot be ------------------------------------------------------------------------
+
+
+def test_names_are_shown_on_one_line_and_in_short(tmp_path) -> None:
+    folder = write_files(tmp_path / "data", masks=False)
+    name = "\x1b[2J\x9b\u202e\n" + "a" * 10_000
+
+    def rename(truth: dict[str, Any]) -> None:
+        truth["categories"][0]["name"] = name
+
+    change(folder, "groundtruth.json", rename)
+    spoiled(folder, "detections.json", image_id=name)
+    result = evaluate(folder, "--run=eval/\x1b[2J")
+    assert result.returncode == 0
+    lines = (result.stdout + result.stderr).splitlines()
+    assert all(line.isprintable() and len(line) < 1000 for line in lines)
+    assert r"\x1b[2J\x9b\u202e\naaa" in result.stdout
+    assert r"image_id '\x1b[2J\x9b\u202e\naaa" in result.stderr
+
+
+def test_masks_of_an_image_that_cannot_be_are_evaluated_and_not_drawn(tmp_path) -> None:
+    # Drawn, each would take gigabytes.
+    folder = write_files(tmp_path / "data", masks=True)
+    photos = write_images(folder)
+    large = {"size": [45_000, 60_000], "counts": [1, 1_350_000_000, 1_349_999_999]}
+
+    def enlarge(content: Any) -> None:
+        if isinstance(content, dict):
+            content["images"][0] |= {"height": 45_000, "width": 60_000}
+        for entry in content["annotations"] if isinstance(content, dict) else content:
+            if entry["image_id"] == 0:
+                entry["segmentation"] = large
+
+    for file in ("groundtruth.json", "detections.json"):
+        change(folder, file, enlarge)
+    result = evaluate(folder, f"--images={photos}", "--num_pictures=1")
+    assert result.returncode == 0
+    assert "1 images cannot be read and are not drawn; the first: image 0 is not of 60000×45000 pixels" in result.stderr
 
 
 def change(folder: Path, name: str, edit: Any) -> None:

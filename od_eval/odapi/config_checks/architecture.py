@@ -13,7 +13,7 @@ from object_detection.protos import hyperparams_pb2, pipeline_pb2
 
 from od_eval.findings.finding import Finding
 from od_eval.odapi.config_checks import runs_at
-from od_eval.text import quoted
+from od_eval.text import named, quoted
 
 _FEATURE_EXTRACTORS: dict[str, Mapping] = {
     "ssd": model_builder.SSD_KERAS_FEATURE_EXTRACTOR_CLASS_MAP,
@@ -66,7 +66,7 @@ def meta_architecture(config: pipeline_pb2.TrainEvalPipelineConfig, source: str)
             "unknown_meta_architecture",
             "error",
             source,
-            f"model.experimental_model.name is '{name}'",
+            f"model.experimental_model.name is '{named(name)}'",
             "use model.ssd, model.faster_rcnn or model.center_net",
             cause=f"and the Object Detection API has {quoted(known)} under experimental_model",
             field="model.experimental_model.name",
@@ -99,7 +99,7 @@ def feature_extractor(config: pipeline_pb2.TrainEvalPipelineConfig, source: str)
             "unknown_feature_extractor",
             "error",
             source,
-            f"{where}.type is '{extractor.type}'",
+            f"{where}.type is '{named(extractor.type)}'",
             f"use the nearest one, '{nearest}', or pass --set {where}.type={nearest}"
             if nearest
             else f"choose one of {quoted(supported)}",

@@ -11,7 +11,7 @@ from od_eval.findings.finding import Finding
 from od_eval.odapi.config_checks import runs_at
 from od_eval.odapi.eval_config import KEYPOINTS, LVIS, MASKS, METRICS_OF_MASKS, PANOPTIC, RequestedEvaluation
 from od_eval.odapi.further_metrics import FurtherEvaluator
-from od_eval.text import did_you_mean
+from od_eval.text import did_you_mean, named, some
 
 _METRICS_SET = "eval_config.metrics_set"
 _PARAMETERIZED_METRIC = "eval_config.parameterized_metric"
@@ -37,7 +37,7 @@ def metrics_set(evaluation: RequestedEvaluation) -> Iterator[Finding]:
         elif name not in known:
             yield _error(
                 "unknown_metrics_set",
-                f"there are no metrics '{name}'{did_you_mean(name, known)}",
+                f"there are no metrics '{named(name)}'{did_you_mean(name, known)}",
                 f"the names are {', '.join(known)}",
             )
 
@@ -75,7 +75,7 @@ def keypoints(evaluation: RequestedEvaluation) -> Iterator[Finding]:
         if any(request.class_label == other.class_label for other in kept):
             yield _keypoint_error(
                 "keypoint_metrics_of_a_class_twice",
-                f"class_label '{request.class_label}' is given twice, with different keypoint_label_to_sigmas",
+                f"class_label '{named(request.class_label)}' is given twice, with different keypoint_label_to_sigmas",
                 "remove one of them, because both have the same tags",
             )
         kept.append(request)
@@ -90,14 +90,14 @@ def _keypoints_of_class(evaluation: RequestedEvaluation, request: eval_pb2.CocoK
         known = list(names.values())
         yield _keypoint_error(
             "keypoint_metrics_of_unknown_class",
-            f"class_label is '{label}'{did_you_mean(label, known)}",
-            f"the label map has {', '.join(known)}",
+            f"class_label is '{named(label)}'{did_you_mean(label, known)}",
+            f"the label map has {some(known)}",
         )
         return
     if not indices:
         yield _keypoint_error(
             "no_keypoints_in_label_map",
-            f"'{label}' has no keypoints in the label map",
+            f"'{named(label)}' has no keypoints in the label map",
             "add keypoints { id: 0 label: '…' } to its item for each",
         )
         return
@@ -105,8 +105,8 @@ def _keypoints_of_class(evaluation: RequestedEvaluation, request: eval_pb2.CocoK
     if missing:
         yield _keypoint_error(
             "missing_keypoint_sigmas",
-            f"keypoint_label_to_sigmas has none for {', '.join(missing)}",
-            f"give one for each keypoint of '{label}' in the label map, or leave them all out for 0.05",
+            f"keypoint_label_to_sigmas has none for {some(missing)}",
+            f"give one for each keypoint of '{named(label)}' in the label map, or leave them all out for 0.05",
         )
     model = evaluation.config.model
     box_coder = model.ssd.box_coder.WhichOneof("box_coder_oneof")
@@ -115,7 +115,7 @@ def _keypoints_of_class(evaluation: RequestedEvaluation, request: eval_pb2.CocoK
     elif any(reader.num_keypoints <= max(indices.values()) for reader in evaluation.config.eval_input_reader):
         yield _keypoint_error(
             "too_few_keypoints_read",
-            f"eval_input_reader does not load all keypoints of '{label}'",
+            f"eval_input_reader does not load all keypoints of '{named(label)}'",
             "set its num_keypoints to the number that each object has in the data",
             field="eval_input_reader.num_keypoints",
         )
@@ -148,7 +148,7 @@ def lvis(evaluation: RequestedEvaluation) -> Iterator[Finding]:
             "lvis_label_map_without_frequencies",
             f"{LVIS} depend on the frequencies of classes",
             "add frequency: FREQUENT, COMMON or RARE to each item",
-            cause=f"and the label map does not give that of '{without_frequency[0]}'",
+            cause=f"and the label map does not give that of '{named(without_frequency[0])}'",
         )
 
 

@@ -9,6 +9,7 @@ from object_detection.protos import pipeline_pb2
 
 from od_eval.findings.finding import Finding
 from od_eval.odapi.config_checks import runs_at
+from od_eval.text import named
 
 
 @runs_at("evaluation_sets")
@@ -37,7 +38,7 @@ def reader_names(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> I
                 "name_outside_of_the_run",
                 "error",
                 source,
-                f"{field} '{reader.name}' is not the name of a folder below the run eval",
+                f"{field} '{named(reader.name)}' is not the name of a folder below the run eval",
                 "choose another",
                 field=field,
             )
@@ -46,7 +47,7 @@ def reader_names(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> I
                 "two_readers_with_one_name",
                 "error",
                 source,
-                f"two eval_input_readers are called '{reader.name}' and would write to the same run",
+                f"two eval_input_readers are called '{named(reader.name)}' and would write to the same run",
                 "give one another name",
                 field=field,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 from object_detection.protos import pipeline_pb2, train_pb2
@@ -11,6 +12,8 @@ from od_eval import files
 from od_eval.findings.finding import Finding
 from od_eval.odapi.checkpoints import find_checkpoints, how_it_is_missing
 from od_eval.odapi.config_checks import runs_at
+from od_eval.odapi.placeholder import placeholder
+from od_eval.text import named, printable
 
 
 @runs_at("load")
@@ -52,18 +55,39 @@ def checkpoint_version(config: pipeline_pb2.TrainEvalPipelineConfig, source: str
         )
 
 
+@runs_at("load")
+def variable_patterns(config: pipeline_pb2.TrainEvalPipelineConfig, source: str) -> Iterator[Finding]:
+    """The patterns of the variables to train are regular expressions."""
+    for name in ("freeze_variables", "update_trainable_variables"):
+        for index, pattern in enumerate(getattr(config.train_config, name)):
+            try:
+                re.compile(pattern)
+            except (re.error, OverflowError, RecursionError) as error:
+                field = f"train_config.{name}[{index}]"
+                yield Finding(
+                    "invalid_pattern_of_variables",
+                    "error",
+                    source,
+                    f"{field} '{named(pattern)}' is no regular expression ({printable(str(error), 200)})",
+                    "correct it; \\( stands for a bracket itself",
+                    field=field,
+                )
+
+
 @runs_at("fine_tuning")
 def checkpoint_exists(train_config: train_pb2.TrainConfig) -> Iterator[Finding]:
     """The checkpoint exists."""
-    path = train_config.fine_tune_checkpoint
-    if path and not find_checkpoints(path):
+    path, field = train_config.fine_tune_checkpoint, "train_config.fine_tune_checkpoint"
+    unset = list(placeholder("", field, path))
+    yield from unset
+    if path and not unset and not find_checkpoints(path):
         yield Finding(
             "missing_fine_tune_checkpoint",
             "error",
             "",
-            f"train_config.fine_tune_checkpoint {how_it_is_missing(path)}",
+            f"{field} {how_it_is_missing(path)}",
             "correct the path, or set it to '' to train from scratch",
-            field="train_config.fine_tune_checkpoint",
+            field=field,
         )
 
 

@@ -16,7 +16,7 @@ from od_eval.odapi import datasets
 from od_eval.odapi.config_checks import Reader, has_num_classes, runs_at
 from od_eval.odapi.placeholder import placeholder
 from od_eval.odapi.records import glob, input_files, size
-from od_eval.text import backslash_hint, printable
+from od_eval.text import backslash_hint, named, printable
 from od_eval.text_proto import read_text
 
 
@@ -81,7 +81,7 @@ def label_map(reader: Reader) -> Iterator[Finding]:
             "class_beyond_num_classes",
             "error",
             f"label map {path}",
-            f"'{last.name}' has id {last.id}",
+            f"'{named(last.name)}' has id {last.id}",
             f"set num_classes to {last.id} or remove the class",
             cause=f"but num_classes of the model is {num_classes}",
             field=f"model.{reader.config.model.WhichOneof('model')}.num_classes",
@@ -95,17 +95,18 @@ def label_map_of_training(reader: Reader) -> Iterator[Finding]:
     paths = (reader.config.train_input_reader.label_map_path, reader.proto.label_map_path)
     if reader.field == "train_input_reader" or paths[0] == paths[1] or not all(paths):
         return
-    if not files.exists(paths[0]):
-        return  # a training says so; an evaluation does not need it
+    with files.errors_as_sentences(f"{reader.source}: train_input_reader.label_map_path cannot be looked up"):
+        if not files.exists(paths[0]):
+            return  # a training says so; an evaluation does not need it
     learned, evaluated = map(read_label_map, paths)
     pairs = [(ours, theirs) for ours in evaluated for theirs in learned]
     other_ids = [
-        f"'{ours.name or ours.display_name}' has id {ours.id}, and {theirs.id}"
+        f"'{named(ours.name or ours.display_name)}' has id {ours.id}, and {theirs.id}"
         for ours, theirs in pairs
         if ours.id != theirs.id and _is_same_class(ours, theirs)
     ]
     other_classes = [
-        f"id {ours.id} is '{ours.name or ours.display_name}', and '{theirs.name or theirs.display_name}'"
+        f"id {ours.id} is '{named(ours.name or ours.display_name)}', and '{named(theirs.name or theirs.display_name)}'"
         for ours, theirs in pairs
         if ours.id == theirs.id and not _is_same_class(ours, theirs)
     ]
