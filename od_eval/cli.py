@@ -78,7 +78,7 @@ def run(program: str, argv: Sequence[str]) -> int:
         if unused:
             raise flags.Error(f"unexpected argument '{unused[0]}'; flags are written --name=value")
     except flags.Error as error:
-        print(f"{argv[0]}: {error}\nIts flags: {argv[0]} --help", file=sys.stderr)
+        print(f"{argv[0]}: {printable(str(error))}\nIts flags: {argv[0]} --help", file=sys.stderr)
         return 2
     verbose = flags.FLAGS.verbosity >= 1
     if not verbose:

@@ -161,9 +161,21 @@ def open_local(path: Path) -> BinaryIO:
     Raises:
       OSError: it cannot be opened, or is no regular file.
     """
+    _check_name(path)
     if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):  # opening a folder says what it is
         raise OSError(errno.EINVAL, "not a regular file but a pipe or a device", os.fspath(path))
     return open(path, "rb")
+
+
+def _check_name(path: Path) -> None:
+    """Raises an `OSError` for a path that Python would not even ask the file system for."""
+    try:
+        os.fsencode(path).index(b"\0")
+    except UnicodeEncodeError:
+        raise OSError(errno.EINVAL, "the path has half a character, which no file name can have") from None
+    except ValueError:
+        return
+    raise OSError(errno.EINVAL, "the path has a null character, which no file name can have")
 
 
 def read_text(path: Path) -> str:
@@ -200,6 +212,7 @@ def read_json(path: Path, what: str = "") -> Any:
 def make_folder(path: Path) -> None:
     """Creates a folder and its parents if they are missing."""
     if not is_remote(path):
+        _check_name(path)
         os.makedirs(path or ".", exist_ok=True)
         return
     with _gfile(path) as gfile:

@@ -1,4 +1,8 @@
-"""Standard output and standard error that never end a program: a closed pipe, a full disk, another encoding."""
+"""Standard output and standard error that never end a program, and that no name of a file can take over.
+
+A closed pipe, a full disk or another encoding raise no error; control characters, with which a class name could move
+the cursor or hide what is printed, are escaped.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ class UnfailingStream:
     """A text stream that loses what cannot be written, instead of raising an error.
 
     After `| head` has ended, or on `/dev/full`, what is written goes nowhere: a training must not end for it.
-    Characters that the encoding lacks are escaped.
+    Characters that the encoding lacks, and control characters but those of lines and progress bars, are escaped.
 
     Args:
       stream: `sys.stdout`, for example.
@@ -25,7 +29,7 @@ class UnfailingStream:
 
     def write(self, text: str) -> int:
         try:
-            self._stream.write(text)
+            self._stream.write(text.translate(_ESCAPES))
         except (OSError, ValueError):  # ValueError: it is closed
             self._give_up()
         return len(text)
@@ -49,6 +53,9 @@ class UnfailingStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\r\t"}
 
 
 def make_unfailing() -> None:

@@ -141,6 +141,14 @@ def test_what_may_never_end_is_not_read(tmp_path, kind):
         files.read_json(path, "ground truth")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800"])
+def test_a_path_that_no_file_can_have_is_an_error_of_the_file_system(tmp_path, name):
+    with pytest.raises(OSError, match="which no file name can have"):
+        files.read_bytes(f"{tmp_path}/{name}")
+    with pytest.raises(ODEvalError, match="which no file name can have"):
+        files.write_whole(f"{tmp_path}/{name}/file", "")
+
+
 def test_what_killed_processes_left_is_removed_and_what_living_ones_write_stays(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
