@@ -56,6 +56,7 @@ class _OpenRun:
       num_bytes: where the last record ends that is known to be whole.
       has_failed: whether its file may end in half a record, behind which TensorBoard reads nothing.
       last_steps: tag of a scalar -> step of its last value.
+      steps: all steps that something was written of.
       waiting: step and summary of what could not be written yet.
       num_lost: the number of summaries that had to be given up.
     """
@@ -67,6 +68,7 @@ class _OpenRun:
     num_bytes: int = 0
     has_failed: bool = False
     last_steps: dict[str, int] = dataclasses.field(default_factory=dict)
+    steps: set[int] = dataclasses.field(default_factory=set)
     waiting: collections.deque[tuple[int, bytes]] = dataclasses.field(default_factory=collections.deque)
     num_lost: int = 0
 
@@ -106,6 +108,7 @@ def write_summary(run_dir: str, step: int, summary: summary_pb2.Summary) -> None
     """
     run = _open(run_dir)
     run.waiting.append((step, summary.SerializeToString()))
+    run.steps.add(step)
     while sum(len(serialized) for _, serialized in run.waiting) > _MOST_BYTES_WAITING:
         run.waiting.popleft()
         run.num_lost += 1
@@ -270,7 +273,9 @@ def resume(run_dir: str, step: int) -> bool:
 
 
 def take_back(run_dir: str, step: int, is_to_go: Callable[[str], bool]) -> None:
-    """Removes what other processes have written of a step, because it is written again.
+    """Removes what was written of a step, because it is written again.
+
+    What this process has just written stays, as `write_scalars` heeds it; what it wrote before a later step does not.
 
     Args:
       run_dir: the folder of the run.
@@ -278,8 +283,12 @@ def take_back(run_dir: str, step: int, is_to_go: Callable[[str], bool]) -> None:
       is_to_go: whether a tag is written again.
     """
     own = _open_runs.get(files.absolute(run_dir))
+    if own is not None and own.writer is not None and step in own.steps and step < max(own.steps):
+        own.writer.close()
+        own.writer = None
+        own.last_steps.clear()
     for event_file in event_files.event_files(run_dir):
-        is_own = own is not None and event_file.endswith(own.suffix)
+        is_own = own is not None and own.writer is not None and event_file.endswith(own.suffix)
         if not is_own and event_files.has_step(event_file, step):
             event_files.drop_values(event_file, step, is_to_go)
 
