@@ -74,7 +74,7 @@ def test_a_checkpoint_given_twice_has_one_point(evaluate, ssd_config, config_ove
         checkpoint_evaluation.evaluate_checkpoints(
             ssd_config, str(run), str(tmp_path / "checkpoints" / "ckpt-2"), overrides=config_overrides
         )
-    assert steps(run) == list(curves(run / "eval")["DetectionBoxes_Precision/mAP"]) == [2, 4, 6]
+    assert steps(run) == sorted(curves(run / "eval")["DetectionBoxes_Precision/mAP"]) == [2, 4, 6]
     assert json.loads((run / "best" / "best.json").read_text())["step"] == 4
 
 
