@@ -10,6 +10,7 @@ import re
 import sys
 
 from od_eval import files
+from od_eval.errors import ODEvalError
 
 
 def path_of(directory: str, number: int) -> str:
@@ -42,6 +43,9 @@ def damage(checkpoint: str) -> str | None:
     """Why a checkpoint cannot be read; None if it can, for which every value in it is read.
 
     Restoring one that is truncated would assign some variables and then fail.
+
+    Raises:
+      ODEvalError: the file system cannot be reached, or does not permit it.
     """
     import tensorflow as tf  # here, as names can be told without it
 
@@ -49,6 +53,8 @@ def damage(checkpoint: str) -> str | None:
         reader = tf.compat.v1.train.NewCheckpointReader(checkpoint)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)  # TensorFlow compares it with its checksum
+    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.PermissionDeniedError) as error:
+        raise ODEvalError(f"checkpoint '{checkpoint}' cannot be read: {files.reason(error)}.") from error
     except (tf.errors.OpError, IndexError, RuntimeError) as error:  # IndexError: a file is shorter than it says
         return files.reason(error)
     return None
@@ -64,14 +70,14 @@ def repair_state(directory: str) -> None:
 
     path = os.path.join(directory, "checkpoint")
     present = numbers_in(directory)
-    if not files.exists(path) or not present:
+    if not present:
         return
     try:
         state = tf.train.get_checkpoint_state(directory)
         listed = [os.path.basename(one) for one in state.all_model_checkpoint_paths] if state else []
     except ValueError:  # empty, or not text
         listed = []
-    if not listed:
+    if not listed and files.exists(path):
         print(f"warning: '{path}' is damaged and is written anew from the checkpoints beside it.", file=sys.stderr)
     numbers = [int(match[1]) for match in (re.fullmatch(r"ckpt-(\d+)", name) for name in listed) if match]
     newer = [f"ckpt-{number}" for number in present if number > max(numbers, default=-1)]
@@ -81,6 +87,13 @@ def repair_state(directory: str) -> None:
         # In their order; those that are not later than the last one that is never to be removed would stay for ever.
         lines += [f"all_model_checkpoint_timestamps: {order}" for order, _ in enumerate(names, 1)]
         files.write_whole(path, "\n".join([*lines, "last_preserved_timestamp: 0", ""]))
+
+
+def sync(checkpoint: str) -> None:
+    """Waits until the files of a checkpoint, and their names in the folder, are on disk."""
+    for path in files_of(checkpoint):
+        files.sync(path)
+    files.sync(os.path.dirname(checkpoint) or os.curdir)
 
 
 def remove(checkpoint: str) -> None:
@@ -93,6 +106,6 @@ def remove_interrupted(directory: str) -> None:
     """Removes what interrupted saves have left: files without an index, and the folders they were written to."""
     whole = {f"ckpt-{number}" for number in numbers_in(directory)}
     for name in files.names_in(directory):
-        match = re.match(r"(ckpt-\d+)(_temp$|\.data-\d+-of-\d+)", name)
+        match = re.match(r"(ckpt-\d+)(_temp|\.data-\d+-of-\d+)$", name)
         if match and (match[2] == "_temp" or match[1] not in whole):
             files.remove(os.path.join(directory, name))

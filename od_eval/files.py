@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob as globbing
 import json
 import os
 import re
@@ -31,6 +32,8 @@ Path = str | os.PathLike[str]
 
 # As it stands in the names of temporary files.
 _HOST = re.sub(r"\W", "_", socket.gethostname())
+# Of this process, as in a container every process may have the same number.
+_TOKEN = uuid.uuid4().hex[:4]
 _SECONDS_OF_A_DAY = 24 * 3600
 
 
@@ -296,6 +299,17 @@ def write_whole(path: Path, contents: str | bytes) -> None:
                 remove(temporary)
 
 
+def free_path(path: Path) -> str:
+    """The path, or the first that is free when the number at its end is counted up: `a-1`, `a-2`; `a`, `a.2`, `a.3`."""
+    wanted = os.fspath(path)
+    match = re.fullmatch(r"(.*-)1", wanted, re.DOTALL)
+    stem, number, free = match[1] if match else f"{wanted}.", 1, wanted
+    while exists(free):
+        number += 1
+        free = f"{stem}{number}"
+    return free
+
+
 def set_aside(path: Path, why: str) -> str:
     """Renames a file or folder that is damaged, so that work goes on without it, and says so on stderr.
 
@@ -309,31 +323,34 @@ def set_aside(path: Path, why: str) -> str:
     Raises:
       ODEvalError: it cannot be renamed.
     """
-    number = 1
-    while exists(f"{os.fspath(path)}.damaged-{number}"):
-        number += 1
-    aside = f"{os.fspath(path)}.damaged-{number}"
+    aside = free_path(f"{os.fspath(path)}.damaged-1")
     with errors_as_sentences(f"'{os.fspath(path)}' is damaged and cannot be renamed"):
         rename(path, aside)
-    print(f"warning: {why.split(';')[0].rstrip('.')}; it was renamed to '{aside}'.", file=sys.stderr, flush=True)
+    print(f"warning: {why.rpartition(';')[0] or why.rstrip('.')}; it was renamed to '{aside}'.", file=sys.stderr)
     return aside
 
 
 def sync(path: Path) -> None:
-    """Waits until a local file, or the entries of a local folder, are on disk, as far as its file system can."""
+    """Waits until a local file, or the entries of a local folder, are on disk, as far as its file system can.
+
+    Raises:
+      OSError: the disk has failed, or is full: what was written may be lost.
+    """
     if is_remote(path):
         return
-    with contextlib.suppress(OSError):  # some file systems cannot sync folders
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):  # it cannot sync folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def temporary_path(path: Path) -> str:
     """A new path next to a file or folder that is being written, which tells the process that writes it."""
-    return f"{os.fspath(path)}.{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
+    return f"{os.fspath(path)}.{_HOST}-{os.getpid()}-{_TOKEN}{uuid.uuid4().hex[:4]}.tmp"
 
 
 @contextlib.contextmanager
@@ -354,10 +371,14 @@ def temporary_folder(parent: Path | None = None) -> Iterator[str]:
 
 
 def remove_leftovers_below(folder: Path) -> None:
-    """`remove_leftovers` in a folder and all folders below it."""
-    for path in [path for path, _ in walk(folder)]:
-        if exists(path):  # it may have been a leftover itself
-            remove_leftovers(path)
+    """`remove_leftovers` in a folder and, on this machine, in the folders below it, as deep as a run has any."""
+    remove_leftovers(folder)
+    if is_remote(folder):
+        return
+    for depth in range(1, 4):
+        for path in globbing.glob(os.path.join(globbing.escape(os.fspath(folder)), *["*"] * depth, "")):
+            if not os.path.islink(path.rstrip("/")):
+                remove_leftovers(path)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -365,13 +386,19 @@ def remove_leftovers(folder: Path) -> None:
 
     What belongs to a process that lives stays. A process of another machine is taken for dead after a day.
     """
-    for name in names_in(folder):
-        written_by = re.search(r"\.(\w+)-(\d+)-[0-9a-f]{8}\.tmp$", name)
+    try:
+        names = names_in(folder)
+    except FileNotFoundError:  # removed by another process
+        return
+    for name in names:
+        written_by = re.search(r"\.(\w+)-(\d+)-([0-9a-f]{4})[0-9a-f]{4}\.tmp$", name)
         if not written_by:
             continue
         path = os.path.join(os.fspath(folder), name)
         with contextlib.suppress(OSError):  # of another user, or removed by another process
-            if written_by[1] == _HOST:
+            if written_by[1] == _HOST and int(written_by[2]) == os.getpid():
+                is_left = written_by[3] != _TOKEN
+            elif written_by[1] == _HOST:
                 is_left = not is_alive(int(written_by[2]))
             else:
                 is_left = time.time() - modified(path) > _SECONDS_OF_A_DAY
@@ -383,7 +410,7 @@ def is_alive(process: int) -> bool:
     """Whether a process of this machine lives."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:  # it belongs to another user
         return True

@@ -6,9 +6,12 @@ the cursor or hide what is printed, are escaped.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import errno
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
 
@@ -28,16 +31,28 @@ class UnfailingStream:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
 
     def write(self, text: str) -> int:
-        try:
-            self._stream.write(text.translate(_ESCAPES))
-        except (OSError, ValueError):  # ValueError: it is closed
-            self._give_up()
+        self._attempt(lambda: self._stream.write(text.translate(_ESCAPES)))
         return len(text)
 
     def flush(self) -> None:
+        self._attempt(self._stream.flush)
+
+    def close_quietly(self) -> None:
+        """Flushes for the last time; what cannot be written is given up."""
         try:
             self._stream.flush()
         except (OSError, ValueError):
+            self._give_up()
+
+    def _attempt(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except UnicodeEncodeError:  # of a stream that does not escape
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EAGAIN):  # there may be room later
+                self._give_up()
+        except ValueError:  # it is closed
             self._give_up()
 
     def writelines(self, lines: Any) -> None:
@@ -63,4 +78,6 @@ def make_unfailing() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, UnfailingStream):
-            setattr(sys, name, UnfailingStream(stream))
+            unfailing = UnfailingStream(stream)
+            setattr(sys, name, unfailing)
+            atexit.register(unfailing.close_quietly)

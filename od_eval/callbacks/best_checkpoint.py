@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from od_eval import files
+from od_eval import checkpoint_names, files
 from od_eval.callbacks.base import Callback, number, steps_done, writes_summaries
 from od_eval.callbacks.base import checkpoint as model_checkpoint
 from od_eval.errors import ODEvalError
@@ -107,6 +107,7 @@ class BestCheckpoint(Callback):
           ODEvalError: the checkpoint cannot be written; the previous one is kept.
         """
         candidate = self._candidate(logs)
+        self._seen |= candidate is not None
         if candidate is None or not self.is_better(logs):
             return
         name, mode, value = candidate
@@ -122,7 +123,6 @@ class BestCheckpoint(Callback):
         if candidate is None:
             return False
         name, mode, value = candidate
-        self._seen = True
         if not math.isfinite(value):
             return False
         return self._best is None or self._best["metric"] != name or is_better(value, self._best["value"], mode)
@@ -142,6 +142,7 @@ class BestCheckpoint(Callback):
         try:
             files.make_folder(self._directory)
             checkpoint.write(path)
+            checkpoint_names.sync(path)
         except (tf.errors.OpError, OSError) as error:
             best.remove_all_but(self._directory, self._best["step"] if self._best else None)
             raise ODEvalError(

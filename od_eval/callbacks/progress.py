@@ -65,7 +65,7 @@ class Progress(Callback):
         parts += [f"{name} {loss:.4g}" for name, loss in losses.items()]
         if step > self._first_step:
             speed = (step - self._first_step) / (now - self._began)
-            left = datetime.timedelta(seconds=round((self._last_step - step) / speed))
+            left = datetime.timedelta(seconds=min(round((self._last_step - step) / speed), 10**9))
             images = batch_size(self.model)
             parts += [f"{speed:.3g} steps/s", *([f"{speed * images:.3g} images/s"] if images else []), f"{left} left"]
         self._say("  ".join(parts))

@@ -7,6 +7,7 @@ the Object Detection API's `model_main_tf2.py` can be continued here, and vice v
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -65,6 +66,7 @@ class Checkpoints:
         self._checkpoint = detector.checkpoint()
         self._detector = detector
         self._max_to_keep = max_to_keep
+        self._restored: str | None = None  # until another one is saved
 
     @functools.cached_property
     def _manager(self) -> tf.train.CheckpointManager:
@@ -98,11 +100,11 @@ class Checkpoints:
         number = int(self._checkpoint.save_counter.numpy()) + 1
         try:
             path = self._manager.save()
-            for file in checkpoint_names.files_of(path):
-                files.sync(file)
+            checkpoint_names.sync(path)
+            self._restored = None
             return path
         except (tf.errors.OpError, OSError) as error:
-            directory = self._manager.directory
+            directory = self._directory
             checkpoint_names.remove_interrupted(directory)
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
@@ -111,8 +113,8 @@ class Checkpoints:
             ) from error
 
     def newest(self) -> str | None:
-        """The path of the newest checkpoint in the directory, or None."""
-        return next(iter(self._newest_first()), None)
+        """The path of the newest checkpoint in the directory that is not known to be damaged, or None."""
+        return self._restored or next(iter(self._newest_first()), None)
 
     def restore(self, path: str) -> None:
         """Restores step, model and optimizer.
@@ -143,6 +145,7 @@ class Checkpoints:
                 unreadable.append(path)
                 print(f"warning: {error.passed_over()}", file=sys.stderr)
                 continue
+            self._restored = path
             return path
         if unreadable:
             raise ODEvalError(
@@ -258,6 +261,8 @@ def _newest_by_state(directory: str) -> str | None:
         return tf.train.latest_checkpoint(directory)
     except ValueError:  # its file `checkpoint` is empty or not text
         return None
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, files.reason(error), directory) from error
 
 
 def how_it_is_missing(path: str) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 from absl import flags
 
+_MOST = 2**31 - 1  # steps, images, checkpoints
+
 flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config; default: that of the model in --zoo.")
 flags.DEFINE_string(
     "zoo",
@@ -27,43 +29,50 @@ flags.register_multi_flags_validator(
     message="pass --pipeline_config_path, or --zoo to train with the config of a model of the zoo",
 )
 flags.DEFINE_string("model_dir", None, "Where checkpoints and TensorBoard runs are written.", required=True)
-flags.DEFINE_integer("num_train_steps", None, "The step to stop after; default: train_config.num_steps.", lower_bound=1)
+flags.DEFINE_integer("num_train_steps", None, "The step to stop after; default: train_config.num_steps.", 1, _MOST)
 flags.DEFINE_string("config_override", None, "Text proto (TrainEvalPipelineConfig) merged into the config.")
 flags.DEFINE_multi_string(
     "set", [], "Sets one field of the config, e.g. --set train_config.batch_size=4. May be given several times."
 )
-flags.DEFINE_integer("checkpoint_every_n", 1000, "Steps between checkpoints; the last step is always saved.", 1)
-flags.DEFINE_integer("checkpoint_max_to_keep", 7, "The number of newest checkpoints to keep.", 1)
-flags.DEFINE_integer("log_every_n", 10, "Steps between points of the curves.", 1)
+flags.DEFINE_integer("checkpoint_every_n", 1000, "Steps between checkpoints; the last step is always saved.", 1, _MOST)
+flags.DEFINE_integer("checkpoint_max_to_keep", 7, "The number of newest checkpoints to keep.", 1, _MOST)
+flags.DEFINE_integer("log_every_n", 10, "Steps between points of the curves.", 1, _MOST)
 flags.DEFINE_integer(
     "steps_per_execution",
     None,
     "Training steps in one call into TensorFlow; curves, checkpoints and Ctrl-C wait for its end; default: up to 10"
     " on GPUs and TPUs, 1 on CPUs.",
     1,
+    100_000,
 )
-flags.DEFINE_integer("seed", None, "Seed of everything random; on a CPU, curves are bit-identical.")
+flags.DEFINE_integer("seed", None, "Seed of everything random; on a CPU, curves are bit-identical.", 0, 2**32 - 1)
 flags.DEFINE_bool("strict", False, "Whether data that would be left out, which a warning counts, are an error.")
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
-flags.DEFINE_integer("num_workers", 1, "Above 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1)
+flags.DEFINE_integer("num_workers", 1, "Above 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1, _MOST)
 flags.DEFINE_bool("use_tpu", False, "Whether to train on a Cloud TPU.")
 flags.DEFINE_string("tpu_name", None, "The name of the Cloud TPU.")
 flags.DEFINE_integer(
-    "eval_every_n", None, "Steps between evaluations; default: checkpoint_every_n. 0 trains without evaluating.", 0
+    "eval_every_n",
+    None,
+    "Steps between evaluations; default: checkpoint_every_n. 0 trains without evaluating.",
+    0,
+    _MOST,
 )
-flags.DEFINE_integer("eval_batch_size", None, "Batch size of evaluations; default: eval_config.batch_size.", 1)
-flags.DEFINE_integer("sample_1_of_n_eval_examples", None, "Evaluates one in n evaluation images.", 1)
+flags.DEFINE_integer("eval_batch_size", None, "Batch size of evaluations; default: eval_config.batch_size.", 1, _MOST)
+flags.DEFINE_integer("sample_1_of_n_eval_examples", None, "Evaluates one in n evaluation images.", 1, _MOST)
 flags.DEFINE_bool("eval_on_train_data", False, "Whether to evaluate a sample of the training images, too.")
 flags.DEFINE_integer(
-    "sample_1_of_n_eval_on_train_examples", 5, "With eval_on_train_data, evaluates one in n training images.", 1
+    "sample_1_of_n_eval_on_train_examples", 5, "With eval_on_train_data, evaluates one in n training images.", 1, _MOST
 )
 flags.DEFINE_bool("save_detections", False, "Whether to write ground truth and detections in COCO format.")
 flags.DEFINE_string("best_metric", None, "What decides which checkpoint is the best, e.g. val_AP50; default: the AP.")
 flags.DEFINE_string("early_stopping_metric", None, "Stops training when this metric stops improving, e.g. val_AP.")
-flags.DEFINE_integer("early_stopping_patience", 5, "The number of evaluations without improvement before that.", 0)
+flags.DEFINE_integer(
+    "early_stopping_patience", 5, "The number of evaluations without improvement before that.", 0, _MOST
+)
 flags.DEFINE_float("early_stopping_min_delta", 0.0, "A smaller change is not an improvement.", 0.0)
 flags.DEFINE_string("checkpoint_dir", None, "Evaluates checkpoints in this folder, or this one; does not train.")
-flags.DEFINE_integer("eval_timeout", 3600, "With checkpoint_dir, seconds to wait for the next checkpoint.", 0)
+flags.DEFINE_integer("eval_timeout", 3600, "With checkpoint_dir, seconds to wait for the next checkpoint.", 0, 10**9)
 
 FLAGS = flags.FLAGS
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -92,8 +93,8 @@ def _read(directory: str) -> dict[str, Any] | None:
         raise _Damaged(f"'{path}' is damaged; the next evaluation becomes the best.") from error
     except OSError as error:
         raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
-    if not re.fullmatch(r"ckpt-\d+", best["checkpoint"]):
-        raise _Damaged(f"'{path}' is damaged: {short(best['checkpoint'])} is no checkpoint.")
+    if best["checkpoint"] != f"ckpt-{best['step']}" or not math.isfinite(best["value"]):
+        raise _Damaged(f"'{path}' is damaged: {short(best['checkpoint'])} is not of its step, or its value no number.")
     return best
 
 
@@ -134,9 +135,7 @@ def remove_all_but(directory: str, step: int | None) -> None:
 
 def move_away(directory: str) -> str:
     """Moves the best checkpoint of an earlier run to a folder `best-replaced-…` next to it; returns that folder."""
-    number = 1
-    while files.exists(f"{directory}-replaced-{number}"):
-        number += 1
+    aside = files.free_path(f"{directory}-replaced-1")
     with files.errors_as_sentences(f"the best checkpoint in '{directory}' cannot be moved"):
-        files.rename(directory, f"{directory}-replaced-{number}")
-    return f"{directory}-replaced-{number}"
+        files.rename(directory, aside)
+    return aside

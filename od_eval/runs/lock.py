@@ -35,6 +35,8 @@ _NAME = ".training"
 _SECONDS_BETWEEN_SIGNS_OF_LIFE = 30.0
 # A busy machine may be late.
 _SECONDS_UNTIL_DEAD = 2.5 * _SECONDS_BETWEEN_SIGNS_OF_LIFE
+# Clocks of two machines differ by less.
+_SECONDS_UNTIL_SURELY_DEAD = 3600.0
 
 
 @contextlib.contextmanager
@@ -54,8 +56,10 @@ def locked(model_dir: str) -> Iterator[None]:
             _wait_for_a_sign_of_life(path, model_dir, is_locked)
             owner = {"host": socket.gethostname(), "process": os.getpid(), "since": _now(), "alive": time.time()}
             _write(path, owner, is_locked)
+            if not _is_of(path, owner):  # two that have begun at the same time
+                raise _refusal(model_dir, _owner(path))
         ended = threading.Event()
-        thread = threading.Thread(target=_show_life, args=(path, ended), daemon=True)
+        thread = threading.Thread(target=_show_life, args=(path, owner, ended), daemon=True)
         thread.start()
         try:
             yield
@@ -63,7 +67,8 @@ def locked(model_dir: str) -> Iterator[None]:
             ended.set()
             thread.join()
             try:
-                files.remove(path)
+                if _is_of(path, owner):
+                    files.remove(path)
             except FileNotFoundError:  # somebody has removed the folder
                 pass
             except OSError as error:
@@ -98,7 +103,7 @@ def _wait_for_a_sign_of_life(path: str, model_dir: str, is_locked: bool) -> None
     if not owner or (is_here and (is_locked or not files.is_alive(int(owner["process"])))):
         return
     first_sign = _last_sign_of_life(path)
-    if time.time() - first_sign > _SECONDS_UNTIL_DEAD:
+    if time.time() - first_sign > _SECONDS_UNTIL_SURELY_DEAD:
         return
     print(
         f"A training of process {owner['process']} on {owner['host']} has written to '{model_dir}' a short time ago;"
@@ -119,8 +124,12 @@ def _owner(path: str) -> dict[str, Any]:
         owner = json.loads(files.read_text(path))
         types_of = {"host": str, "process": int, "since": str, "alive": float}
         return {name: of_type(owner[name]) for name, of_type in types_of.items()}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}
+
+
+def _is_of(path: str, owner: dict[str, Any]) -> bool:
+    return {**_owner(path), "alive": None} == {**owner, "alive": None}
 
 
 def _last_sign_of_life(path: str) -> float:
@@ -146,13 +155,13 @@ def _write(path: str, owner: dict[str, Any], in_place: bool) -> None:
         files.write_whole(path, text)
 
 
-def _show_life(path: str, ended: threading.Event) -> None:
+def _show_life(path: str, owner: dict[str, Any], ended: threading.Event) -> None:
     while not ended.wait(_SECONDS_BETWEEN_SIGNS_OF_LIFE):
         with contextlib.suppress(OSError, ODEvalError):  # the next one may succeed
-            if files.is_remote(path):
-                _write(path, _owner(path) | {"alive": time.time()}, in_place=False)
-            else:
+            if not files.is_remote(path):
                 os.utime(path)
+            elif _is_of(path, owner):
+                _write(path, owner | {"alive": time.time()}, in_place=False)
 
 
 def _now() -> str:

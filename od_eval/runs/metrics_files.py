@@ -112,11 +112,17 @@ def repair(run_dir: str) -> None:
       ODEvalError: a file cannot be read or written.
     """
     results = {}
-    for step, path in _step_files(os.path.join(run_dir, _EVERY)).items():
+    step_files = _step_files(os.path.join(run_dir, _EVERY))
+    for step, path in step_files.items():
         try:
             results[step] = _read_result(path)
+            if (results[step].step or 0) != step:
+                raise _Damaged(f"'{path}' is damaged: it is of step {results[step].step}; delete it or move it away.")
         except _Damaged as error:
+            results.pop(step, None)
             files.set_aside(path, str(error))
+    if step_files and not results:
+        _remove_derived(run_dir)
     if not results:
         return
     columns: list[str] = []
@@ -125,18 +131,24 @@ def repair(run_dir: str) -> None:
         row = _table_row(result)
         columns = _in_order(columns, list(row))
         rows[step] = {name: str(value) for name, value in row.items()}
-    old_columns, old_rows = _read_table(run_dir)
+    _, old_rows = _read_table(run_dir)
     in_table = {step: {name: value for name, value in row.items() if value} for step, row in old_rows.items()}
     if in_table != {step: {name: value for name, value in row.items() if value} for step, row in rows.items()}:
         if old_rows or files.exists(os.path.join(run_dir, _TABLE)):
             _say_repaired(os.path.join(run_dir, _TABLE))
-        _write_table(run_dir, _in_order(old_columns, columns) if in_table else columns, rows)
+        _write_table(run_dir, columns, rows)
     newest = os.path.join(run_dir, _NEWEST)
     text = _read(_step_file(run_dir, _EVERY, max(results)))
     if not files.exists(newest) or files.read_bytes(newest) != text.encode():
         if files.exists(newest):
             _say_repaired(newest)
         files.write_whole(newest, text)
+
+
+def _remove_derived(run_dir: str) -> None:
+    for path in (os.path.join(run_dir, name) for name in (_TABLE, _NEWEST)):
+        if files.exists(path):
+            files.remove(path)
 
 
 def _say_repaired(path: str) -> None:
@@ -181,12 +193,10 @@ def drop_after(run_dir: str, step: int) -> int:
       ODEvalError: a file cannot be moved or written.
     """
     kept = step if step > 0 else -1
-    _set_aside(os.path.join(run_dir, _DETECTIONS), kept, step)
-    moved = _set_aside(os.path.join(run_dir, _EVERY), kept, step)
+    _keep_replaced(os.path.join(run_dir, _DETECTIONS), kept, step)
+    moved = _keep_replaced(os.path.join(run_dir, _EVERY), kept, step)
     if moved:
-        for name in (_TABLE, _NEWEST):
-            if files.exists(os.path.join(run_dir, name)):
-                files.remove(os.path.join(run_dir, name))
+        _remove_derived(run_dir)
     repair(run_dir)
     if moved and step == 0:
         _log.warning(
@@ -220,19 +230,15 @@ def _aside_name(step: int) -> str:
     return f"replaced-at-step-{step:08d}"
 
 
-def _set_aside(folder: str, kept: int, step: int) -> int:
+def _keep_replaced(folder: str, kept: int, step: int) -> int:
     """Moves the files of steps above `kept` into a folder of their own, and returns their number."""
     later = [path for at, path in _step_files(folder).items() if at > kept]
     aside = os.path.join(folder, _aside_name(step))
     for path in later:
-        # Training may continue from the same step more than once; nothing is ever lost.
-        name, number = os.path.basename(path), 1
-        while files.exists(os.path.join(aside, name)):
-            number += 1
-            name = os.path.basename(path).replace(".json", f".{number}.json")
         try:
             files.make_folder(aside)
-            files.rename(path, os.path.join(aside, name))
+            # Training may continue from the same step more than once; nothing is ever lost.
+            files.rename(path, files.free_path(os.path.join(aside, os.path.basename(path))))
         except OSError as error:
             raise ODEvalError(f"'{path}' cannot be moved to '{aside}': {files.reason(error)}.") from error
     return len(later)

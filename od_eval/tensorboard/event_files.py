@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -113,18 +114,25 @@ def _rewrite(event_file: str, step: int, records: Iterable[bytes]) -> None:
     import tensorflow as tf  # here, because reading event files does not need it
 
     kept_original = _name_of_original(event_file, step)
-    # Copied, not renamed: the run keeps its curves if this is interrupted.
-    files.copy(event_file, kept_original)
     rewritten = files.temporary_path(kept_original)
-    with tf.io.TFRecordWriter(rewritten) as writer:
-        for record in records:
-            writer.write(record)
-    files.rename(rewritten, event_file)
+    try:
+        with tf.io.TFRecordWriter(rewritten) as writer:
+            for record in records:
+                writer.write(record)
+        files.sync(rewritten)
+        # Copied, not renamed: the run keeps its curves if this is interrupted.
+        files.copy(event_file, kept_original)
+        files.rename(rewritten, event_file)
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, files.reason(error), event_file) from error
+    finally:
+        if files.exists(rewritten):
+            files.remove(rewritten)
 
 
 def _name_of_original(event_file: str, step: int) -> str:
     folder, name = os.path.split(event_file)
-    return os.path.join(folder, name.replace(_MARK, f"replaced-at-step-{step:08d}"))
+    return files.free_path(os.path.join(folder, name.replace(_MARK, f"replaced-at-step-{step:08d}")))
 
 
 def _records(event_file: str) -> Iterator[bytes]:

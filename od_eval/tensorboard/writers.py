@@ -109,11 +109,11 @@ def write_summary(run_dir: str, step: int, summary: summary_pb2.Summary) -> None
     run = _open(run_dir)
     run.waiting.append((step, summary.SerializeToString()))
     run.steps.add(step)
+    had_failed = run.has_failed
+    error = _write_what_waits(run_dir)
     while sum(len(serialized) for _, serialized in run.waiting) > _MOST_BYTES_WAITING:
         run.waiting.popleft()
         run.num_lost += 1
-    had_failed = run.has_failed
-    error = _write_what_waits(run_dir)
     if error is not None and not had_failed:
         print(
             f"warning: '{run_dir}' cannot be written now ({files.reason(error)}): its curves are kept in memory, and"
@@ -141,7 +141,7 @@ def _write_what_waits(run_dir: str) -> Exception | None:
             with writer(run_dir).as_default(), tf.summary.record_if(True):  # flushed at the end of the block
                 tf.summary.experimental.write_raw_pb(serialized, step=step)
             _check_what_was_written(run)
-        except (tf.errors.OpError, ODEvalError) as error:
+        except (tf.errors.OpError, OSError, ODEvalError) as error:
             run.has_failed = True
             return error
         run.waiting.popleft()
@@ -167,13 +167,15 @@ def _begin_file(run_dir: str, run: _OpenRun) -> None:
     Raises:
       ODEvalError: no file can be begun; the old writer stays.
     """
-    old = run.writer
+    old, old_path, old_num_bytes = run.writer, run.path, run.num_bytes
     new = _new_run(run_dir)
     run.writer, run.suffix, run.path, run.inode, run.num_bytes = new.writer, new.suffix, new.path, new.inode, 0
     run.has_failed = False
     if old is not None:
         with contextlib.suppress(tf.errors.OpError):  # it tries again what it could not write
             old.close()
+        if old_num_bytes and os.path.exists(old_path):
+            os.truncate(old_path, old_num_bytes)  # what it has written now is written to the new file
 
 
 @atexit.register
@@ -252,6 +254,8 @@ def resume(run_dir: str, step: int) -> bool:
     for event_file in event_files.event_files(run_dir):
         if own is None or own.writer is None or not event_file.endswith(own.suffix):
             replaced += event_files.drop_events_after(event_file, step if step > 0 else -1)
+        elif own.path and files.absolute(event_file) != own.path:
+            pass  # the empty one that stays under the first name
         elif event_files.has_events_after(event_file, step):
             own.writer.close()
             event_files.drop_events_after(event_file, step)
@@ -328,7 +332,7 @@ def _sorted_last(run_dir: str, suffix: str) -> str:
     An empty file stays under the old name: TensorFlow looks whether its file is still there, by its name.
     """
     seconds = {path: event_files.second(path) for path in event_files.event_files(run_dir)}
-    own = next(path for path in seconds if path.endswith(suffix))
+    own = max(path for path in seconds if path.endswith(suffix))
     latest = max(second for path, second in seconds.items() if path != own) if len(seconds) > 1 else 0
     if seconds[own] > latest:
         return own

@@ -75,7 +75,11 @@ def evaluate_checkpoints(
 
     if pipeline.zoo_remark:
         say(pipeline.zoo_remark)
-    with RecordWatch(pipeline, training=False, evaluation=True, strict=strict) as watch:
+    cannot = f"the evaluation in '{model_dir}' cannot be written"
+    with (
+        files.errors_as_sentences(cannot),
+        RecordWatch(pipeline, training=False, evaluation=True, strict=strict) as watch,
+    ):
         say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
         detector = Detector(pipeline)
         detector.compile()
@@ -99,8 +103,8 @@ def evaluate_checkpoints(
                     queue.done(kept)
             if evaluator.newest_step < 0:
                 raise ODEvalError(
-                    f"no checkpoint came to '{checkpoint_dir}' within {timeout:g} seconds; check checkpoint_dir, or set"
-                    " a longer timeout."
+                    f"no checkpoint that can be read came to '{checkpoint_dir}' within {timeout:g} seconds; check"
+                    " checkpoint_dir, or set a longer timeout."
                 )
         say(summary_table(model_dir, evaluator.sets[0].run))
         say(how_to_read(options.loss_formulas))
@@ -152,9 +156,10 @@ class _CheckpointEvaluator:
           original: the path of the checkpoint to record in files.
           kept: the path from which it can be read.
         """
-        missing = [evaluation_set for evaluation_set in self.sets if not self._has(evaluation_set, original, kept)]
+        step = _step_of(kept)  # None: restoring it reports what is wrong
+        missing = [one for one in self.sets if step is None or not self._has(one, original, step)]
         # A recorded one may be the best that a killed process did not keep any more.
-        if (missing or self._best.is_better(self._recorded_logs(_step_of(kept)))) and self.restore(original, kept):
+        if (missing or self._best.is_better(self._recorded_logs(step))) and self.restore(original, kept):
             self.evaluate(original, missing)
 
     def restore(self, original: str, kept: str) -> bool:
@@ -184,11 +189,8 @@ class _CheckpointEvaluator:
                 logs.update(evaluation_set.logs(result) if result.step == step else {})
         return logs
 
-    def _has(self, evaluation_set: EvaluationSet, original: str, kept: str) -> bool:
+    def _has(self, evaluation_set: EvaluationSet, original: str, step: int) -> bool:
         """Whether the files of a set have an evaluation of this very checkpoint."""
-        step = _step_of(kept)
-        if step is None:
-            return False  # restoring it reports what is wrong
         name = os.path.basename(original)
         is_recorded = any(
             result.step == step and os.path.basename(result.checkpoint or "") == name

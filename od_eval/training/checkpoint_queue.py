@@ -33,6 +33,7 @@ class CheckpointQueue:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> CheckpointQueue:
+        checkpoint_names.remove_interrupted(self._kept_dir)
         self._seen = set(checkpoint_names.numbers_in(self._kept_dir))
         self._thread.start()
         return self

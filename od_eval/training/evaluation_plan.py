@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
@@ -141,6 +142,11 @@ class EvaluationPlan:
         )
 
     def _check_metrics(self, pipeline: Pipeline) -> None:
+        if not 0 <= self.early_stopping_min_delta < math.inf:
+            raise ODEvalError(
+                f"early_stopping_min_delta={self.early_stopping_min_delta} is no change that a metric can make; give a"
+                " number of 0 or more."
+            )
         if not self.best_metric and not self.early_stopping_metric:
             return
         names = {name for section in all_sections().values() for name in section.log_names}

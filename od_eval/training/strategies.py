@@ -63,9 +63,9 @@ def _check_cluster(text: str) -> int:
     task = config.get("task", {})
     if cluster:
         kind, index = (task.get("type"), task.get("index")) if isinstance(task, dict) else (None, None)
-        if kind not in cluster:
+        if not isinstance(kind, str) or kind not in cluster:
             raise _wrong_cluster(f"has the task type {short(kind)}, which is not in its cluster ({', '.join(cluster)})")
-        if not isinstance(index, int | str) or not str(index).isdecimal() or int(index) >= len(cluster[kind]):
+        if not re.fullmatch(r"\d{1,6}", str(index)) or int(str(index)) >= len(cluster[kind]):
             raise _wrong_cluster(f"has the task index {short(index)}, and {len(cluster[kind])} of '{kind}'")
     return sum(len(cluster.get(kind, [])) for kind in ("chief", "worker"))
 
@@ -90,9 +90,9 @@ def tpu_strategy(tpu_name: str | None) -> tf.distribute.Strategy:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu_name)
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, tf.errors.OpError) as error:
+    except (ValueError, RuntimeError, NotImplementedError, OSError, tf.errors.OpError) as error:
         raise ODEvalError(
-            f"no TPU can be used under the name {tpu_name!r}: {str(error).splitlines()[0]}; set tpu_name=NAME, or"
+            f"no TPU can be used under the name {tpu_name!r}: {files.reason(error)}; set tpu_name=NAME, or"
             " use_tpu=false."
         ) from error
     return tf.distribute.TPUStrategy(resolver)

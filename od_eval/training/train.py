@@ -121,14 +121,16 @@ def train(
     alone = locked(model_dir) if is_chief else contextlib.nullcontext()
     with alone, watch, strategy.scope(), StopSignals() as signals:
         if is_chief:
-            checkpoint_names.remove_interrupted(model_dir)
-            files.remove_leftovers_below(model_dir)
+            with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be prepared"):
+                checkpoint_names.remove_interrupted(model_dir)
+                files.remove_leftovers_below(model_dir)
         model = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {model} on {strategies.devices(strategy)} …")
         training = _Training(
             pipeline, model_dir, plan, options, schedule, signals, watch, say, checkpoint_max_to_keep, record_summaries
         )
-        restored = training.restore()
+        with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be prepared"):
+            restored = training.restore()
         first_step = training.detector.steps_done
         training.evaluate_what_is_missing()
         if first_step >= last_step:

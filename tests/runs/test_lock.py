@@ -92,7 +92,8 @@ def test_a_process_that_gives_no_sign_of_life_is_dead(unseen, capsys):
 
 def test_a_process_that_gives_a_sign_of_life_keeps_the_folder(unseen):
     ended = lock.threading.Event()
-    other = lock.threading.Thread(target=lock._show_life, args=(f"{unseen}/.training", ended))
+    path = f"{unseen}/.training"
+    other = lock.threading.Thread(target=lock._show_life, args=(path, lock._owner(path), ended))
     other.start()
     try:
         with pytest.raises(ODEvalError, match="is in use by a training"), locked(unseen):
@@ -116,3 +117,19 @@ def test_a_damaged_lock_file_locks_nothing(tmp_path, content):
     (tmp_path / ".training").write_text(content, errors="surrogateescape")
     with locked(str(tmp_path)):
         pass
+
+
+@pytest.mark.parametrize(
+    "content", ['{"process": Infinity}', '{"host": "a", "process": 1e400, "since": "", "alive": 0}', "[" * 10**5]
+)
+def test_a_lock_file_of_impossible_numbers_locks_nothing(tmp_path, content):
+    (tmp_path / ".training").write_text(content)
+    with locked(str(tmp_path)):
+        pass
+
+
+def test_a_lock_that_another_has_taken_over_is_left_to_it(tmp_path):
+    path = tmp_path / ".training"
+    with locked(str(tmp_path)):
+        path.write_text(json.dumps({"host": "elsewhere", "process": 7, "since": "noon", "alive": 0}))
+    assert json.loads(path.read_text())["host"] == "elsewhere"
