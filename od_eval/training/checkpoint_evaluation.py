@@ -103,8 +103,8 @@ def evaluate_checkpoints(
                     queue.done(kept)
             if evaluator.newest_step < 0:
                 raise ODEvalError(
-                    f"no checkpoint that can be read came to '{checkpoint_dir}' within {timeout:g} seconds; check"
-                    " checkpoint_dir, or set a longer timeout."
+                    f"no checkpoint came to '{checkpoint_dir}' within {timeout:g} seconds, or none that can be read;"
+                    " check checkpoint_dir, or set a longer timeout."
                 )
         say(summary_table(model_dir, evaluator.sets[0].run))
         say(how_to_read(options.loss_formulas))
