@@ -310,6 +310,7 @@ def test_wrong_flags_are_told(flags, status, words):
 # In a process of its own, as each program defines flags of the same names.
 WITHOUT_BEST = """
 import os, sys
+from object_detection import exporter_lib_v2
 from od_eval.programs.export import INPUT_TYPES
 from od_eval.runs.model_dir import best_or_newest
 trained, empty = sys.argv[1:]
