@@ -86,7 +86,7 @@ def writer(run_dir: str) -> tf.summary.SummaryWriter:
     """
     run = _open(run_dir)
     if run.writer is None or run.has_failed:
-        with contextlib.suppress(ODEvalError) if run.writer is not None else contextlib.nullcontext():
+        with contextlib.suppress(ODEvalError, OSError) if run.writer is not None else contextlib.nullcontext():
             _begin_file(run_dir, run)
     assert run.writer is not None
     return run.writer
@@ -167,14 +167,14 @@ def _begin_file(run_dir: str, run: _OpenRun) -> None:
     Raises:
       ODEvalError: no file can be begun; the old writer stays.
     """
-    old, old_path, old_num_bytes = run.writer, run.path, run.num_bytes
+    old, old_path, old_inode, old_num_bytes = run.writer, run.path, run.inode, run.num_bytes
     new = _new_run(run_dir)
     run.writer, run.suffix, run.path, run.inode, run.num_bytes = new.writer, new.suffix, new.path, new.inode, 0
     run.has_failed = False
     if old is not None:
         with contextlib.suppress(tf.errors.OpError):  # it tries again what it could not write
             old.close()
-        if old_num_bytes and os.path.exists(old_path):
+        if old_num_bytes and os.path.exists(old_path) and os.stat(old_path).st_ino == old_inode:
             os.truncate(old_path, old_num_bytes)  # what it has written now is written to the new file
 
 
@@ -249,6 +249,7 @@ def resume(run_dir: str, step: int) -> bool:
         _write_what_waits(run_dir)
         own.waiting = collections.deque(one for one in own.waiting if one[0] <= step)
         own.last_steps.clear()
+        own.steps = {one for one in own.steps if one <= step}
     own_is_in_order = False
     replaced = 0
     for event_file in event_files.event_files(run_dir):
