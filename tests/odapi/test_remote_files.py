@@ -75,9 +75,9 @@ def test_records_are_read(ssd_config, config_overrides, shapes, remote):
 def test_a_checkpoint_is_found_and_kept_apart_from_those_of_the_run(remote):
     saved = tf.train.Checkpoint(step=tf.Variable(1)).write(f"{remote}/runs/a/ckpt-3")
     assert existing_checkpoint(f"{saved}.index", "checkpoint", "correct it") == f"{remote}/runs/a/ckpt-3"
-    for path in (f"{remote}/runs/a/ckpt-4", f"{remote}/runs/a"):
-        message = error_of(existing_checkpoint, path, "checkpoint", "correct it")
-        assert f"is missing (there is {remote}/runs/a/ckpt-3); correct it." in message
+    assert existing_checkpoint(f"{remote}/runs/a", "checkpoint", "correct it") == saved, "without the file `checkpoint`"
+    message = error_of(existing_checkpoint, f"{remote}/runs/a/ckpt-4", "checkpoint", "correct it")
+    assert f"is missing (there is {remote}/runs/a/ckpt-3); correct it." in message
     pipeline = load(remote, f"train_config.fine_tune_checkpoint={saved}")
     check_fine_tune_checkpoint(pipeline.config.train_config, f"{remote}/runs/b")
     for model_dir in (f"{remote}/runs/a", f"{remote}/runs/a/"):

@@ -16,6 +16,7 @@ def test_each_dataset_is_read_once(tmp_path, shapes, ssd_config, config_override
         checkpoint=lambda step: None,
         interruptible=lambda batches: inputs.append(batches) or batches,
         on_error="raise",
+        findings=list,
     )
     numbers = [sum(1 for _ in batches) for batches in inputs]
     assert numbers == [4, 16]
@@ -27,8 +28,10 @@ def test_sets_without_a_training_are_those_of_the_training(tmp_path, ssd_config,
     pipeline = Pipeline.load(ssd_config, [*config_overrides, "eval_input_reader[0].name=day"])
     plan = EvaluationPlan(on_train_data=True, save_detections=True)
     options = plan.check(pipeline)
-    callbacks = plan.evaluations(pipeline, options, str(tmp_path), lambda step: None, lambda batches: batches, "raise")
-    sets = plan.evaluation_sets(pipeline, options, str(tmp_path))
+    callbacks = plan.evaluations(
+        pipeline, options, str(tmp_path), lambda step: None, lambda batches: batches, "raise", list
+    )
+    sets = plan.evaluation_sets(pipeline, options, str(tmp_path), list)
     assert [one.run for one in sets] == [one.run for one in callbacks] == ["eval/day", "eval_train"]
     assert [one.options for one in sets] == [one.options for one in callbacks]
     assert all(one.options.save_detections for one in sets)
