@@ -5,6 +5,7 @@ After each the same command is given again, and everything that is left is compa
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from read_events import curves
 
 REPOSITORY = Path(__file__).parents[2]
 FAULTS = ("kill", "full", "error")
+NUMBERS = itertools.count()
 OF_TRAINING = ("train ", "step in run", "pipeline.config")  # what does not depend on evaluations
 OF_TIME = {"steps_per_sec", "images_per_sec"}  # tags that differ: the first step of a process is not timed
 
@@ -88,7 +90,7 @@ def undisturbed(trainings) -> tuple[list[str], dict[str, Any]]:
 
 def check(trainings: Trainings, undisturbed: tuple[list[str], dict[str, Any]], fault: str, at: int) -> None:
     writes, expected = undisturbed
-    name = f"{fault}-{at}"
+    name = f"{fault}-{at}-{next(NUMBERS)}"  # of this test, as another one may have tried the same
     status, output = trainings.train(name, fault, at)
     assert status == (-9 if fault == "kill" else 0), f"{writes[at]}: {output}"
     assert "Traceback" not in output
