@@ -98,13 +98,14 @@ class Checkpoints:
                     " train_config.gradient_clipping_by_norm."
                 )
         number = int(self._checkpoint.save_counter.numpy()) + 1
+        manager = self._manager
         try:
-            path = self._manager.save()
+            path = manager.save()
             checkpoint_names.sync(path)
             self._restored = None
             return path
         except (tf.errors.OpError, OSError) as error:
-            directory = self._directory
+            directory = manager.directory  # of this worker: in that of the chief, the same may be under way
             checkpoint_names.remove_interrupted(directory)
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
