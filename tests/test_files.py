@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.errors import ODEvalError
 
 
@@ -188,14 +188,14 @@ def test_checkpoints_are_found_by_their_names(folder):
         "ckpt-x",
     ):
         files.write_whole(f"{folder}/{name}", name)
-    assert checkpoint_names.numbers_in(folder) == [2, 10], "3 has no index"
-    ten = checkpoint_names.path_of(folder, 10)
-    assert checkpoint_names.files_of(ten) == [f"{ten}.data-00000-of-00001", f"{ten}.index"]
-    assert checkpoint_names.prefix_of(f"{ten}.index") == checkpoint_names.prefix_of(f"{ten}.data-00000-of-00001") == ten
-    checkpoint_names.remove(ten)
-    checkpoint_names.remove_interrupted(folder)
+    assert checkpoint_files.numbers_in(folder) == [2, 10], "3 has no index"
+    ten = checkpoint_files.path_of(folder, 10)
+    assert checkpoint_files.files_of(ten) == [f"{ten}.data-00000-of-00001", f"{ten}.index"]
+    assert checkpoint_files.prefix_of(f"{ten}.index") == checkpoint_files.prefix_of(f"{ten}.data-00000-of-00001") == ten
+    checkpoint_files.remove(ten)
+    checkpoint_files.remove_interrupted(folder)
     assert files.names_in(folder) == ["ckpt-2.index", "ckpt-x"]
-    assert checkpoint_names.numbers_in(f"{folder}/none") == []
+    assert checkpoint_files.numbers_in(f"{folder}/none") == []
 
 
 @pytest.mark.parametrize(

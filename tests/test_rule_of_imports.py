@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "od_eval"
 
 GROUND = {
     "start_notices",
-    "checkpoint_names",
+    "checkpoint_files",
     "coco_ids",
     "discovery",
     "errors",
@@ -45,7 +45,7 @@ ONLY_IN: dict[str, set[str]] = {
     "official": {"garden"},
     "keras": set(),  # callbacks take the Keras that `tf.keras` is
     "tf_keras": {"odapi"},
-    "tensorflow": {"callbacks", "checkpoint_names", "data", "files", "odapi", "programs", "tensorboard", "training"},
+    "tensorflow": {"callbacks", "checkpoint_files", "data", "files", "odapi", "programs", "tensorboard", "training"},
     "tensorboard": {"runs", "odapi", "plugin", "tensorboard"},
 }
 # Rooms whose own modules import TensorFlow in functions only, when it is needed.

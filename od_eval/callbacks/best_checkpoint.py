@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.callbacks.base import Callback, number, steps_done, writes_summaries
 from od_eval.callbacks.base import checkpoint as model_checkpoint
 from od_eval.errors import ODEvalError
@@ -142,7 +142,7 @@ class BestCheckpoint(Callback):
         try:
             files.make_folder(self._directory)
             checkpoint.write(path)
-            checkpoint_names.sync(path)
+            checkpoint_files.sync(path)
         except (tf.errors.OpError, OSError) as error:
             best.remove_all_but(self._directory, self._best["step"] if self._best else None)
             raise ODEvalError(

@@ -19,7 +19,7 @@ import tensorflow as tf
 from object_detection.protos import train_pb2
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.errors import ODEvalError
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks
@@ -73,7 +73,7 @@ class Checkpoints:
         """Made for the first checkpoint that is saved: who only reads leaves the folder as it is."""
         directory, max_to_keep = self._directory, self._max_to_keep
         if self._detector.distribute_strategy.extended.should_checkpoint:
-            checkpoint_names.repair_state(directory)
+            checkpoint_files.repair_state(directory)
         else:
             folder = contextlib.ExitStack()
             directory, max_to_keep = folder.enter_context(files.temporary_folder()), 1
@@ -101,12 +101,12 @@ class Checkpoints:
         manager = self._manager
         try:
             path = manager.save()
-            checkpoint_names.sync(path)
+            checkpoint_files.sync(path)
             self._restored = None
             return path
         except (tf.errors.OpError, OSError) as error:
             directory = manager.directory  # of this worker: in that of the chief, the same may be under way
-            checkpoint_names.remove_interrupted(directory)
+            checkpoint_files.remove_interrupted(directory)
             raise ODEvalError(
                 f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
                 f" written: {files.reason(error)}; make room or choose another model_dir, and start again to continue"
@@ -162,8 +162,8 @@ class Checkpoints:
             print(f"warning: train_config.optimizer differs from that of the run: {error}", file=sys.stderr)
 
     def _newest_first(self) -> list[str]:
-        numbers = checkpoint_names.numbers_in(self._directory)
-        return [checkpoint_names.path_of(self._directory, number) for number in reversed(numbers)]
+        numbers = checkpoint_files.numbers_in(self._directory)
+        return [checkpoint_files.path_of(self._directory, number) for number in reversed(numbers)]
 
 
 def check_fine_tune_checkpoint(train_config: train_pb2.TrainConfig, model_dir: str) -> None:
@@ -208,7 +208,7 @@ def raise_if_damaged(path: str) -> None:
     Raises:
       DamagedCheckpoint: something of it is missing or was overwritten.
     """
-    reason = checkpoint_names.damage(path)
+    reason = checkpoint_files.damage(path)
     if reason is not None:
         raise DamagedCheckpoint(path, reason)
 
@@ -246,11 +246,11 @@ def find_checkpoints(path: str) -> list[str]:
     Raises:
       ODEvalError: the file system cannot be accessed.
     """
-    prefix = checkpoint_names.prefix_of(path)
+    prefix = checkpoint_files.prefix_of(path)
     try:
         if not files.is_folder(path):
             return [prefix] if files.exists(prefix + ".index") else []
-        found = [checkpoint_names.path_of(path, number) for number in reversed(checkpoint_names.numbers_in(path))]
+        found = [checkpoint_files.path_of(path, number) for number in reversed(checkpoint_files.numbers_in(path))]
         newest = _newest_by_state(path)  # which may have another name
         return [*([newest] if newest else []), *(one for one in found if one != newest)]
     except OSError as error:
@@ -268,7 +268,7 @@ def _newest_by_state(directory: str) -> str | None:
 
 def how_it_is_missing(path: str) -> str:
     """The rest of a sentence about a checkpoint that does not exist: the missing file, and a checkpoint nearby."""
-    prefix = checkpoint_names.prefix_of(path)
+    prefix = checkpoint_files.prefix_of(path)
     folder = path if files.is_folder(path) else os.path.dirname(prefix)
     nearby = [name for name in files.names_in(folder or os.curdir) if name.endswith(".index")]
     hint = f" (there is {os.path.join(folder, nearby[0].removesuffix('.index'))})" if nearby else ""

@@ -21,7 +21,7 @@ import tensorflow as tf
 from object_detection.protos import pipeline_pb2, train_pb2
 from object_detection.utils import config_util
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.errors import ODEvalError
 from od_eval.label_map import read_label_map
 from od_eval.odapi.config_checks import has_num_classes
@@ -250,5 +250,5 @@ def _unpack(archive: str, folder: str) -> None:
 
 def _checkpoint_in(folder: str) -> str | None:
     checkpoints = os.path.join(folder, "checkpoint")
-    numbers = checkpoint_names.numbers_in(checkpoints)
-    return checkpoint_names.path_of(checkpoints, numbers[-1]) if numbers else None
+    numbers = checkpoint_files.numbers_in(checkpoints)
+    return checkpoint_files.path_of(checkpoints, numbers[-1]) if numbers else None

@@ -9,7 +9,7 @@ import re
 import sys
 from typing import Any
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.errors import ODEvalError
 from od_eval.text import short
 
@@ -68,7 +68,7 @@ def repair(directory: str) -> None:
         if best is None:
             return
         checkpoint = os.path.join(directory, best["checkpoint"])
-        reason = checkpoint_names.damage(checkpoint) if files.exists(checkpoint + ".index") else None
+        reason = checkpoint_files.damage(checkpoint) if files.exists(checkpoint + ".index") else None
         if reason is not None:
             raise _Damaged(f"the best checkpoint '{checkpoint}' is damaged: {reason}")
     except _Damaged as error:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
@@ -114,7 +114,7 @@ def evaluate_checkpoints(
 
 def _single_checkpoint(path: str) -> str | None:
     """The checkpoint that a path names, or None if it names a folder."""
-    prefix = checkpoint_names.prefix_of(path)
+    prefix = checkpoint_files.prefix_of(path)
     if files.exists(prefix + ".index"):
         return prefix
     if re.fullmatch(r"ckpt-\d+", os.path.basename(prefix)):

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.errors import ODEvalError
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -33,8 +33,8 @@ class CheckpointQueue:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> CheckpointQueue:
-        checkpoint_names.remove_interrupted(self._kept_dir)
-        self._seen = set(checkpoint_names.numbers_in(self._kept_dir))
+        checkpoint_files.remove_interrupted(self._kept_dir)
+        self._seen = set(checkpoint_files.numbers_in(self._kept_dir))
         self._thread.start()
         return self
 
@@ -46,7 +46,7 @@ class CheckpointQueue:
 
     def waiting(self) -> bool:
         """Whether a checkpoint is waiting."""
-        return bool(checkpoint_names.numbers_in(self._kept_dir))
+        return bool(checkpoint_files.numbers_in(self._kept_dir))
 
     def take(self, timeout: float) -> tuple[str, str] | None:
         """Waits for the next checkpoint.
@@ -64,20 +64,20 @@ class CheckpointQueue:
                 f"checkpoints of '{self._checkpoint_dir}' cannot be kept in '{self._kept_dir}':"
                 f" {files.reason(self._error)}."
             ) from self._error
-        numbers = checkpoint_names.numbers_in(self._kept_dir)
+        numbers = checkpoint_files.numbers_in(self._kept_dir)
         if not numbers:
             return None
-        original = checkpoint_names.path_of(self._checkpoint_dir, numbers[0])
-        return original, checkpoint_names.path_of(self._kept_dir, numbers[0])
+        original = checkpoint_files.path_of(self._checkpoint_dir, numbers[0])
+        return original, checkpoint_files.path_of(self._kept_dir, numbers[0])
 
     def done(self, kept: str) -> None:
         """Releases a checkpoint that was taken."""
-        checkpoint_names.remove(kept)
+        checkpoint_files.remove(kept)
 
     def _look(self) -> None:
         try:
             while not self._ends.is_set():
-                for number in checkpoint_names.numbers_in(self._checkpoint_dir):
+                for number in checkpoint_files.numbers_in(self._checkpoint_dir):
                     if number not in self._seen:
                         self._keep(number)
                         self._seen.add(number)
@@ -93,7 +93,7 @@ class CheckpointQueue:
         files.make_folder(self._kept_dir)
         try:
             # The index last, as TensorFlow writes it: once it exists, the checkpoint is complete.
-            for path in checkpoint_names.files_of(checkpoint_names.path_of(self._checkpoint_dir, number)):
+            for path in checkpoint_files.files_of(checkpoint_files.path_of(self._checkpoint_dir, number)):
                 files.link_or_copy(path, os.path.join(self._kept_dir, os.path.basename(path)))
         except FileNotFoundError:
             print(
@@ -101,4 +101,4 @@ class CheckpointQueue:
                 " keep more checkpoints.",
                 file=sys.stderr,
             )
-            checkpoint_names.remove(checkpoint_names.path_of(self._kept_dir, number))
+            checkpoint_files.remove(checkpoint_files.path_of(self._kept_dir, number))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from od_eval import checkpoint_names, files
+from od_eval import checkpoint_files, files
 from od_eval.callbacks.base import Callback
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.loss_logger import LossLogger
@@ -122,7 +122,7 @@ def train(
     with alone, watch, strategy.scope(), StopSignals() as signals:
         if is_chief:
             with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be prepared"):
-                checkpoint_names.remove_interrupted(model_dir)
+                checkpoint_files.remove_interrupted(model_dir)
                 files.remove_leftovers_below(model_dir)
         model = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {model} on {strategies.devices(strategy)} …")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from od_eval import Detector, ODEvalError, Pipeline, checkpoint_names
+from od_eval import Detector, ODEvalError, Pipeline, checkpoint_files
 from od_eval.odapi.checkpoints import (
     Checkpoints,
     DamagedCheckpoint,
@@ -114,7 +114,7 @@ def test_a_damaged_list_of_checkpoints_is_written_anew(damaged, capsys, state):
     assert checkpoints.save() == str(folder / "ckpt-3")
     assert f"warning: '{folder}/checkpoint' is damaged and is written anew" in capsys.readouterr().err
     assert tf.train.latest_checkpoint(folder) == str(folder / "ckpt-3")
-    assert checkpoint_names.numbers_in(str(folder)) == [2, 3], "and it knows what is old"
+    assert checkpoint_files.numbers_in(str(folder)) == [2, 3], "and it knows what is old"
 
 
 def test_a_checkpoint_that_a_killed_process_did_not_list_is_kept_as_others_are(damaged, capsys):
@@ -122,14 +122,14 @@ def test_a_checkpoint_that_a_killed_process_did_not_list_is_kept_as_others_are(d
     (folder / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\nall_model_checkpoint_paths: "ckpt-1"\n')
     (folder / "ckpt-3_temp").mkdir()
     (folder / "ckpt-4.data-00000-of-00001").write_bytes(b"half")
-    checkpoint_names.remove_interrupted(str(folder))
+    checkpoint_files.remove_interrupted(str(folder))
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["checkpoint", *(f"ckpt-{number}.{end}" for number in (1, 2) for end in ("index", "data-00000-of-00001"))]
     )
     checkpoints = Checkpoints(detector, str(folder), max_to_keep=2)
     assert checkpoints.restore_newest() == str(folder / "ckpt-2")
     checkpoints.save()
-    assert checkpoint_names.numbers_in(str(folder)) == [2, 3]
+    assert checkpoint_files.numbers_in(str(folder)) == [2, 3]
     assert capsys.readouterr().err == ""
 
 
