@@ -315,7 +315,7 @@ def set_aside(path: Path, why: str) -> str:
 
     Args:
       path: the file or folder.
-      why: the beginning of the sentence: what is wrong, up to a semicolon or full stop.
+      why: a sentence about what is wrong; a remedy, behind its last semicolon, is left out.
 
     Returns:
       Its new path: `best.json.damaged-1`.

@@ -13,6 +13,9 @@ from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.text import short
 
+# Of the environment variable TF_CONFIG.
+_EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
+
 
 def default_strategy() -> tf.distribute.Strategy:
     """`MirroredStrategy` over the GPUs of this machine if there are several, otherwise no distribution."""
@@ -42,11 +45,12 @@ def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
         ) from error
 
 
-_EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
-
-
 def _check_cluster(text: str) -> int:
-    """The number of workers in the environment variable `TF_CONFIG`."""
+    """The number of workers in the environment variable `TF_CONFIG`.
+
+    Raises:
+      ODEvalError: it is not as TensorFlow wants it.
+    """
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:

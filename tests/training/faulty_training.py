@@ -36,6 +36,7 @@ import psutil
 import tensorflow as tf
 
 import od_eval
+from od_eval.odapi.optimizers import create_slots
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.training import train as training
 
@@ -67,6 +68,7 @@ class TinyDetector(tf.keras.Model):
 
     def compile(self, **unused: Any) -> None:
         super().compile(optimizer=tf.keras.optimizers.legacy.SGD(0.1), run_eagerly=True)
+        create_slots(self.optimizer, self.model.trainable_variables)  # as a Detector does
 
     def checkpoint(self) -> tf.train.Checkpoint:
         return tf.train.Checkpoint(step=self.step, model=self.model, optimizer=self.optimizer)

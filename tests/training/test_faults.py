@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -24,7 +25,7 @@ from read_events import curves
 REPOSITORY = Path(__file__).parents[2]
 FAULTS = ("kill", "full", "error")
 NUMBERS = itertools.count()
-OF_TRAINING = ("train ", "step in run", "pipeline.config")  # what does not depend on evaluations
+NOT_OF_THE_MODEL = {"_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE"}
 OF_TIME = {"steps_per_sec", "images_per_sec"}  # tags that differ: the first step of a process is not timed
 
 
@@ -65,7 +66,8 @@ class Trainings:
         for folder in (model_dir, model_dir / "best"):
             newest = tf.train.latest_checkpoint(folder)
             values = tf.train.load_checkpoint(newest)
-            found[f"step in {folder.name}"] = int(values.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE"))
+            for key in values.get_variable_to_shape_map().keys() - NOT_OF_THE_MODEL:
+                found[f"{key} in {folder.name}"] = np.asarray(values.get_tensor(key)).tolist()
         return {name.replace(model_dir.name, "run"): value for name, value in found.items()}
 
 
@@ -86,6 +88,11 @@ def undisturbed(trainings) -> tuple[list[str], dict[str, Any]]:
     status, output = trainings.train("undisturbed")
     assert status == 0, output
     return trainings.told("undisturbed")["writes"], trainings.left("undisturbed")
+
+
+def is_of_training(key: str) -> bool:
+    """Whether something that is left does not depend on evaluations."""
+    return key.startswith("train ") or key.endswith(" in run") or key == "pipeline.config"
 
 
 def check(trainings: Trainings, undisturbed: tuple[list[str], dict[str, Any]], fault: str, at: int) -> None:
@@ -109,7 +116,7 @@ def check(trainings: Trainings, undisturbed: tuple[list[str], dict[str, Any]], f
         in_files = {int(path[-8:]) for path in (key.removesuffix(".json") for key in left) if "metrics/step-" in path}
         in_table = {int(line.split(b",")[0]) for line in left.get("eval/metrics.csv", b"").splitlines()[1:]}
         assert in_files == in_table >= {2, 4, 6} - missed
-        left, expected = ({key: one[key] for key in one if key.startswith(OF_TRAINING)} for one in (left, expected))
+        left, expected = ({key: one[key] for key in one if is_of_training(key)} for one in (left, expected))
     differing = {key: (left.get(key), expected.get(key)) for key in {*left, *expected}}
     differing = {key: values for key, values in differing.items() if values[0] != values[1]}
     assert not differing, f"{writes[at]}: {differing}"
