@@ -261,7 +261,7 @@ def train_with_the_object_detection_api(config, model_dir, last_step, frozen):
             train_steps=last_step,
             num_steps_per_iteration=1,  # and so every step is logged
             checkpoint_every_n=2,
-            checkpoint_max_to_keep=100,
+            checkpoint_max_to_keep=2,
             record_summaries=False,
         )
     tf.keras.backend.set_learning_phase(0)
