@@ -16,6 +16,7 @@ import hotcoco
 import numpy as np
 import numpy.typing as npt
 
+from od_eval.evaluation.objects import Objects
 from od_eval.evaluation.sections.coco import COCO_METRICS, Metrics
 
 BACKENDS = ("hotcoco", "pycocotools")
@@ -25,28 +26,6 @@ BACKENDS = ("hotcoco", "pycocotools")
 _IOU_50, _IOU_75 = 0, 5
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
 _MAX_1, _MAX_10, _MAX_100 = range(3)
-
-
-@dataclasses.dataclass
-class Objects:
-    """Ground truth or detections of all images: one row per object.
-
-    image: int `[n]`, the index of the object's image, in ascending order.
-    category: int `[n]`, the index of the object's category.
-    box: float64 `[n, 4]`: xmin, ymin, width, height.
-    area: float64 `[n]`.
-    score: float64 `[n]`, for detections.
-    crowd: bool `[n]`, for ground truth.
-    masks: COCO RLEs, if masks are evaluated.
-    """
-
-    image: npt.NDArray[np.int64]
-    category: npt.NDArray[np.int64]
-    box: npt.NDArray[np.float64]
-    area: npt.NDArray[np.float64]
-    score: npt.NDArray[np.float64] | None = None
-    crowd: npt.NDArray[np.bool_] | None = None
-    masks: list[Any] | None = None
 
 
 def precision_and_recall(

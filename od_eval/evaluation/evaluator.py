@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +28,10 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation import coco_json
 from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.batch import EvaluationBatch
-from od_eval.evaluation.coco_metrics import BACKENDS, Objects, coco_metrics, precision_and_recall
+from od_eval.evaluation.coco_metrics import BACKENDS, coco_metrics, precision_and_recall
 from od_eval.evaluation.columns import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
+from od_eval.evaluation.object_table import IouType, ObjectTable, object_table
+from od_eval.evaluation.objects import Objects
 from od_eval.evaluation.options import BOX_FORMATS
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.sections.categories import over_categories
@@ -170,6 +172,27 @@ class Evaluator:
             checkpoint=checkpoint,
         )
 
+    def object_tables(self) -> dict[IouType, ObjectTable]:
+        """The object table of boxes, `bbox`, and if masks are evaluated that of masks, `segm`, of all images so far.
+
+        Raises:
+          ODEvalError: there are no images.
+        """
+        groundtruth, detections = self._columns(self._groundtruth), self._columns(self._detections)
+        images = self._ordered_images()
+        sizes = list(images.values())
+        iou_types: tuple[IouType, ...] = ("bbox", "segm") if self._format.masks else ("bbox",)
+        return {
+            iou_type: object_table(
+                iou_type,
+                self._format.categories,
+                images,
+                _objects(iou_type, groundtruth, sizes),
+                _objects(iou_type, detections, sizes),
+            )
+            for iou_type in iou_types
+        }
+
     def groundtruth_json(self) -> dict[str, Any]:
         """The ground truth in COCO format, for `json.dump`; see `coco_json.groundtruth_json`.
 
@@ -242,7 +265,7 @@ class Evaluator:
         return {name: column[rows] for name, column in columns.items()}
 
     def _coco_metrics(
-        self, iou_type: Literal["bbox", "segm"], groundtruth: Columns, detections: Columns
+        self, iou_type: IouType, groundtruth: Columns, detections: Columns
     ) -> tuple[Metrics, list[Metrics]]:
         """The twelve metrics over all categories, and of each category."""
         sizes = list(self._ordered_images().values())
@@ -316,7 +339,7 @@ def _of_categories(columns: Columns, categories: range) -> Columns:
     return columns
 
 
-def _objects(iou_type: Literal["bbox", "segm"], columns: Columns, sizes: Sequence[Size]) -> Objects:
+def _objects(iou_type: IouType, columns: Columns, sizes: Sequence[Size]) -> Objects:
     image, box = columns["image"], columns["box"].astype(np.float64)
     masks = None
     default_area = box[:, 2] * box[:, 3]
@@ -331,5 +354,6 @@ def _objects(iou_type: Literal["bbox", "segm"], columns: Columns, sizes: Sequenc
         area=np.where(np.isnan(columns["area"]), default_area, columns["area"]),
         score=columns["score"].astype(np.float64) if "score" in columns else None,
         crowd=columns.get("crowd"),
+        difficult=columns.get("difficult"),
         masks=masks,
     )
