@@ -97,6 +97,11 @@ class ObjectTable:
         return self.outcomes[1]
 
     @functools.cached_property
+    def outcomes_across_categories(self) -> tuple[Bools, Bools]:
+        """The same if a detection may match an object of any category."""
+        return matching.outcomes(self.rematched(across_categories=True), self.ignored, self.uncounted)
+
+    @functools.cached_property
     def rank(self) -> Ints:
         """int `[detections]`: the rank by score in the image and category, from 0. COCO counts the first 100."""
         return matching.rank_in_cell(self._cells)

@@ -10,6 +10,25 @@ BOX_FORMATS = ("yxyx", "xyxy", "xywh", "rel_yxyx", "rel_xyxy", "rel_xywh")
 
 
 @dataclasses.dataclass(frozen=True)
+class AnalysisOptions:
+    """How errors are analysed.
+
+    Attributes:
+      confidence: the operating point: detections with this score or more are used. By default it is chosen.
+      f_beta: it is chosen by the highest F-beta, in which recall counts `f_beta` times as much as precision.
+      cost_fp, cost_fn: if both are given, it is chosen by the lowest cost instead: of a wrong detection, and of a missed
+        object.
+      size_ranges: name -> least and largest area in pixels, further ranges in which AP and recall are told.
+    """
+
+    confidence: float | None = None
+    f_beta: float = 1.0
+    cost_fp: float | None = None
+    cost_fn: float | None = None
+    size_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
     """What to evaluate and what to show. A `Detector` takes them from its pipeline.config.
 
@@ -30,6 +49,7 @@ class EvaluationOptions:
       keypoint_edges: pairs of keypoints to connect.
       pictures_dir: a folder for these pictures as PNG files.
       save_detections: whether ground truth and detections are written in COCO format.
+      analysis: how errors are analysed; None for not at all.
       loss_formulas: native loss name -> how the model computes it, to be printed after the first evaluation.
     """
 
@@ -48,4 +68,5 @@ class EvaluationOptions:
     keypoint_edges: Sequence[tuple[int, int]] = ()
     pictures_dir: str | None = None
     save_detections: bool = False
+    analysis: AnalysisOptions | None = AnalysisOptions()
     loss_formulas: Mapping[str, str] = dataclasses.field(default_factory=dict)
