@@ -29,6 +29,7 @@ setup(
         "protobuf>=5.28,<8",
         "numpy>=1.26,<3",
         "pandas>=2,<4",
+        "pyarrow>=17,<27",
         "pillow>=10.1",
         "matplotlib>=3.5,<4",  # its fonts, for labels in pictures
         "pycocotools>=2.0.8,<3",

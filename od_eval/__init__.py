@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from od_eval.odapi.pipeline import Pipeline
     from od_eval.runs.history import load_history
     from od_eval.runs.metrics_files import load_metrics
+    from od_eval.runs.object_files import load_objects
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ _MODULE_OF = {
     "evaluate": "od_eval.evaluation.loop",
     "load_history": "od_eval.runs.history",
     "load_metrics": "od_eval.runs.metrics_files",
+    "load_objects": "od_eval.runs.object_files",
 }
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "evaluate",
     "load_history",
     "load_metrics",
+    "load_objects",
 ]
 
 

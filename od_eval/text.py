@@ -91,6 +91,12 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def csv_text(text: str) -> str:
+    """Text for a cell of CSV that people open in a spreadsheet, which would run what begins like a formula."""
+    text = utf8(printable(text))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
 def utf8(text: str) -> str:
     """Text that can be encoded as UTF-8: JSON allows `\\ud800`, a lone surrogate, which UTF-8 does not."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -12,6 +12,7 @@ from od_eval.callbacks.base import Callback, steps_done, writes_summaries
 from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.callbacks.loss_logger import not_training
 from od_eval.errors import describe
+from od_eval.evaluation.analysis import ExtraMetrics
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
@@ -54,6 +55,8 @@ class DetectionEvaluation(Callback):
         path is recorded in the files.
       findings: returns what is known to be wrong with the data, as plain data, for the section `findings` of
         `metrics.json`; by default nothing.
+      extra_metrics: name -> function of the object table of boxes (as `od_eval.load_objects` returns it) that returns a
+        number, or numbers by name. They become scalars `Custom/<name>`, entries of `logs` and of `metrics.json`.
 
     Attributes:
       run, options: as given.
@@ -98,6 +101,7 @@ class DetectionEvaluation(Callback):
         on_error: Literal["report", "raise"] = "report",
         checkpoint: Callable[[int], str | None] | None = None,
         findings: Callable[[], list[Any]] = list,
+        extra_metrics: ExtraMetrics | None = None,
     ):
         super().__init__()
         if not os.fspath(log_dir):
@@ -117,6 +121,7 @@ class DetectionEvaluation(Callback):
             options=options,
             detect=detect,
             findings=findings,
+            extra_metrics=extra_metrics,
             asked_by="DetectionEvaluation",
         )
         self._every_n_epochs = every_n_epochs

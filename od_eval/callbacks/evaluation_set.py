@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from od_eval import files, losses
+from od_eval.evaluation.analysis import ExtraMetrics
 from od_eval.evaluation.better import best_of, main_value
 from od_eval.evaluation.good_values import good_values
 from od_eval.evaluation.loop import Detect, FoundInData, as_evaluable, coco_evaluator, evaluate
@@ -36,6 +37,7 @@ class EvaluationSet:
       prefix: prefix of the keys in Keras's `logs`.
       options, detect: as for `od_eval.evaluate`.
       findings: as for `FoundInData`; by default there are none.
+      extra_metrics: as for `od_eval.evaluation.analysis.analyse`.
       asked_by: the name of the caller, for messages.
 
     Attributes:
@@ -54,6 +56,7 @@ class EvaluationSet:
         options: EvaluationOptions | None = None,
         detect: Detect | None = None,
         findings: Callable[[], list[Any]] = list,
+        extra_metrics: ExtraMetrics | None = None,
         asked_by: str = "EvaluationSet",
     ):
         self._dataset = dataset
@@ -62,6 +65,7 @@ class EvaluationSet:
         self.options = options
         self._detect = detect
         self._findings = findings
+        self._extra_metrics = extra_metrics
         self._prefix = prefix
         self._asked_by = asked_by
         self._num_images: int | None = None  # known after the first evaluation
@@ -88,7 +92,7 @@ class EvaluationSet:
             written, …
         """
         # Imported here for the reason given in `callbacks.base`: it imports TensorFlow.
-        from od_eval.runs.evaluation_run import draw_pictures, write_evaluation
+        from od_eval.runs.evaluation_run import draw_pictures, write_analysis, write_evaluation
 
         started = time.monotonic()
         if self._best is None:
@@ -96,7 +100,7 @@ class EvaluationSet:
         evaluable = as_evaluable(model, self._detect, self.options, self._asked_by)
         options = self.options or evaluable.evaluation_options
         first_images = FirstImages(options, None if self._pictures_are_due(step, options) else 0)
-        evaluator = coco_evaluator(options)
+        evaluator = coco_evaluator(options, self._extra_metrics)
         result = evaluate(
             evaluable,
             self._dataset,
@@ -116,10 +120,13 @@ class EvaluationSet:
             with_layout=not self._has_layout,
         )
         self._has_layout = True
-        if draw_pictures(self.run, self.run_dir, step, first_images, options):
-            self._last_step_with_pictures = step
         self._report(result, time.monotonic() - started, options.loss_formulas)
         self.results.append(result)
+        if evaluator.analysis is not None:
+            best_step = None if self._best is None else self._best.step
+            write_analysis(self.run, self.run_dir, step, evaluator.analysis, best_step)
+        if draw_pictures(self.run, self.run_dir, step, first_images, options):
+            self._last_step_with_pictures = step
         return result
 
     def recorded(self) -> list[EvaluationResult]:

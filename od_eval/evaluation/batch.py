@@ -46,8 +46,8 @@ class GroundTruth:
       boxes, classes, masks, num: as in `Detections`.
       is_crowd: bool `[batch, n]`, or a sequence of `[n]`: a region of many objects, which any number of detections may
         match. By default False for all.
-      difficult: bool, of the same shape. The COCO protocol does not know this flag: these objects count like others,
-        and are only marked in files.
+      difficult: bool, of the same shape. The COCO protocol does not know this flag: these objects count like others in
+        its metrics. In the analyses of errors nobody has to find them, and who matches one is neither right nor wrong.
       area: float, of the same shape, in pixels of the image: decides which objects are small, medium and large, for
         boxes and for masks. By default, and where it is NaN, the area of the box.
     """

@@ -27,12 +27,13 @@ import numpy.typing as npt
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import coco_json
 from od_eval.evaluation import masks as coco_masks
+from od_eval.evaluation.analysis import Analysis, ExtraMetrics, analyse
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.coco_metrics import BACKENDS, coco_metrics, precision_and_recall
 from od_eval.evaluation.columns import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
 from od_eval.evaluation.object_table import IouType, ObjectTable, object_table
 from od_eval.evaluation.objects import Objects
-from od_eval.evaluation.options import BOX_FORMATS
+from od_eval.evaluation.options import BOX_FORMATS, AnalysisOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.sections.categories import over_categories
 from od_eval.evaluation.sections.coco import Metrics
@@ -62,6 +63,8 @@ class Evaluator:
         masks: bool = False,
         super_categories: Mapping[str, Sequence[str]] | None = None,
         backend: str = "hotcoco",
+        analysis: AnalysisOptions | None = AnalysisOptions(),  # noqa: B008 (frozen)
+        extra_metrics: ExtraMetrics | None = None,
     ) -> None:
         """
         Args:
@@ -70,6 +73,11 @@ class Evaluator:
           masks: whether to evaluate masks as well as boxes.
           super_categories: name -> names of the categories over which its metrics are averaged.
           backend: `hotcoco`, or `pycocotools`, which takes about a hundred times as long and gives the same numbers.
+          analysis: how errors are analysed; None for not at all.
+          extra_metrics: metrics of one's own, see `od_eval.evaluation.analysis.analyse`.
+
+        Attributes:
+          analysis: the analyses of the last `evaluate`; None before, or if there are none.
 
         Raises:
           ValueError: the box format or backend is unknown.
@@ -84,6 +92,9 @@ class Evaluator:
         self._super_categories = {name: tuple(members) for name, members in (super_categories or {}).items()}
         _check_categories(categories, self._super_categories)
         self._backend = backend
+        self._analysis_options = analysis
+        self._extra_metrics = extra_metrics
+        self.analysis: Analysis | None = None
         # Rows refer to images by their index in `_sizes`.
         self._sizes: dict[ImageId, Size] = {}
         self._groundtruth: list[Columns] = []
@@ -157,6 +168,8 @@ class Evaluator:
             }
             if category_segm is not None:
                 per_category[name]["segm"] = category_segm[index]
+        if self._analysis_options is not None:
+            self.analysis = analyse(self.object_tables, self._analysis_options, self._extra_metrics)
         return EvaluationResult(
             num_images=len(self._sizes),
             bbox=bbox,
@@ -170,6 +183,7 @@ class Evaluator:
             other=other or {},
             step=step,
             checkpoint=checkpoint,
+            **(self.analysis.sections if self.analysis else {}),
         )
 
     def object_tables(self) -> dict[IouType, ObjectTable]:

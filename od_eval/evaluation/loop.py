@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import tqdm
 
 from od_eval.errors import ODEvalError
+from od_eval.evaluation.analysis import ExtraMetrics
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.means import RunningMeans
@@ -131,13 +132,15 @@ def evaluate(
     return EvaluationResult(num_evaluated, step=step, checkpoint=checkpoint, **join_sections(parts))
 
 
-def coco_evaluator(options: EvaluationOptions) -> Evaluator:
+def coco_evaluator(options: EvaluationOptions, extra_metrics: ExtraMetrics | None = None) -> Evaluator:
     """An `Evaluator` for these options."""
     return Evaluator(
         options.categories,
         box_format=options.box_format,
         masks=options.masks,
         super_categories=options.super_categories,
+        analysis=options.analysis,
+        extra_metrics=extra_metrics,
     )
 
 

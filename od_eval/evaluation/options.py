@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from od_eval.errors import ODEvalError
+
 BOX_FORMATS = ("yxyx", "xyxy", "xywh", "rel_yxyx", "rel_xyxy", "rel_xywh")
+
+
+# The size ranges of every analysis, see `od_eval.evaluation.analyses.sizes`; `segm` is where those of masks are.
+_BY_PERCENTILE = ("smallest", "small", "medium", "large", "corrected")
+SIZE_RANGES = ("all", *_BY_PERCENTILE, "coco_small", "coco_medium", "coco_large", "segm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +27,10 @@ class AnalysisOptions:
       cost_fp, cost_fn: if both are given, it is chosen by the lowest cost instead: of a wrong detection, and of a missed
         object.
       size_ranges: name -> least and largest area in pixels, further ranges in which AP and recall are told.
+      max_megabytes: how much room the files of the analyses of a run may take, in 10⁶ bytes.
+
+    Raises:
+      ODEvalError: a value makes no sense.
     """
 
     confidence: float | None = None
@@ -26,6 +38,30 @@ class AnalysisOptions:
     cost_fp: float | None = None
     cost_fn: float | None = None
     size_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    max_megabytes: float = 500
+
+    def __post_init__(self) -> None:
+        if self.confidence is not None and not math.isfinite(self.confidence):
+            raise ODEvalError(f"the confidence {self.confidence} is no score; give one, such as 0.5.")
+        if not 0 < self.f_beta < math.inf:
+            raise ODEvalError(f"f_beta is {self.f_beta}; give a number above 0: 1 for F1, 2 to count recall twice.")
+        costs = (self.cost_fp, self.cost_fn)
+        if costs != (None, None) and not all(cost is not None and 0 <= cost < math.inf for cost in costs):
+            raise ODEvalError(
+                f"cost_fp is {self.cost_fp} and cost_fn {self.cost_fn}; give both, each a number of 0 or more."
+            )
+        if not self.max_megabytes >= 0:
+            raise ODEvalError(f"analyses may take {self.max_megabytes} MB; give a number of 0 or more.")
+        for name, (low, high) in self.size_ranges.items():
+            if name in SIZE_RANGES or not name:
+                raise ODEvalError(
+                    f"the size range '{name}' has a name that is taken ({', '.join(SIZE_RANGES)}); give it another."
+                )
+            if not 0 <= low <= high < math.inf:
+                raise ODEvalError(
+                    f"the size range '{name}' goes from {low:g} to {high:g}; give the least and the largest area in"
+                    " pixels, 0 or more, the least first."
+                )
 
 
 @dataclasses.dataclass(frozen=True)

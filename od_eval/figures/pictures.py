@@ -13,10 +13,11 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import hotcoco.mask
@@ -41,9 +42,9 @@ _SMALLEST = (240, 64)  # width, height
 _FONT_SIZE = 1 / 17
 _LINE_WIDTH = 1 / 160
 _SMALLEST_FONT_SIZE = 13
-_GAP = 6
-_PAPER = (255, 255, 255)
-_INK = (0, 0, 0)
+GAP = 6
+PAPER = (255, 255, 255)
+INK = (0, 0, 0)
 _PALE_INK = (120, 120, 120)
 _MASK_OPACITY = 0.45
 
@@ -112,15 +113,15 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
 
     half = (max(image.width, _SMALLEST[0]), max(image.height, _SMALLEST[1]))
     heading_height = round(1.6 * _font_size(half[0]))
-    sheet = Image.new("RGB", (2 * half[0] + _GAP, half[1] + heading_height), _PAPER)
-    for x, picture in ((0, left), (half[0] + _GAP, right)):
+    sheet = Image.new("RGB", (2 * half[0] + GAP, half[1] + heading_height), PAPER)
+    for x, picture in ((0, left), (half[0] + GAP, right)):
         sheet.paste(picture, (x, heading_height))
     note = f"score ≥ {100 * options.min_score:g}%"
     if not detections and (best_score := _best_score(batch.detections, index)) is not None:
         note = f"best score {100 * best_score:.2g}%"
     _write_heading(sheet, 0, half[0], f"detections: {len(detections)} ({note})")
-    image_id = _one_line(str(batch.image_ids[index]))
-    _write_heading(sheet, half[0] + _GAP, half[0], f"ground truth: {len(groundtruth)}", image_id)
+    image_id = one_line(str(batch.image_ids[index]))
+    _write_heading(sheet, half[0] + GAP, half[0], f"ground truth: {len(groundtruth)}", image_id)
     return np.array(sheet)
 
 
@@ -146,13 +147,22 @@ def file_name(image_id: int | str) -> str:
 
 
 def _image(image: npt.NDArray[Any], height: int, width: int) -> Image.Image:
+    scale = max(1.0, _SHORTEST / min(height, width))
+    scale = min(scale, _LONGEST / max(height, width))
+    return resized(image, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def resized(image: npt.NDArray[Any], size: tuple[int, int]) -> Image.Image:
+    """An RGB picture of this width and height.
+
+    Args:
+      image: `[height, width]`, or `[height, width, channels]`: of fewer than three the first one is gray.
+      size: width and height.
+    """
     pixels = np.asarray(image, np.uint8)
     pixels = pixels.reshape(*pixels.shape[:2], -1)[..., :3]
     if pixels.shape[2] != 3:
         pixels = np.repeat(pixels[..., :1], 3, axis=2)
-    scale = max(1.0, _SHORTEST / min(height, width))
-    scale = min(scale, _LONGEST / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     # Even if enlarged, the pixels that the model was given stay visible.
     enlarged = size[0] > 1.5 * pixels.shape[1]
     return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS)
@@ -262,8 +272,8 @@ def _draw_objects(image: Image.Image, objects: Sequence[_Object], options: Evalu
         if shape.keypoints is not None:
             _draw_keypoints(image, shape.keypoints, color, options.keypoint_edges)
     for shape, color in zip(objects, colors, strict=True):
-        box = _inside(shape.box, image.size)
-        name = _category_name(shape.category, options) if options.show_labels else ""
+        box = inside(shape.box, image.size)
+        name = category_name(shape.category, options.categories) if options.show_labels else ""
         notes = [f"{shape.score:.0%}"] if options.show_scores and shape.score is not None else []
         notes += ["crowd"] if shape.is_crowd and options.show_labels else []
         if box is not None and (name or notes):
@@ -273,7 +283,7 @@ def _draw_objects(image: Image.Image, objects: Sequence[_Object], options: Evalu
 def _draw_boxes(image: Image.Image, objects: Sequence[_Object], colors: Sequence[Color]) -> None:
     pen = ImageDraw.Draw(image)
     for shape, color in zip(objects, colors, strict=True):
-        box = _inside(shape.box, image.size)
+        box = inside(shape.box, image.size)
         if box is None:
             continue
         if shape.is_crowd:
@@ -309,7 +319,7 @@ def _draw_keypoints(
             pen.line((*points[start], *points[end]), fill=color, width=line_width)
     for x, y in points.values():
         radius = line_width + 1
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color, outline=_INK)
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color, outline=INK)
 
 
 def _opacity(mask: Any, image_size: tuple[int, int], picture_size: tuple[int, int]) -> Image.Image:
@@ -320,7 +330,7 @@ def _opacity(mask: Any, image_size: tuple[int, int], picture_size: tuple[int, in
     return Image.fromarray(opacity).resize(picture_size, Image.Resampling.NEAREST)
 
 
-def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+def inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """The part of a box inside the picture, at least one pixel; None if there is none."""
     left, right = sorted((box[0], box[2]))
     top, bottom = sorted((box[1], box[3]))
@@ -337,29 +347,38 @@ def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tu
 def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, notes: str, color: Color) -> None:
     """Writes a label above the box if there is room, otherwise in its upper part; never outside the picture."""
     font_size = _font_size(image.width)
-    font = _font(font_size)
+    font = font_of_size(font_size)
     max_width = image.width - 4
     if name and notes:
-        name = _shortened(name, font, max_width - font.getlength(f": {notes}"))
-    text = _shortened(": ".join(part for part in (name, notes) if part), font, max_width)
+        name = shortened(name, font, max_width - font.getlength(f": {notes}"))
+    text = shortened(": ".join(part for part in (name, notes) if part), font, max_width)
     width, height = min(round(font.getlength(text)) + 4, image.width), min(round(1.3 * font_size), image.height)
     left, top = min(box[0], image.width - width), box[1] - height
     if top < 0:
         top = min(box[1], image.height - height)
-    label = Image.new("RGB", (width, height), color)
-    # Drawn on an image of its own: parts above the line, as in some scripts, are cut off.
-    ImageDraw.Draw(label).text((2, height / 2), text, _INK if _is_light(color) else _PAPER, font, anchor="lm")
-    image.paste(label, (left, top))
+    image.paste(label_of(text, font, (width, height), color), (left, top))
+
+
+def label_of(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, size: tuple[int, int], color: Color
+) -> Image.Image:
+    """A picture of this width and height, filled with a color, with dark or white text on it, whichever can be read.
+
+    An image of its own: parts above the line, as in some scripts, are cut off.
+    """
+    label = Image.new("RGB", size, color)
+    ImageDraw.Draw(label).text((2, size[1] / 2), text, INK if _is_light(color) else PAPER, font, anchor="lm")
+    return label
 
 
 def _write_heading(sheet: Image.Image, x: int, width: int, text: str, note: str = "") -> None:
-    font = _font(_font_size(width))
+    font = font_of_size(_font_size(width))
     pen = ImageDraw.Draw(sheet)
     middle = 0.8 * _font_size(width)
-    text = _shortened(text, font, width - 8)
-    pen.text((x + 4, middle), text, _INK, font, anchor="lm")
+    text = shortened(text, font, width - 8)
+    pen.text((x + 4, middle), text, INK, font, anchor="lm")
     max_width = width - 8 - font.getlength(text) - 12
-    note = _shortened(note, font, max_width)
+    note = shortened(note, font, max_width)
     if note:
         pen.text((x + width - 4, middle), note, _PALE_INK, font, anchor="rm")
 
@@ -374,35 +393,36 @@ def _line_width(width: int) -> int:
     return max(round(_LINE_WIDTH * width), 2)
 
 
-def _category_name(category: int, options: EvaluationOptions) -> str:
+def category_name(category: int, categories: Mapping[int, str]) -> str:
     """The name of a category on one line, or its id if it has no name or one that the font cannot show."""
-    name = _one_line(options.categories.get(category, ""))
-    return name if name and _can_show(name) else f"class {category}"
+    name = one_line(categories.get(category, ""))
+    return name if name and can_show(name) else f"class {category}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Removes line breaks, control characters and changes of writing direction from untrusted text."""
     text = unicodedata.normalize("NFC", text[:500])
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, max_width: float) -> str:
+def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, max_width: float) -> str:
     """The text, or as much of its beginning as fits, with an ellipsis; nothing if there is no room."""
     if font.getlength(text) <= max_width:
         return text
-    fitting = [end for end in range(1, len(text)) if font.getlength(f"{text[:end]}…") <= max_width]
-    return f"{text[: fitting[-1]]}…" if fitting else ""
+    beginnings = (f"{text[:end]}…" for end in range(1, len(text)))
+    fitting = list(itertools.takewhile(lambda beginning: font.getlength(beginning) <= max_width, beginnings))
+    return fitting[-1] if fitting else ""
 
 
 @functools.lru_cache(maxsize=1024)
-def _can_show(text: str) -> bool:
-    font = _font(_SMALLEST_FONT_SIZE)
+def can_show(text: str) -> bool:
+    font = font_of_size(_SMALLEST_FONT_SIZE)
     missing = bytes(font.getmask("\uffff"))
     return all(char.isspace() or bytes(font.getmask(char)) != missing for char in text)
 
 
 @functools.lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of_size(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     # Pillow's own font has only ASCII. Matplotlib, which the Object Detection API requires, has one with the letters of
     # most European, Caucasian and Arabic scripts.
     matplotlib = importlib.util.find_spec("matplotlib")

@@ -32,6 +32,7 @@ from od_eval import files, text
 from od_eval.data.images import MOST_PIXELS, ImageFolder, ImageNotFound, ImageUnusable, read_image
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import EvaluationBatch, of_image
+from od_eval.evaluation.better import best_of
 from od_eval.evaluation.coco_files import (
     CocoGroundTruth,
     LeftOut,
@@ -47,6 +48,8 @@ from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
 from od_eval.findings.finding import Finding, findings_section
+from od_eval.programs.analysis_flags import analysis_options
+from od_eval.runs import metrics_files
 
 FLAGS = flags.FLAGS
 
@@ -110,9 +113,15 @@ def main() -> int:
     if implausible and FLAGS.strict:
         raise ODEvalError(f"{implausible}.")
     options = EvaluationOptions(
-        groundtruth.categories, box_format="xywh", masks=masks, num_pictures=FLAGS.num_pictures if FLAGS.images else 0
+        groundtruth.categories,
+        box_format="xywh",
+        masks=masks,
+        num_pictures=FLAGS.num_pictures if FLAGS.images else 0,
+        analysis=analysis_options(),
     )
-    evaluator = Evaluator(groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend)
+    evaluator = Evaluator(
+        groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend, analysis=options.analysis
+    )
     what = "boxes and masks" if masks else "boxes"
     slow = ", which takes a hundred times as long as hotcoco" if FLAGS.backend == "pycocotools" else ""
     print(f"Evaluating the {what} of {len(groundtruth.images)} images with {FLAGS.backend}{slow} …", flush=True)
@@ -129,7 +138,7 @@ def main() -> int:
 
     run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
     print(text.printable(f"Writing to {run_dir} …"), flush=True)
-    _write(run_dir, result, options, _first_images(groundtruth, batch, folder, options))
+    _write(run_dir, result, options, evaluator, _first_images(groundtruth, batch, folder, options))
     print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
 
     from od_eval.tensorboard.command import how_to_look
@@ -166,15 +175,24 @@ def _has_masks(path: str) -> bool:
         return False  # reading it again reports what is wrong
 
 
-def _write(run_dir: str, result: EvaluationResult, options: EvaluationOptions, first_images: FirstImages) -> None:
+def _write(
+    run_dir: str,
+    result: EvaluationResult,
+    options: EvaluationOptions,
+    evaluator: Evaluator,
+    first_images: FirstImages,
+) -> None:
     import tensorflow as tf
 
-    from od_eval.runs.evaluation_run import draw_pictures, write_evaluation
+    from od_eval.runs.evaluation_run import draw_pictures, write_analysis, write_evaluation
 
     try:
         write_evaluation(run_dir, result, options)
     except (tf.errors.OpError, OSError) as error:
         raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
+    if evaluator.analysis is not None:
+        best = best_of(metrics_files.read_all(run_dir))
+        write_analysis(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, None if best is None else best.step)
     draw_pictures(FLAGS.run, run_dir, FLAGS.step, first_images, options)
 
 

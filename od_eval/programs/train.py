@@ -92,6 +92,7 @@ def main() -> int:
         on_train_data=FLAGS.eval_on_train_data,
         sample_1_of_n_train_examples=FLAGS.sample_1_of_n_eval_on_train_examples,
         save_detections=FLAGS.save_detections,
+        analysis=analysis_options(),
         best_metric=FLAGS.best_metric,
         early_stopping_metric=FLAGS.early_stopping_metric,
         early_stopping_patience=FLAGS.early_stopping_patience,

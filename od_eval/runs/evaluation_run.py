@@ -19,13 +19,14 @@ from PIL import Image
 
 from od_eval import files
 from od_eval.errors import describe
+from od_eval.evaluation.analysis import Analysis
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
 from od_eval.figures.pictures import file_name
-from od_eval.runs import metrics_files
-from od_eval.tensorboard import layout, tags, writers
+from od_eval.runs import analysis_files, metrics_files, object_files
+from od_eval.tensorboard import analysis_summaries, layout, tags, writers
 
 
 def write_evaluation(
@@ -57,6 +58,34 @@ def write_evaluation(
         layout.write(run_dir, scalars)
     writers.write_scalars(run_dir, result.step or 0, scalars)
     metrics_files.write(run_dir, result)  # last: once this file exists, the step counts as evaluated
+
+
+def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, best_step: int | None) -> None:
+    """Writes the files of an evaluation's analyses, and their curves and histograms for TensorBoard.
+
+    The numbers have been written before: whatever goes wrong here is reported in a warning on stderr, and costs nothing
+    else.
+
+    Args:
+      run: the run, for the warning.
+      run_dir: the folder of the run.
+      step: the step of the evaluation.
+      analysis: its analyses.
+      best_step: the step of the best evaluation so far; its analyses are kept.
+    """
+    try:
+        contents: dict[str, str | bytes] = {
+            object_files.FILE_NAMES[iou_type]: object_files.parquet(table)
+            for iou_type, table in analysis.tables.items()
+        }
+        for name, iou_type, columns in analysis.columns():
+            contents[f"{name}{'_segm' if iou_type == 'segm' else ''}.csv"] = analysis_files.table_csv(columns)
+        analysis_files.write(run_dir, step, contents)
+        analysis_files.thin_out(run_dir, best_step, analysis.options.max_megabytes)
+        analysis_summaries.write(run_dir, step, analysis)
+    except Exception as error:
+        warning = f"warning: {run}: the analyses at step {step} could not be written: {describe(error)}"
+        print(warning, file=sys.stderr, flush=True)
 
 
 def draw_pictures(run: str, run_dir: str, step: int, first_images: FirstImages, options: EvaluationOptions) -> int:
@@ -92,7 +121,7 @@ def draw_pictures(run: str, run_dir: str, step: int, first_images: FirstImages, 
 def go_back(run_dir: str, step: int) -> None:
     """Prepares a run for training that continues from `step`: evaluations of later steps are set aside.
 
-    See `writers.resume` and `metrics_files.drop_after` for where they are kept.
+    See `writers.resume`, `metrics_files.drop_after` and `analysis_files.drop_after` for where they are kept.
 
     Raises:
       ODEvalError: a file cannot be moved or written, or metrics.csv is damaged.
@@ -100,6 +129,7 @@ def go_back(run_dir: str, step: int) -> None:
     with files.errors_as_sentences(f"'{run_dir}' cannot be prepared for training from step {step}"):
         writers.resume(run_dir, step)
         metrics_files.drop_after(run_dir, step)
+        analysis_files.drop_after(run_dir, step)
 
 
 def _write_files(folder: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -192,9 +192,9 @@ def drop_after(run_dir: str, step: int) -> int:
     Raises:
       ODEvalError: a file cannot be moved or written.
     """
-    kept = step if step > 0 else -1
-    _keep_replaced(os.path.join(run_dir, _DETECTIONS), kept, step)
-    moved = _keep_replaced(os.path.join(run_dir, _EVERY), kept, step)
+    for folder in (_DETECTIONS, _EVERY):
+        folder = os.path.join(run_dir, folder)
+        moved = set_aside_later(folder, _step_files(folder), step)
     if moved:
         _remove_derived(run_dir)
     repair(run_dir)
@@ -230,9 +230,18 @@ def _aside_name(step: int) -> str:
     return f"replaced-at-step-{step:08d}"
 
 
-def _keep_replaced(folder: str, kept: int, step: int) -> int:
-    """Moves the files of steps above `kept` into a folder of their own, and returns their number."""
-    later = [path for at, path in _step_files(folder).items() if at > kept]
+def set_aside_later(folder: str, paths: Mapping[int, str], step: int) -> int:
+    """Moves what is of steps after `step` into a folder of its own, and returns the number of moved paths.
+
+    Args:
+      folder: the folder that holds the paths.
+      paths: step -> path.
+      step: the step from which training continues; if it is 0, its path is moved, too.
+
+    Raises:
+      ODEvalError: a path cannot be moved.
+    """
+    later = [path for at, path in paths.items() if at > step or step == 0]
     aside = os.path.join(folder, _aside_name(step))
     for path in later:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
@@ -13,6 +13,7 @@ from tensorboard.util import tensor_util
 from od_eval import losses
 from od_eval.evaluation.sections.categories import PER_CATEGORY, PER_SUPER_CATEGORY
 from od_eval.evaluation.sections.coco import TAG_PREFIX, metric_tag
+from od_eval.evaluation.sections.intervals import INTERVALS
 from od_eval.tensorboard import tags, writers
 
 _OBJECTS = {"bbox": "boxes", "segm": "masks"}
@@ -54,6 +55,7 @@ def layout(written: Iterable[str]) -> layout_pb2.Layout:
     A category has charts of its own, as all curves of a run have one color. One with "(" in its name is only in the
     Scalars tab.
     """
+    all_tags = set(written)
     written = [tag for tag in written if "(" not in tag]
     charts: dict[str, dict[str, str]] = {
         "Losses: train and eval": {name.replace("_", " ").capitalize(): losses.tag(name) for name in losses.CATEGORIES},
@@ -77,18 +79,24 @@ def layout(written: Iterable[str]) -> layout_pb2.Layout:
     charts["Speed and learning rate"] = _SPEED
     return layout_pb2.Layout(
         category=[
-            layout_pb2.Category(title=title, chart=[_chart(name, tag) for name, tag in shown.items()])
+            layout_pb2.Category(title=title, chart=[_chart(name, tag, all_tags) for name, tag in shown.items()])
             for title, group in charts.items()
             if (shown := {name: tag for name, tag in group.items() if tag in written})
         ]
     )
 
 
-def _chart(title: str, tag: str) -> layout_pb2.Chart:
-    if tag.startswith(tuple(TAG_PREFIX.values())):
-        # A chart with margins, of no width: TensorBoard smooths those without, and cuts off their highest and lowest
-        # twentieth, which of the few points of a metric are the first and the last.
-        series = layout_pb2.MarginChartContent.Series(value=tag, lower=tag, upper=tag)
+def _chart(title: str, tag: str, written: Container[str]) -> layout_pb2.Chart:
+    for iou_type, prefix in TAG_PREFIX.items():
+        if not tag.startswith(prefix):
+            continue
+        # A chart with margins, mostly of no width: TensorBoard smooths those without, and cuts off their highest and
+        # lowest twentieth, which of the few points of a metric are the first and the last.
+        lower = upper = tag
+        interval = INTERVALS.tags(prefix)
+        if tag == metric_tag("AP", iou_type) and interval[0] in written:
+            lower, upper = interval
+        series = layout_pb2.MarginChartContent.Series(value=tag, lower=lower, upper=upper)
         return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
     # One curve per run and tag that `re.match` accepts: from its start.
     return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"{re.escape(tag)}$"]))

@@ -13,7 +13,7 @@ from od_eval.callbacks.detection_evaluation import DetectionEvaluation
 from od_eval.callbacks.early_stopping import EarlyStopping
 from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
-from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.options import AnalysisOptions, EvaluationOptions
 from od_eval.evaluation.section import all_sections
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks
@@ -33,6 +33,7 @@ class EvaluationPlan:
       on_train_data: whether to evaluate a sample of the training data as well, without augmentation.
       sample_1_of_n_train_examples: takes one in n of its images.
       save_detections: whether to write ground truth and detections in COCO format.
+      analysis: how errors are analysed; None for not at all.
       best_metric: the key of `logs` that decides which checkpoint is the best; by default the AP.
       early_stopping_metric: the key of `logs` to monitor for early stopping; None: no early stopping.
       early_stopping_patience: evaluations without improvement after which training stops.
@@ -44,6 +45,7 @@ class EvaluationPlan:
     on_train_data: bool = False
     sample_1_of_n_train_examples: int = 5
     save_detections: bool = False
+    analysis: AnalysisOptions | None = AnalysisOptions()
     best_metric: str | None = None
     early_stopping_metric: str | None = None
     early_stopping_patience: int = 5
@@ -72,7 +74,7 @@ class EvaluationPlan:
         _runs(pipeline)
         for index, reader in enumerate(pipeline.config.eval_input_reader):
             pipeline.check_input(f"eval_input_reader[{index}]", reader)
-        options = pipeline.evaluation.options
+        options = dataclasses.replace(pipeline.evaluation.options, analysis=self.analysis)
         return dataclasses.replace(options, save_detections=True) if self.save_detections else options
 
     def evaluations(

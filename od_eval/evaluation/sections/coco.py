@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from od_eval.evaluation.section import Section
@@ -31,6 +31,13 @@ Metrics = Mapping[str, float | None]
 
 # The prefixes of the tags of boxes and of masks.
 TAG_PREFIX = {"bbox": "DetectionBoxes_", "segm": "DetectionMasks_"}
+
+
+def by_iou_type(value: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The prefix of tags and the values of boxes, and under `segm` those of masks, of a section that has both."""
+    yield TAG_PREFIX["bbox"], value
+    if value.get("segm"):
+        yield TAG_PREFIX["segm"], value["segm"]
 
 
 def metric_tag(name: str, iou_type: str = "bbox") -> str:

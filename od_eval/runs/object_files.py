@@ -1,0 +1,131 @@
+"""Object tables as Parquet files: written after an evaluation, and read as pandas tables.
+
+    objects = od_eval.load_objects("runs/a")
+    objects[objects.error == "missed"].groupby("category").size()
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from od_eval import files
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.matching import Matches, Pairs
+from od_eval.evaluation.object_columns import MATCH_COLUMNS, as_pandas
+from od_eval.evaluation.object_table import IouType, ObjectTable
+from od_eval.evaluation.objects import Objects
+from od_eval.runs import analysis_files
+
+FILE_NAMES: Mapping[IouType, str] = {"bbox": "objects.parquet", "segm": "objects_segm.parquet"}
+# In the file only, to build the `ObjectTable` again: the index of the row's image, and what the rows refer to.
+_IMAGE = "image"
+_ABOUT = b"od_eval"
+
+
+def load_objects(
+    model_dir: str | os.PathLike[str], step: int | None = None, run: str = "eval", *, masks: bool = False
+) -> pd.DataFrame:
+    """Every detection and every object of an evaluation, and who matches whom.
+
+    Args:
+      model_dir: the folder of the training run.
+      step: the step of the evaluation; by default the newest whose table is there: in a long training some are removed.
+      run: the run of the evaluation: `eval`, `eval/<name>` or `eval_train`.
+      masks: whether detections are matched by their masks, and not by their boxes.
+
+    Returns:
+      A row for each detection, and after these a row for each ground truth object. `od_eval.evaluation.object_columns`
+      describes the columns.
+
+    Raises:
+      ODEvalError: there is no such evaluation, or the file is damaged.
+    """
+    path = analysis_files.find(os.fspath(model_dir), run, step, FILE_NAMES["segm" if masks else "bbox"])
+    return _read(path)[0].drop(columns=_IMAGE)
+
+
+def parquet(table: ObjectTable) -> bytes:
+    """A table as the contents of a Parquet file."""
+    objects = as_pandas(table)
+    objects[_IMAGE] = np.concatenate((table.detections.image, table.groundtruth.image)).astype(np.int32)
+    about = {
+        "iou_type": table.iou_type,
+        "categories": table.categories,
+        "images": [[id, height, width] for id, (height, width) in table.images.items()],
+    }
+    arrow = pa.Table.from_pandas(objects, preserve_index=False)
+    arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, _ABOUT: json.dumps(about)})
+    contents = io.BytesIO()
+    floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
+    # Of floats, bytes of the same place compress best together.
+    others = [name for name in arrow.column_names if name not in floats]
+    pq.write_table(arrow, contents, compression="zstd", use_dictionary=others, use_byte_stream_split=floats)
+    return contents.getvalue()
+
+
+def read_object_table(path: str) -> ObjectTable:
+    """The `ObjectTable` of a Parquet file. Of its pairs, the file has only the best of each row.
+
+    Raises:
+      ODEvalError: the file cannot be read, or is damaged.
+    """
+    objects, about = _read(path)
+    is_detection = (objects["kind"] == "detection").to_numpy()
+    num_detections = int(is_detection.sum())
+    columns = {
+        "image": objects[_IMAGE].to_numpy(np.int64),
+        "category": objects["category"].cat.codes.to_numpy(np.int64),
+        "box": objects[["x", "y", "width", "height"]].to_numpy(),
+        "area": objects["area"].to_numpy(),
+    }
+    of_detections, of_groundtruth = (
+        {name: column[of_kind] for name, column in columns.items()} for of_kind in (is_detection, ~is_detection)
+    )
+    flags = {name: objects[name].to_numpy()[~is_detection] for name in ("crowd", "difficult")}
+    partners = objects[[*MATCH_COLUMNS]].to_numpy(np.int32)
+    of_detection = partners[:num_detections]
+    return ObjectTable(
+        about["iou_type"],
+        {int(id): name for id, name in about["categories"].items()},
+        {id: (height, width) for id, height, width in about["images"]},
+        Objects(**of_groundtruth, **flags),
+        Objects(**of_detections, score=objects["score"].to_numpy()[is_detection]),
+        _best_pairs({name: objects[name].to_numpy() for name in objects if name.startswith("iou")}, num_detections),
+        Matches(np.where(of_detection < 0, -1, of_detection - num_detections), partners[num_detections:]),
+    )
+
+
+def _best_pairs(rows: Mapping[str, npt.NDArray[Any]], num_detections: int) -> Pairs:
+    """The pairs in the columns `iou_row` and `iou_other_row`, each once."""
+    pairs, ious = [], []
+    for iou, partner in (("iou", "iou_row"), ("iou_other", "iou_other_row")):
+        row = np.flatnonzero(rows[partner] >= 0)
+        pairs.append(np.sort(np.column_stack((row, rows[partner][row])), axis=1))
+        ious.append(rows[iou][row])
+    unique, first = np.unique(np.concatenate(pairs), axis=0, return_index=True)
+    return Pairs(
+        unique[:, 0].astype(np.int32), (unique[:, 1] - num_detections).astype(np.int32), np.concatenate(ious)[first]
+    )
+
+
+def _read(path: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    try:
+        table = pq.read_table(pa.BufferReader(files.read_bytes(path)))
+        return table.to_pandas(), json.loads(table.schema.metadata[_ABOUT])
+    except OSError as error:
+        raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise ODEvalError(
+            f"'{path}' is damaged: it is not a table of objects ({type(error).__name__}); evaluate the checkpoint again,"
+            " or delete its folder."
+        ) from error
