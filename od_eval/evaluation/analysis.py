@@ -8,6 +8,7 @@ The metrics do not depend on it: an analysis that fails says so, and costs only 
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from od_eval.evaluation.object_table import IouType, ObjectTable
 from od_eval.evaluation.options import AnalysisOptions
 
 Columns = Sequence[tuple[str, Any]]
+# NumPy works outside of Python's lock.
+_THREADS = 2
 ExtraMetrics = Mapping[str, Callable[[pd.DataFrame], float | Mapping[str, float]]]
 
 
@@ -73,8 +76,8 @@ def analyse(
     Args:
       make_tables: returns the object tables of boxes, and of masks if there are any.
       options: how.
-      extra_metrics: name -> function of the object table of boxes (`object_columns.as_pandas`) that returns a number, or
-        numbers by name, for the section `custom`.
+      extra_metrics: name -> function of the object table of boxes (`object_columns.as_pandas`) that returns a number,
+        or numbers by name, for the section `custom`.
     """
     analysis = Analysis(attempt("object table", make_tables) or {}, options)
     if not analysis.tables:
@@ -83,8 +86,9 @@ def analyse(
     sections["operating_point"] = attempt("operating_point", operating_point, analysis.tables, options)
     if sections["operating_point"]:
         analysis.confidence = sections["operating_point"]["confidence"]
-    for name, compute in _SECTIONS.items():
-        sections[name] = attempt(name, _boxes_and_masks, analysis, compute)
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        futures = {name: pool.submit(attempt, name, _boxes_and_masks, analysis, _SECTIONS[name]) for name in _SECTIONS}
+    sections |= {name: future.result() for name, future in futures.items()}
     sections["dataset"] = attempt("dataset", dataset, analysis.tables["bbox"])
     if extra_metrics:
         sections["custom"] = _custom(analysis.tables["bbox"], extra_metrics)
@@ -123,7 +127,7 @@ def _boxes_and_masks(analysis: Analysis, compute: Callable[[ObjectTable, Analysi
 
 
 def _intervals(table: ObjectTable, analysis: Analysis) -> dict[str, Any]:
-    return intervals(table, analysis.confidence).to_dict(list(table.categories.values()))
+    return intervals(table, analysis.confidence).to_dict(table.categories.values())
 
 
 def _sizes(table: ObjectTable, analysis: Analysis) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Matches detections with objects, as the COCO protocol does, in one pass over all images.
 
-First the pairs: every detection and object of the same image that overlap, of whatever categories. Then rounds: in each,
-every cell (an image and a category) lets its next detection, in descending order of scores, take the object that it
-overlaps most. All cells and all ten IoU thresholds take a round at once.
+First the pairs: every detection and object of the same image that overlap, of whatever categories. Then rounds: in
+each, every cell (an image and a category) lets its next detection, in descending order of scores, take the object that
+it overlaps most. All cells and all ten IoU thresholds take a round at once.
 
 What a detection matches depends only on the detections with higher scores. So one pass serves every confidence.
 
@@ -11,7 +11,9 @@ The results equal pycocotools' and hotcoco's to the last bit (tests/evaluation/t
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -20,7 +22,6 @@ import numpy.typing as npt
 from hotcoco import mask as _mask
 
 from od_eval.evaluation.objects import Objects
-
 
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
@@ -32,8 +33,9 @@ RECALL_THRESHOLDS: Floats = np.linspace(0.0, 1.0, 101)
 # COCO counts this many detections of an image and category, those with the highest scores.
 MAX_DETECTIONS = 100
 
-# Combinations of a detection and an object that are computed at once: 100 MB.
-_COMBINATIONS_AT_A_TIME = 1_000_000
+# Combinations of a detection and an object that a thread computes at once: 50 MB. NumPy works outside of Python's lock.
+_COMBINATIONS_AT_A_TIME = 500_000
+_THREADS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +91,13 @@ def find_pairs(iou_type: Literal["bbox", "segm"], groundtruth: Objects, detectio
     num_objects = np.diff(first_object)[detections.image] if len(detections) else np.zeros(0, int)
     combinations = np.concatenate(([0], np.cumsum(num_objects)))
     of_masks = _MaskOverlaps(groundtruth, detections) if iou_type == "segm" else None
-    parts = []
-    start = 0
-    while start < len(detections):
-        stop = int(np.searchsorted(combinations, combinations[start] + _COMBINATIONS_AT_A_TIME, side="right")) - 1
-        stop = max(stop, start + 1)
+    bounds = [0]
+    while bounds[-1] < len(detections):
+        next_combination = combinations[bounds[-1]] + _COMBINATIONS_AT_A_TIME
+        stop = int(np.searchsorted(combinations, next_combination, side="right")) - 1
+        bounds.append(max(stop, bounds[-1] + 1))
+
+    def pairs_of(start: int, stop: int) -> tuple[Ints, Ints, Floats]:
         num = num_objects[start:stop]
         detection = np.repeat(np.arange(start, stop), num)
         groundtruth_row = np.arange(len(detection)) - np.repeat(combinations[start:stop] - combinations[start], num)
@@ -103,8 +107,10 @@ def find_pairs(iou_type: Literal["bbox", "segm"], groundtruth: Objects, detectio
         else:
             iou = of_masks.iou(groundtruth_row, detection, min_iou)
         kept = iou >= min_iou
-        parts.append((detection[kept].astype(np.int32), groundtruth_row[kept].astype(np.int32), iou[kept]))
-        start = stop
+        return detection[kept].astype(np.int32), groundtruth_row[kept].astype(np.int32), iou[kept]
+
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        parts = list(pool.map(pairs_of, bounds[:-1], bounds[1:]))
     if not parts:
         return Pairs(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0))
     return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
@@ -134,7 +140,7 @@ def match(pairs: Pairs, cells_of_detections: Ints, crowd: Bools, ignored: Bools)
         reaches = iou[:, np.newaxis] >= np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
         is_crowd = crowd[groundtruth, np.newaxis]
         bounds = np.searchsorted(rounds[preference], np.arange(rounds.max() + 2))
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        for start, stop in itertools.pairwise(bounds.tolist()):
             objects = groundtruth[start:stop]
             free = reaches[start:stop] & (is_crowd[start:stop] | (matched_by[objects] < 0))
             chosen = np.where(free, np.arange(stop - start)[:, np.newaxis], -1)
@@ -189,22 +195,27 @@ def precision_recall(
     shape = (len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS))
     if not num_groundtruth:
         return np.full(shape, -1.0), np.full(shape[0], -1.0), np.full(shape, -1.0)
-    order = np.argsort(-score, kind="stable")
-    score = score[order]
-    true = np.cumsum(true_positive[order].T, axis=1, dtype=np.float64)
-    false = np.cumsum(false_positive[order].T, axis=1, dtype=np.float64)
-    recall = true / num_groundtruth
-    with np.errstate(invalid="ignore"):
-        precision = true / (true + false + np.spacing(1))
-    # The highest precision at this recall or above.
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    precisions, scores = np.zeros(shape), np.zeros(shape)
+    precisions, recalls, scores = np.zeros(shape), np.zeros(shape[0]), np.zeros(shape)
+    if (score[1:] > score[:-1]).any():
+        order = np.argsort(-score, kind="stable")
+        score, true_positive, false_positive = score[order], true_positive[order], false_positive[order]
     for row in range(shape[0]):
-        at = np.searchsorted(recall[row], RECALL_THRESHOLDS)
-        reached = at < len(score)
-        precisions[row, reached] = precision[row, at[reached]]
-        scores[row, reached] = score[at[reached]]
-    return precisions, recall[:, -1] if len(score) else np.zeros(shape[0]), scores
+        is_true = true_positive[:, row]
+        # Precision is highest, and recall rises, at true positives: only these are looked at.
+        at = np.flatnonzero(is_true)
+        neither = np.flatnonzero(~(is_true | false_positive[:, row]))
+        num_true = np.arange(1, len(at) + 1)
+        precision = num_true / (at + 1 - np.searchsorted(neither, at) + np.spacing(1))
+        precision = np.maximum.accumulate(precision[::-1])[::-1]
+        recall = num_true / num_groundtruth
+        recalls[row] = recall[-1] if len(at) else 0
+        first = np.searchsorted(recall, RECALL_THRESHOLDS)
+        reached = first < len(at)
+        precisions[row, reached] = precision[first[reached]]
+        scores[row, reached] = score[at[first[reached]]]
+    if len(score):
+        scores[:, 0] = score[0]  # recall 0 is reached by any detection
+    return precisions, recalls, scores
 
 
 # ---- Overlaps -------------------------------------------------------------------------------------------------------
@@ -225,15 +236,18 @@ def _iou(intersection: Floats, area: Floats, other_area: Floats, crowd: Bools) -
 def _box_overlaps(groundtruth: Objects, objects: Ints, detections: Objects, rows: Ints) -> Floats:
     assert groundtruth.crowd is not None
     box, other = detections.box[rows], groundtruth.box[objects]
-    areas = [boxes[:, 2] * boxes[:, 3] for boxes in (box, other)]  # not `area`, which may be that of a mask
-    return _iou(_intersections(box, other), *areas, groundtruth.crowd[objects])
+    # Not `area`, which may be that of a mask.
+    area, other_area = (boxes[:, 2] * boxes[:, 3] for boxes in (box, other))
+    return _iou(_intersections(box, other), area, other_area, groundtruth.crowd[objects])
 
 
 class _MaskOverlaps:
     """IoUs of masks. Only those are computed that may reach the least IoU, judged by the boxes around the masks."""
 
     def __init__(self, groundtruth: Objects, detections: Objects):
-        assert groundtruth.crowd is not None and groundtruth.masks is not None and detections.masks is not None
+        assert groundtruth.crowd is not None
+        assert groundtruth.masks is not None
+        assert detections.masks is not None
         self._image = detections.image
         self._crowd = groundtruth.crowd
         self._masks = groundtruth.masks, detections.masks

@@ -25,8 +25,8 @@ def as_pandas(table: ObjectTable) -> pd.DataFrame:
     * `x`, `y`, `width`, `height`: the box in pixels of the original image; `area` in these pixels, of the mask if masks
       are matched.
     * `score`: NaN for ground truth.
-    * `crowd`, `difficult`: of ground truth. `ignored`: nobody has to find the object; or the detection is not wrong if it
-      matches nothing.
+    * `crowd`, `difficult`: of ground truth. `ignored`: nobody has to find the object; or the detection is not wrong if
+      it matches nothing.
     * `match_50` … `match_95`: the row of the partner at each of COCO's ten IoU thresholds; -1 for none.
     * `iou`, `iou_row`: the highest IoU with a partner of the same category, matched or not, and its row; 0 and -1 if it
       is below 0.1. `iou_other`, `iou_other_row`: with a partner of another category. Crowds are nobody's partner.
@@ -62,7 +62,8 @@ def as_pandas(table: ObjectTable) -> pd.DataFrame:
         columns[name] = _rows(table.matches.detection[:, index], table.matches.groundtruth[:, index])
     for suffix, name in (("", ""), ("_other", "other_")):
         iou, row = (
-            [getattr(nearest, f"{name}{what}") for nearest in (of_detections, of_groundtruth)] for what in ("iou", "row")
+            [getattr(nearest, f"{name}{what}") for nearest in (of_detections, of_groundtruth)]
+            for what in ("iou", "row")
         )
         columns[f"iou{suffix}"] = np.concatenate(iou)
         columns[f"iou{suffix}_row"] = _rows(*row)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ MAX_AREA = 1e5**2
 # What is wrong with a false positive, or with an object that nothing matches, at IoU 0.50: TIDE's kinds (Bolya et al.,
 # A General Toolbox for Identifying Object Detection Errors, ECCV 2020). "" if nothing is.
 ERROR_KINDS = ("", "class", "location", "both", "duplicate", "background", "missed")
+# Detections of these kinds mean an object, in a wrong place or class: it is not missed.
+EXPLAIN_AN_OBJECT = [ERROR_KINDS.index(kind) for kind in ("class", "location")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,18 @@ class ObjectTable:
         """int `[detections]`: the rank by score in the image and category, from 0. COCO counts the first 100."""
         return matching.rank_in_cell(self._cells)
 
+    @functools.cached_property
+    def by_category(self) -> list[Ints]:
+        """For each category the rows of its detections by descending score, and in the order of the table."""
+        rows = np.lexsort((-self.score, self.detections.category))
+        nums = np.bincount(self.detections.category, minlength=len(self.categories))
+        return np.split(rows, np.cumsum(nums)[:-1])
+
+    @functools.cached_property
+    def first_100_by_category(self) -> list[Ints]:
+        """The same of the detections that COCO counts: the first 100 of each image and category."""
+        return [rows[self.rank[rows] < MAX_DETECTIONS] for rows in self.by_category]
+
     @property
     def score(self) -> Floats:
         assert self.detections.score is not None
@@ -158,31 +172,43 @@ class ObjectTable:
 
     @functools.cached_property
     def errors(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
-        """The error kinds of the detections and of the objects: indices in `ERROR_KINDS`."""
-        kinds = np.zeros(len(self.detections), np.int8)
+        """The error kinds of detections and of objects, indices in `ERROR_KINDS`, if all detections are used."""
+        return self.errors_of(np.ones(len(self.detections), bool))
+
+    def errors_of(self, used: Bools) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
+        """The same if only some detections are used: bool `[detections]`. Those that are not have no error."""
+        kinds = np.where(used & self.false_positive[:, 0], self._kind_of_false_positive[0], np.int8(0))
+        meant = self.meant_object[np.isin(kinds, EXPLAIN_AN_OBJECT)]
+        found = self.matches.detection[used, 0]
+        missed = ~self.ignored
+        missed[found[found >= 0]] = False
+        missed[meant] = False
+        return kinds, np.where(missed, ERROR_KINDS.index("missed"), 0).astype(np.int8)
+
+    @property
+    def meant_object(self) -> Ints:
+        """int `[detections]`: the object that each detection of the kinds `EXPLAIN_AN_OBJECT` overlaps most."""
+        return self._kind_of_false_positive[1]
+
+    @functools.cached_property
+    def _kind_of_false_positive(self) -> tuple[npt.NDArray[np.int8], Ints]:
+        """What is wrong with each detection if it is not right, and the object that it then means."""
         counted = self.pairs.where(~self.ignored[self.pairs.groundtruth])
         same = self._of_same_category(counted)
-        iou, row = _best(counted.detection[same], counted.groundtruth[same], counted.iou[same], len(kinds))
-        other_iou, other_row = _best(
-            counted.detection[~same], counted.groundtruth[~same], counted.iou[~same], len(kinds)
+        num = len(self.detections)
+        (iou, row), (other_iou, other_row) = (
+            _best(of.detection, of.groundtruth, of.iou, num) for of in (counted.where(same), counted.where(~same))
         )
         positive = IOU_THRESHOLDS[0]
-        conditions = {
+        conditions = {  # in TIDE's order: the first that holds
             "location": (iou >= MIN_IOU) & (iou < positive),
             "class": other_iou >= positive,
             "duplicate": iou >= positive,
             "both": other_iou >= MIN_IOU,
         }
         choices = [np.int8(ERROR_KINDS.index(name)) for name in conditions]
-        background = np.int8(ERROR_KINDS.index("background"))
-        kinds = np.where(
-            self.false_positive[:, 0], np.select(list(conditions.values()), choices, background), np.int8(0)
-        )
-        missed = ~self.ignored & (self.matches.groundtruth[:, 0] < 0)
-        explained = np.zeros(len(self.groundtruth), bool)  # a detection means it, but in a wrong place or class
-        explained[row[kinds == ERROR_KINDS.index("location")]] = True
-        explained[other_row[kinds == ERROR_KINDS.index("class")]] = True
-        return kinds, np.where(missed & ~explained, ERROR_KINDS.index("missed"), 0).astype(np.int8)
+        kinds = np.select(list(conditions.values()), choices, np.int8(ERROR_KINDS.index("background")))
+        return kinds, np.where(conditions["location"], row, other_row)
 
     def rematched(self, *, ignored: Bools | None = None, across_categories: bool = False) -> Matches:
         """The matches if other objects are ignored, or if the category does not matter.
@@ -225,22 +251,25 @@ def object_table(
 
 
 def precision_recall_scores(
-    table: ObjectTable, categories: Sequence[int] | None = None
+    table: ObjectTable, rows_by_category: Sequence[Ints] | None = None
 ) -> tuple[Floats, Floats, Floats]:
     """COCO's precision `[10, 101, categories]`, recall `[10, categories]` and scores `[10, 101, categories]`.
 
     Args:
-      table: of the detections; the first 100 of each image and category count.
-      categories: indices of categories; by default all.
+      table: the object table.
+      rows_by_category: the detections of each category that count; by default `table.first_100_by_category`.
     """
     true, false = table.outcomes
-    counts = table.rank < MAX_DETECTIONS
+    any_true, any_false = (np.logical_or.reduce(outcome, axis=1) for outcome in (true, false))
     arrays = []
-    for category in range(len(table.categories)) if categories is None else categories:
-        rows = np.flatnonzero(counts & (table.detections.category == category))
-        arrays.append(
-            matching.precision_recall(table.score[rows], true[rows], false[rows], int(table.num_groundtruth[category]))
-        )
+    for rows, num in zip(rows_by_category or table.first_100_by_category, table.num_groundtruth.tolist(), strict=True):
+        # What comes after the last true positive changes nothing, nor what counts as neither, but for the first score.
+        counted = rows[any_true[rows] | any_false[rows]]
+        last = np.flatnonzero(any_true[counted])[-1:]
+        counted = counted[: last[0] + 1 if len(last) else 1]
+        arrays.append(matching.precision_recall(table.score[counted], true[counted], false[counted], num))
+        if num and len(rows):
+            arrays[-1][2][:, 0] = table.score[rows[0]]
     precision, recall, scores = zip(*arrays, strict=True)
     return np.stack(precision, -1), np.stack(recall, -1), np.stack(scores, -1)
 

@@ -24,8 +24,8 @@ class AnalysisOptions:
     Attributes:
       confidence: the operating point: detections with this score or more are used. By default it is chosen.
       f_beta: it is chosen by the highest F-beta, in which recall counts `f_beta` times as much as precision.
-      cost_fp, cost_fn: if both are given, it is chosen by the lowest cost instead: of a wrong detection, and of a missed
-        object.
+      cost_fp, cost_fn: if both are given, it is chosen by the lowest cost instead: of a wrong detection, and of a
+        missed object.
       size_ranges: name -> least and largest area in pixels, further ranges in which AP and recall are told.
       max_megabytes: how much room the files of the analyses of a run may take, in 10⁶ bytes.
 
@@ -55,7 +55,8 @@ class AnalysisOptions:
         for name, (low, high) in self.size_ranges.items():
             if name in SIZE_RANGES or not name:
                 raise ODEvalError(
-                    f"the size range '{name}' has a name that is taken ({', '.join(SIZE_RANGES)}); give it another."
+                    f"the size range '{name}' has no name, or one that is taken ({', '.join(SIZE_RANGES)}); give it"
+                    " another."
                 )
             if not 0 <= low <= high < math.inf:
                 raise ODEvalError(
@@ -104,5 +105,5 @@ class EvaluationOptions:
     keypoint_edges: Sequence[tuple[int, int]] = ()
     pictures_dir: str | None = None
     save_detections: bool = False
-    analysis: AnalysisOptions | None = AnalysisOptions()
+    analysis: AnalysisOptions | None = dataclasses.field(default_factory=AnalysisOptions)
     loss_formulas: Mapping[str, str] = dataclasses.field(default_factory=dict)

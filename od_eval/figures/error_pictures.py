@@ -125,7 +125,7 @@ def drawn_of_image(table: ObjectTable, image: int, confidence: float | Floats) -
                 outcome=outcome,
                 score=float(table.score[row]),
                 note=_what_it_is(table, row, names),
-                mask=_mask(table, table.detections.masks, row),
+                mask=None if table.detections.masks is None else table.detections.masks[row],
             )
         )
 
@@ -141,7 +141,7 @@ def drawn_of_image(table: ObjectTable, image: int, confidence: float | Floats) -
                 category=names[category],
                 outcome=outcome,
                 note=_kind_of_ignored(table, row) if table.ignored[row] else "",
-                mask=_mask(table, table.groundtruth.masks, row),
+                mask=None if table.groundtruth.masks is None else table.groundtruth.masks[row],
             )
         )
     return detections, objects
@@ -204,10 +204,6 @@ def _rows_where(column: Ints, value: int) -> range:
     """The rows that have this value in an ascending column."""
     # Of the column's type, or all of the column would be converted.
     return range(*np.searchsorted(column, np.array([value, value + 1], column.dtype)).tolist())
-
-
-def _mask(table: ObjectTable, masks: list[Any] | None, row: int) -> Any:
-    return masks[row] if table.iou_type == "segm" and masks is not None else None
 
 
 def _what_it_is(table: ObjectTable, row: int, names: Sequence[str]) -> str:

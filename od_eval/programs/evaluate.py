@@ -48,10 +48,11 @@ from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
 from od_eval.findings.finding import Finding, findings_section
-from od_eval.programs.analysis_flags import analysis_options
+from od_eval.programs import analysis_flags
 from od_eval.runs import metrics_files
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(analysis_flags)  # so that --help shows them
 
 flags.DEFINE_string("groundtruth", None, "COCO JSON file with images, annotations and categories.", required=True)
 flags.DEFINE_string("detections", None, "JSON file in COCO's results format.", required=True)
@@ -117,7 +118,7 @@ def main() -> int:
         box_format="xywh",
         masks=masks,
         num_pictures=FLAGS.num_pictures if FLAGS.images else 0,
-        analysis=analysis_options(),
+        analysis=analysis_flags.analysis_options(),
     )
     evaluator = Evaluator(
         groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend, analysis=options.analysis

@@ -14,6 +14,10 @@ from typing import Any
 
 from absl import flags
 
+from od_eval.programs import analysis_flags
+
+flags.adopt_module_key_flags(analysis_flags)  # so that --help shows them
+
 _MOST = 2**31 - 1  # steps, images, checkpoints
 
 flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config; default: that of the model in --zoo.")
@@ -92,7 +96,7 @@ def main() -> int:
         on_train_data=FLAGS.eval_on_train_data,
         sample_1_of_n_train_examples=FLAGS.sample_1_of_n_eval_on_train_examples,
         save_detections=FLAGS.save_detections,
-        analysis=analysis_options(),
+        analysis=analysis_flags.analysis_options(),
         best_metric=FLAGS.best_metric,
         early_stopping_metric=FLAGS.early_stopping_metric,
         early_stopping_patience=FLAGS.early_stopping_patience,

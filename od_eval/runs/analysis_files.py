@@ -2,8 +2,8 @@
 
     analysis_files.write("runs/a/eval", 1000, {"objects.parquet": contents}, max_megabytes=500)
 
-Analyses take much more room than metrics. While all of a run take more than they may, those in the middle go: the first,
-the best and the newest evaluation always stay.
+Analyses take much more room than metrics. While all of a run take more than they may, those in the middle go: those of
+the first, the best and the newest evaluation always stay.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from od_eval import files
 from od_eval.errors import ODEvalError
@@ -109,8 +111,8 @@ def find(model_dir: str, run: str, step: int | None, name: str) -> str:
     there = [at for at in steps(run_dir) if files.exists(os.path.join(of_step(run_dir, at), name))]
     if not there:
         raise ODEvalError(
-            f"there is no {name} in run '{run}' of '{model_dir}' ({os.path.join(run_dir, FOLDER)}); evaluate a checkpoint"
-            " with analyses first, or see whether model_dir and run are right."
+            f"there is no {name} in run '{run}' of '{model_dir}' ({os.path.join(run_dir, FOLDER)}); evaluate a"
+            " checkpoint with analyses first, or see whether model_dir and run are right."
         )
     if step is None:
         step = there[-1]
@@ -131,12 +133,11 @@ def table_csv(columns: Sequence[tuple[str, Sequence[Any]]]) -> str:
     contents = io.StringIO(newline="")
     writer = csv.writer(contents, lineterminator="\n")
     writer.writerow(csv_text(name) for name, _ in columns)
-    values = (values.tolist() if hasattr(values, "tolist") else values for _, values in columns)
-    writer.writerows([_cell(value) for value in row] for row in zip(*values, strict=True))
+    writer.writerows(zip(*(_cells(values) for _, values in columns), strict=True))
     return contents.getvalue()
 
 
-def _cell(value: Any) -> Any:
-    if value is None or value != value:  # NaN
-        return ""
-    return csv_text(value) if isinstance(value, str) else value
+def _cells(values: Sequence[Any]) -> list[Any]:
+    values = values.tolist() if isinstance(values, np.ndarray) else values
+    texts = {value: csv_text(value) for value in {value for value in values if isinstance(value, str)}}
+    return ["" if value is None or value != value else texts.get(value, value) for value in values]

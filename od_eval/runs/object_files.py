@@ -1,7 +1,7 @@
 """Object tables as Parquet files: written after an evaluation, and read as pandas tables.
 
-    objects = od_eval.load_objects("runs/a")
-    objects[objects.error == "missed"].groupby("category").size()
+objects = od_eval.load_objects("runs/a")
+objects[objects.error == "missed"].groupby("category").size()
 """
 
 from __future__ import annotations
@@ -126,6 +126,6 @@ def _read(path: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise ODEvalError(
-            f"'{path}' is damaged: it is not a table of objects ({type(error).__name__}); evaluate the checkpoint again,"
-            " or delete its folder."
+            f"'{path}' is damaged: it is not a table of objects ({type(error).__name__}); evaluate the checkpoint"
+            " again, or delete its folder."
         ) from error

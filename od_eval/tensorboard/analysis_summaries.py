@@ -32,7 +32,8 @@ def write(run_dir: str, step: int, analysis: Analysis) -> None:
     summary = summary_pb2.Summary()
     for iou_type, table in analysis.tables.items():
         prefix = TAG_PREFIX[iou_type]
-        for name, of_type in (("PR curves", _curves(prefix, table)), ("distributions", _histograms(prefix, table, analysis))):
+        parts = {"PR curves": _curves(prefix, table), "distributions": _histograms(prefix, table, analysis)}
+        for name, of_type in parts.items():
             summary.value.extend(attempt(name, list, of_type) or [])
     if summary.value:
         writers.write_summary(run_dir, step, summary)

@@ -45,7 +45,7 @@ class EvaluationPlan:
     on_train_data: bool = False
     sample_1_of_n_train_examples: int = 5
     save_detections: bool = False
-    analysis: AnalysisOptions | None = AnalysisOptions()
+    analysis: AnalysisOptions | None = dataclasses.field(default_factory=AnalysisOptions)
     best_metric: str | None = None
     early_stopping_metric: str | None = None
     early_stopping_patience: int = 5

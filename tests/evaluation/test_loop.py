@@ -98,7 +98,10 @@ def test_a_model_is_evaluated_once_and_nothing_is_written(tmp_path, monkeypatch,
     assert (result.num_images, result.step, result.checkpoint) == (2, 7, "ckpt-7")
     assert result.bbox["AP"] == 1.0
     assert result.losses == {"total_loss": 2.5}
-    assert list(result) == ["losses", "bbox", "per_category"]
+    assert list(result) == [
+        *("losses", "bbox", "per_category", "operating_point", "intervals", "sizes", "errors"),
+        *("calibration", "class_agnostic", "dataset"),
+    ]
     assert not model.has_evaluation_weights
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr().out == ""

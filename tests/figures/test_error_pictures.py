@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import hotcoco.mask
 import numpy as np
 import pytest
@@ -100,6 +102,23 @@ def test_a_detection_says_what_it_really_is():
         ("dog", "found"),
         *[(name, "false negative") for name in ("cat", "dog", "cat", "cat")],
     ]
+
+
+def test_only_objects_that_explain_an_error_count_for_what_it_is():
+    # A dog's detection: IoU 0.40 with a dog, 0.45 with a cat, and more than that with a difficult bird.
+    image = one_image(
+        gt_boxes=[[[0.0, 0, 40, 100], [55, 0, 100, 100], [0, 0, 90, 100]]],
+        gt_classes=[[1, 3, 18]],
+        gt_difficult=[[False, False, True]],
+        boxes=[[[0.0, 0, 100, 100]]],
+        scores=[[0.9]],
+        classes=[[1]],
+    )
+    (found,), _ = drawn_of_image(evaluated([image]).object_tables()["bbox"], 0, 0.5)
+    assert found.note == "IoU 0.40"
+    image = dataclasses.replace(image, detections=dataclasses.replace(image.detections, classes=[[90]]))
+    (found,), _ = drawn_of_image(evaluated([image]).object_tables()["bbox"], 0, 0.5)
+    assert found.note == "IoU 0.45 is cat"
 
 
 def test_an_iou_is_never_rounded_up_to_one_that_would_do():
@@ -235,10 +254,13 @@ def test_boxes_and_masks_refer_to_the_size_of_the_image_whatever_size_its_pixels
         assert share(left, BLUE) == 1
 
 
-def test_tiny_boxes_can_be_seen():
-    left, _ = panels([detection("true positive", (200.0, 200.0, 0.1, 0.1))])
-    near = left[190:210, 190:210]
-    assert (near == BLUE).all(axis=-1).sum() >= 16
+@pytest.mark.parametrize("is_mask", [False, True])
+def test_tiny_objects_can_be_seen(is_mask):
+    mask = np.zeros(SIZE, np.uint8, order="F")
+    mask[200, 200] = 1
+    rle = hotcoco.mask.encode(mask) if is_mask else None
+    left, _ = panels([detection("true positive", (200.0, 200.0, 0.1, 0.1), mask=rle)])
+    assert (left[200:210, 190:210] == BLUE).all(axis=-1).sum() >= 8  # the label is above
 
 
 # ---- Labels ---------------------------------------------------------------------------------------------------------

@@ -134,8 +134,8 @@ def test_a_damaged_table_is_said_to_be(tmp_path, damage) -> None:
 
 def test_the_first_the_best_and_the_newest_stay_and_the_others_are_spread(tmp_path) -> None:
     write_steps(tmp_path, [100, 200, 300, 400, 500, 600, 700, 800])
-    assert analysis_files.thin_out(str(tmp_path), best_step=300, max_megabytes=0.005) == [200, 400, 500]
-    assert analysis_files.steps(str(tmp_path)) == [100, 300, 600, 700, 800]
+    assert analysis_files.thin_out(str(tmp_path), best_step=300, max_megabytes=0.005) == [200, 400, 600]
+    assert analysis_files.steps(str(tmp_path)) == [100, 300, 500, 700, 800]
     analysis_files.thin_out(str(tmp_path), best_step=300, max_megabytes=0)
     assert analysis_files.steps(str(tmp_path)) == [100, 300, 800]
     assert analysis_files.thin_out(str(tmp_path), best_step=None, max_megabytes=10) == []

@@ -12,7 +12,7 @@ from od_eval.evaluation.object_table import ObjectTable
 
 
 def class_agnostic(table: ObjectTable, confidence: float) -> dict[str, Any]:
-    """`AP`, `AP50`, `AP75` and `AR100`, as pycocotools computes them with `useCats = 0`, and the counts at a confidence.
+    """`AP`, `AP50`, `AP75` and `AR100` as pycocotools computes them with `useCats = 0`, and counts at a confidence.
 
     The 100 detections of an image with the highest scores count for the metrics, and all for the counts.
     """

@@ -7,15 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from od_eval.evaluation.analyses.sizes import (
-    COCO_RANGES,
-    in_range,
-    precision_recall_scores,
-    ranked_rows,
-    split_by_category,
-)
+from od_eval.evaluation.analyses.sizes import COCO_RANGES, in_range
 from od_eval.evaluation.matching import IOU_THRESHOLDS, RECALL_THRESHOLDS, Floats
-from od_eval.evaluation.object_table import ObjectTable
+from od_eval.evaluation.object_table import ObjectTable, precision_recall_scores
 
 # Name -> indices in `IOU_THRESHOLDS`.
 CURVE_IOUS: dict[str, list[int]] = {"0.50": [0], "0.75": [5], "0.50:0.95": list(range(len(IOU_THRESHOLDS)))}
@@ -37,15 +31,13 @@ def curves(table: ObjectTable) -> dict[str, npt.NDArray[Any]]:
     names: list[str | None] = [*table.categories.values()]
     parts: list[tuple[str | None, str, str, Floats, Floats]] = []
     no_confidence = np.full(len(RECALL_THRESHOLDS), np.nan)
-    rows = ranked_rows(table)
-    highest = [
-        table.score[of_category[0]] if len(of_category) else np.nan for of_category in split_by_category(table, rows)
-    ]
+    rows = table.first_100_by_category
+    has_detections = np.array([len(of_category) > 0 for of_category in rows])
     for size, bounds in {"all": None, **COCO_RANGES}.items():
         of_size = table if bounds is None else in_range(table, *bounds)
         precision, recall, scores = precision_recall_scores(of_size, rows)
-        confidence = np.where(recall[:, np.newaxis] >= RECALL_THRESHOLDS[:, np.newaxis], scores, np.nan)
-        confidence[:, 0] = highest
+        is_reached = (recall[:, np.newaxis] >= RECALL_THRESHOLDS[:, np.newaxis]) & has_detections
+        confidence = np.where(is_reached, scores, np.nan)
         there = np.flatnonzero(of_size.num_groundtruth)
         for iou, thresholds in CURVE_IOUS.items():
             curve = precision[thresholds].mean(axis=0)
@@ -73,13 +65,12 @@ def average_precision(table: ObjectTable) -> tuple[Floats, Floats]:
     Returns:
       AP at 101 recalls and exact AP, float64 `[10, categories]`, in the order of `IOU_THRESHOLDS`; NaN without objects.
     """
-    ranked = ranked_rows(table)
-    precision, _, _ = precision_recall_scores(table, ranked)
+    precision, _, _ = precision_recall_scores(table)
     has_objects = table.num_groundtruth > 0
     at_recalls = np.where(has_objects, precision.mean(axis=1), np.nan)
     exact = np.full_like(at_recalls, np.nan)
     true, false = table.outcomes
-    for category, rows in enumerate(split_by_category(table, ranked)):
+    for category, rows in enumerate(table.first_100_by_category):
         if not has_objects[category]:
             continue
         for threshold, (is_true, is_false) in enumerate(zip(true[rows].T, false[rows].T, strict=True)):
@@ -106,12 +97,10 @@ def binary_counts(table: ObjectTable, category: int | None, num_thresholds: int)
       float64 `[6, num_thresholds]`: true positives, false positives, true negatives, false negatives, precision,
       recall; a ratio without anything to divide by is 0, as in TensorBoard.
     """
-    of_category = np.ones(len(table.detections), bool) if category is None else table.detections.category == category
+    rows = slice(None) if category is None else table.by_category[category]
     num_groundtruth = table.num_groundtruth.sum() if category is None else table.num_groundtruth[category]
     thresholds = np.linspace(0, 1, num_thresholds)
-    tp, fp = (
-        _num_from(np.clip(table.score[of_category & outcome[:, 0]], 0, 1), thresholds) for outcome in table.outcomes
-    )
+    tp, fp = (_num_from(np.clip(table.score[rows][outcome[rows, 0]], 0, 1), thresholds) for outcome in table.outcomes)
     fn = num_groundtruth - tp
     precision, recall = (tp / np.maximum(_MINIMUM_COUNT, tp + wrong) for wrong in (fp, fn))
     return np.stack([tp, fp, np.zeros(num_thresholds), fn, precision, recall])

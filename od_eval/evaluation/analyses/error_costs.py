@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from od_eval.evaluation.matching import MAX_DETECTIONS, RECALL_THRESHOLDS, Bools, Floats, Ints
-from od_eval.evaluation.object_table import ERROR_KINDS, ObjectTable
+from od_eval.evaluation.object_table import ERROR_KINDS, EXPLAIN_AN_OBJECT, ObjectTable
 
 COSTS = ("class", "location", "both", "duplicate", "background", "missed", "false positives", "false negatives")
 
@@ -68,7 +68,8 @@ def error_costs_per_category(table: ObjectTable) -> list[dict[str, float | None]
     found = np.zeros(len(table.groundtruth), bool)
     found[table.matches.detection[right, 0]] = True
 
-    rows, means = _meant_objects(table, kinds)
+    rows = np.flatnonzero(np.isin(kinds, EXPLAIN_AN_OBJECT))
+    means = table.meant_object[rows]
     unfound = ~found[means]
     rows, means = rows[unfound], means[unfound]
     missed = ~table.ignored & ~found
@@ -103,22 +104,6 @@ def error_costs_per_category(table: ObjectTable) -> list[dict[str, float | None]
         {kind: float(after[kind][index] - ap[index]) if num[index] else None for kind in COSTS}
         for index in range(len(num))
     ]
-
-
-def _meant_objects(table: ObjectTable, kinds: Ints) -> tuple[Ints, Ints]:
-    """The rows of wrong category or place, ascending, and the objects that they overlap most; of equal ones the first.
-
-    Args:
-      table: the object table.
-      kinds: int `[detections]`, indices in `ERROR_KINDS`.
-    """
-    pairs = table.pairs
-    same = table.detections.category[pairs.detection] == table.groundtruth.category[pairs.groundtruth]
-    kind = np.where(same, ERROR_KINDS.index("location"), ERROR_KINDS.index("class"))
-    pairs = pairs.where((kinds[pairs.detection] == kind) & ~table.ignored[pairs.groundtruth])
-    order = np.lexsort((pairs.groundtruth, -pairs.iou, pairs.detection))
-    rows, first = np.unique(pairs.detection[order], return_index=True)
-    return rows, pairs.groundtruth[order][first]
 
 
 def _average_precision(category: Ints, order: Ints, right: Bools, wrong: Bools, num_groundtruth: Ints) -> Floats:

@@ -16,6 +16,8 @@ width, though other images could give another score.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +54,14 @@ class Intervals:
 
     overall: dict[str, Interval | None]
     per_category: list[dict[str, Interval | None]]
+
+    def to_dict(self, names: Iterable[str]) -> dict[str, Any]:
+        """Plain data: metric -> `[low, high]` or None, and under `per_category` the same by name of the category."""
+        overall, *of_categories = (
+            {metric: None if interval is None else [interval.low, interval.high] for metric, interval in of.items()}
+            for of in (self.overall, *self.per_category)
+        )
+        return {**overall, "per_category": dict(zip(names, of_categories, strict=True))}
 
 
 def intervals(table: ObjectTable, confidence: float | Floats, num_resamples: int = 200, seed: int = 0) -> Intervals:

@@ -93,14 +93,12 @@ def cuts(table: ObjectTable, category: int | None = None, iou_index: int = IOU_I
       category: the index of a category; by default all.
       iou_index: index in `IOU_THRESHOLDS`.
     """
-    of_category = np.ones(len(table.detections), bool) if category is None else table.detections.category == category
-    true, false = (outcome[of_category, iou_index] for outcome in table.outcomes)
-    score = table.score[of_category]
-    order = np.argsort(-score, kind="stable")
-    score = score[order]
+    rows = np.argsort(-table.score, kind="stable") if category is None else table.by_category[category]
+    score = table.score[rows]
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if len(score) else np.zeros(0, int)
     num_groundtruth = table.num_groundtruth if category is None else table.num_groundtruth[category]
-    return Cuts(score[last], np.cumsum(true[order])[last], np.cumsum(false[order])[last], int(np.sum(num_groundtruth)))
+    tp, fp = (np.cumsum(outcome[rows, iou_index])[last] for outcome in table.outcomes)
+    return Cuts(score[last], tp, fp, int(np.sum(num_groundtruth)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +106,8 @@ class OperatingPoint:
     """A confidence, and why it is this one.
 
     confidence: detections with this score or more are used.
-    chosen_by: `F1`, `F2`, … (the highest F-beta), `cost` (the lowest), `given`, or `default`: no detection is right, and
-      0.5 is as good as any.
+    chosen_by: `F1`, `F2`, … (the highest F-beta), `cost` (the lowest), `given`, or `default`: no detection is right,
+      and 0.5 is as good as any.
     """
 
     confidence: float

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from od_eval.evaluation.analyses.distributions import matched_iou
 from od_eval.evaluation.analyses.operating_point import IOU_INDEX
-from od_eval.evaluation.matching import Bools, Floats, Ints
+from od_eval.evaluation.matching import Floats, Ints
 from od_eval.evaluation.object_table import ERROR_KINDS, ObjectTable
 
 Images = dict[str, list[Any] | npt.NDArray[Any]]
@@ -62,7 +62,13 @@ def per_image(table: ObjectTable, confidence: float | Floats) -> Images:
     ):
         highest_fp_score[image] = score
 
-    errors = {kind: per_image_of(image) for kind, image in _images_by_error(table, used).items()}
+    of_detections, of_groundtruth = table.errors_of(used)
+    errors = {
+        kind: per_image_of(table.detections.image[of_detections == index])
+        + per_image_of(table.groundtruth.image[of_groundtruth == index])
+        for index, kind in enumerate(ERROR_KINDS)
+        if kind
+    }
     weights = np.clip(table.score[false], 0, 1)
     return {
         "image_id": list(table.images),
@@ -92,28 +98,6 @@ def worst(images: Images, num: int) -> Ints:
       num: of images; at most all are returned.
     """
     return np.argsort(-np.asarray(images["badness"]), kind="stable")[:num]
-
-
-def _images_by_error(table: ObjectTable, used: Bools) -> dict[str, Ints]:
-    """For each error kind, the image of each error.
-
-    The kind of a false positive depends on no other detection. But whether an object is `missed` depends on which
-    detections are used, so it cannot be taken from `table.errors`, which is for all of them.
-    """
-    kinds = np.where(used, table.errors[0], 0)
-    images = {kind: table.detections.image[kinds == index] for index, kind in enumerate(ERROR_KINDS) if kind}
-    pairs = table.pairs.where(~table.ignored[table.pairs.groundtruth])
-    same = table.detections.category[pairs.detection] == table.groundtruth.category[pairs.groundtruth]
-    explains = np.where(same, ERROR_KINDS.index("location"), ERROR_KINDS.index("class"))
-    pairs = pairs.where(kinds[pairs.detection] == explains)
-    # A detection means the object that it overlaps most; of equal ones, the first.
-    order = np.lexsort((-pairs.groundtruth, pairs.iou, pairs.detection))
-    meant = pairs.groundtruth[order][np.flatnonzero(np.diff(pairs.detection[order], append=-1))]
-    matched = table.matches.detection[used, IOU_INDEX]
-    is_missed = ~table.ignored
-    is_missed[meant] = False
-    is_missed[matched[matched >= 0]] = False
-    return {**images, "missed": table.groundtruth.image[is_missed]}
 
 
 def _ratios(numerators: npt.NDArray[Any], denominators: Ints) -> list[float | None]:

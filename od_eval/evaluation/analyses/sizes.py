@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from od_eval.errors import ODEvalError
-from od_eval.evaluation import matching
-from od_eval.evaluation.matching import IOU_THRESHOLDS, MAX_DETECTIONS, Bools, Floats, Ints, Matches
-from od_eval.evaluation.object_table import MAX_AREA, ObjectTable
+from od_eval.evaluation.matching import IOU_THRESHOLDS, Bools, Floats, Matches
+from od_eval.evaluation.object_table import MAX_AREA, ObjectTable, precision_recall_scores
 
 Bounds = tuple[float, float]
 
@@ -44,9 +42,6 @@ def size_ranges(table: ObjectTable, extra: Mapping[str, Bounds] | None = None) -
 
     Returns:
       Name -> lowest and highest area in pixels, both inclusive. Without objects there are no ranges by percentile.
-
-    Raises:
-      ODEvalError: the name of a further range is taken, or its bounds are in the wrong order.
     """
     ranges = dict(COCO_RANGES)
     area = table.groundtruth.area[~table.ignored]
@@ -59,14 +54,7 @@ def size_ranges(table: ObjectTable, extra: Mapping[str, Bounds] | None = None) -
             "large": (float(np.nextafter(large, np.inf)), MAX_AREA),
             "corrected": (smallest, MAX_AREA),
         }
-    taken = {"all", "smallest", "small", "medium", "large", "corrected", *COCO_RANGES}
-    for name, (low, high) in (extra or {}).items():
-        if name in taken:
-            raise ODEvalError(f"The size range {name!r} is already there; choose another name.")
-        if not low <= high:
-            raise ODEvalError(f"The size range {name!r} goes from {low} to {high}; the lower bound comes first.")
-        ranges[name] = (float(low), float(high))
-    return ranges
+    return ranges | {name: (float(low), float(high)) for name, (low, high) in (extra or {}).items()}
 
 
 def in_range(table: ObjectTable, low: float, high: float) -> ObjectTable:
@@ -103,10 +91,9 @@ def by_size(table: ObjectTable, ranges: Mapping[str, Bounds]) -> dict[str, dict[
       its `num_groundtruth`, `AP`, `AP50`, `AR100`. None without objects.
     """
     result = {}
-    rows = ranked_rows(table)
     for name, (low, high) in ranges.items():
         of_range = in_range(table, low, high)
-        precision, recall, _ = precision_recall_scores(of_range, rows)
+        precision, recall, _ = precision_recall_scores(of_range, table.first_100_by_category)
         num_groundtruth = of_range.num_groundtruth
         result[name] = {
             "low": low,
@@ -118,40 +105,6 @@ def by_size(table: ObjectTable, ranges: Mapping[str, Bounds]) -> dict[str, dict[
             },
         }
     return result
-
-
-def ranked_rows(table: ObjectTable) -> Ints:
-    """The rows of the detections that COCO counts (100 an image and category), by category, then by score."""
-    rows = np.flatnonzero(table.rank < MAX_DETECTIONS)
-    return rows[np.lexsort((-table.score[rows], table.detections.category[rows]))]
-
-
-def split_by_category(table: ObjectTable, rows: Ints) -> list[Ints]:
-    """Splits rows of detections that are in ascending order of categories: int arrays, one for each category."""
-    num = np.bincount(table.detections.category[rows], minlength=len(table.categories))
-    return np.split(rows, np.cumsum(num)[:-1])
-
-
-def precision_recall_scores(table: ObjectTable, rows: Ints) -> tuple[Floats, Floats, Floats]:
-    """What `object_table.precision_recall_scores` gives for all categories, faster where few detections count.
-
-    Detections that are neither right nor wrong are left out. They change nothing but the score at recall 0, which
-    is here that of the first detection that is right or wrong.
-
-    Args:
-      table: the object table, of all sizes or `in_range`.
-      rows: its `ranked_rows`; they do not depend on the size.
-    """
-    true, false = table.outcomes
-    outside = np.flatnonzero(table.uncounted)
-    counts = ~table.uncounted
-    counts[outside] = true[outside].any(axis=1)
-    arrays = [
-        matching.precision_recall(table.score[of_category], true[of_category], false[of_category], int(num))
-        for of_category, num in zip(split_by_category(table, rows[counts[rows]]), table.num_groundtruth, strict=True)
-    ]
-    precision, recall, scores = zip(*arrays, strict=True)
-    return np.stack(precision, -1), np.stack(recall, -1), np.stack(scores, -1)
 
 
 def _within(area: Floats, low: float, high: float) -> Bools:

@@ -1,8 +1,8 @@
 """The section `operating_point`: the confidence from which detections are used, and precision, recall and F1 at it.
 
-`confidence`, `iou` and `chosen_by` (`od_eval.evaluation.analyses.operating_point.OperatingPoint`); under `bbox` and `segm`
-the counts over all categories, under `per_category` those of each; `recall_at_precision` and `precision_at_recall`: what
-a wanted value of the one leaves of the other.
+`confidence`, `iou` and `chosen_by` (see `od_eval.evaluation.analyses.operating_point`); under `bbox` and `segm` the
+counts over all categories, under `per_category` those of each; `recall_at_precision` and `precision_at_recall`: what a
+wanted value of the one leaves of the other.
 """
 
 from __future__ import annotations

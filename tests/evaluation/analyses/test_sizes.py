@@ -12,7 +12,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from made_images import evaluated, one_image, random_images
-from od_eval.errors import ODEvalError
 from od_eval.evaluation.analyses.sizes import by_size, in_range, size_ranges
 
 
@@ -139,11 +138,3 @@ def test_without_detections_all_is_missed() -> None:
     table = evaluated([one_image(boxes=[[]], scores=[[]], classes=[[]])]).object_tables()["bbox"]
     medium = by_size(table, size_ranges(table))["coco_medium"]
     assert (medium["num_groundtruth"], medium["AP"], medium["AR100"]) == (1, 0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("extra", "words"), [({"small": (0, 1)}, "'small' is already"), ({"plates": (9, 1)}, "'plates' goes from 9 to 1")]
-)
-def test_further_ranges_that_cannot_be_right_are_named(extra, words) -> None:
-    with pytest.raises(ODEvalError, match=words):
-        size_ranges(evaluated([one_image()]).object_tables()["bbox"], extra)
