@@ -24,6 +24,7 @@ from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.section import all_sections
 from od_eval.figures.first_images import FirstImages
 from od_eval.runs import metrics_files
+from od_eval.runs.image_archive import ImageArchive
 from od_eval.tensorboard import tags
 
 
@@ -70,6 +71,7 @@ class EvaluationSet:
         self._asked_by = asked_by
         self._num_images: int | None = None  # known after the first evaluation
         self._best: EvaluationResult | None = None
+        self._archive: ImageArchive | None = None
         self._has_layout = False
         self._is_repaired = False
         self._last_step_with_pictures: int | None = None
@@ -92,19 +94,28 @@ class EvaluationSet:
             written, …
         """
         # Imported here for the reason given in `callbacks.base`: it imports TensorFlow.
-        from od_eval.runs.evaluation_run import draw_pictures, write_analysis, write_evaluation
+        from od_eval.runs.evaluation_run import (
+            draw_error_examples,
+            draw_pictures,
+            write_analysis,
+            write_evaluation,
+        )
 
         started = time.monotonic()
         if self._best is None:
             self._best = best_of(self.recorded())
         evaluable = as_evaluable(model, self._detect, self.options, self._asked_by)
         options = self.options or evaluable.evaluation_options
-        first_images = FirstImages(options, None if self._pictures_are_due(step, options) else 0)
+        with_pictures = self._pictures_are_due(step, options)
+        first_images = FirstImages(options, None if with_pictures else 0)
+        # Also if no pictures are due: the archive is written once.
+        has_archive = options.analysis is not None and options.num_pictures > 0
+        self._archive = ImageArchive(self.run_dir, self._archive) if has_archive else None
         evaluator = coco_evaluator(options, self._extra_metrics)
         result = evaluate(
             evaluable,
             self._dataset,
-            [evaluator, first_images, FoundInData(self._findings)],
+            [evaluator, first_images, *([self._archive] if self._archive else []), FoundInData(self._findings)],
             options=options,
             step=step,
             checkpoint=checkpoint,
@@ -125,6 +136,8 @@ class EvaluationSet:
         if evaluator.analysis is not None:
             best_step = None if self._best is None else self._best.step
             write_analysis(self.run, self.run_dir, step, evaluator.analysis, best_step)
+            if self._archive is not None and with_pictures:
+                draw_error_examples(self.run, self.run_dir, step, evaluator.analysis, self._archive)
         if draw_pictures(self.run, self.run_dir, step, first_images, options):
             self._last_step_with_pictures = step
         return result

@@ -27,6 +27,7 @@ class AnalysisOptions:
       cost_fp, cost_fn: if both are given, it is chosen by the lowest cost instead: of a wrong detection, and of a
         missed object.
       size_ranges: name -> least and largest area in pixels, further ranges in which AP and recall are told.
+      save_examples: whether pictures of errors are also written as PNG files, into `analysis/step-…/errors`.
       max_megabytes: how much room the files of the analyses of a run may take, in 10⁶ bytes.
 
     Raises:
@@ -38,6 +39,7 @@ class AnalysisOptions:
     cost_fp: float | None = None
     cost_fn: float | None = None
     size_ranges: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    save_examples: bool = False
     max_megabytes: float = 500
 
     def __post_init__(self) -> None:

@@ -22,15 +22,12 @@ from PIL import Image, ImageDraw
 from od_eval.evaluation.matching import Bools, Floats, Ints
 from od_eval.evaluation.object_table import ERROR_KINDS, ObjectTable
 from od_eval.figures import pictures
-from od_eval.figures.pictures import GAP, INK, PAPER, Color
+from od_eval.figures.pictures import BLUE, GAP, INK, PAPER, VERMILION, YELLOW, Color
 
 Outcome = Literal["true positive", "false positive", "false negative", "found", "ignored"]
 
 MAX_ERRORS = 20
 
-_BLUE = (0, 114, 178)
-_VERMILION = (213, 94, 0)
-_YELLOW = (240, 228, 66)
 _WHITE = (255, 255, 255)
 _GRAY = (170, 170, 170)
 _HALO = (20, 20, 20)
@@ -38,8 +35,9 @@ _HALO = (20, 20, 20)
 # The long side of each panel, and its least width and height: a thin image gets a margin, so that labels have room.
 _LONG_SIDE = 480
 _SMALLEST = (240, 96)
-# The panels of images that are this many times as wide as high are one above the other.
-_STACKED_FROM = 3
+# The panels of images that are this many times as wide as high are one above the other: a card of TensorBoard shows a
+# picture 300 to 400 pixels wide, and text must be legible in it.
+_STACKED_FROM = 1.2
 # Smaller boxes are drawn in this size, or nobody would see them.
 _SMALLEST_BOX = 7
 _FONT_SIZE = 16
@@ -268,9 +266,9 @@ class _Style:
 
 def _style_of_error(drawn: Drawn) -> _Style:
     return {
-        "true positive": _Style(_BLUE),
-        "false positive": _Style(_VERMILION, "dashed", prefix="FP", is_label_needed=True),
-        "false negative": _Style(_YELLOW, "dotted", prefix="FN", is_label_needed=True),
+        "true positive": _Style(BLUE),
+        "false positive": _Style(VERMILION, "dashed", prefix="FP", is_label_needed=True),
+        "false negative": _Style(YELLOW, "dotted", prefix="FN", is_label_needed=True),
         "found": _Style(_WHITE, line_width=1, is_labeled=False),
         "ignored": _Style(_GRAY, line_width=2),
     }[drawn.outcome]
@@ -278,7 +276,7 @@ def _style_of_error(drawn: Drawn) -> _Style:
 
 def _style_of_groundtruth(drawn: Drawn) -> _Style:
     if drawn.outcome == "false negative":
-        return _Style(_YELLOW, "dotted", prefix="FN")
+        return _Style(YELLOW, "dotted", prefix="FN")
     return _Style(_WHITE, "hatched" if drawn.note == "crowd" else "solid", line_width=2)
 
 

@@ -45,6 +45,14 @@ _SMALLEST_FONT_SIZE = 13
 GAP = 6
 PAPER = (255, 255, 255)
 INK = (0, 0, 0)
+# Okabe's and Ito's (Color Universal Design, 2008), which the color-blind can tell apart.
+ORANGE = (230, 159, 0)
+SKY_BLUE = (86, 180, 233)
+GREEN = (0, 158, 115)
+YELLOW = (240, 228, 66)
+BLUE = (0, 114, 178)
+VERMILION = (213, 94, 0)
+PURPLE = (204, 121, 167)
 _PALE_INK = (120, 120, 120)
 _MASK_OPACITY = 0.45
 
@@ -125,22 +133,23 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
     return np.array(sheet)
 
 
-def file_name(image_id: int | str) -> str:
-    """A file name for the picture of an image, as a PNG file, that is safe on any file system.
+def file_name(image_id: int | str, extension: str = ".png") -> str:
+    """A file name for the picture of an image that is safe on any file system.
 
     Args:
       image_id: any content of a dataset: a path, an empty string, a megabyte.
+      extension: what it ends with.
 
     Returns:
-      The id with `.png` if it is safe; otherwise its safe characters and a hash of all of it, so that no two ids share
-      a file.
+      The id with the extension if it is safe; otherwise its safe characters and a hash of all of it, so that no two ids
+      share a file.
     """
     name = str(image_id)
     harmless = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100].lstrip(".-")
     if harmless != name or not name:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         harmless = f"{harmless}-{digest[:16]}".lstrip("-")
-    return f"{harmless}.png"
+    return harmless + extension
 
 
 # ---- Objects to draw ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_bool("analysis", True, "Whether to analyse errors, and to write the files of <run>/analysis.")
 flags.DEFINE_float("analysis_max_mb", 500, "Room for these files in MB; first, best and newest stay.", lower_bound=0)
+flags.DEFINE_bool("save_examples", False, "Whether to write pictures of errors as PNG files, too.")
 flags.DEFINE_float("confidence", None, "The score from which detections are used; default: that with the highest F1.")
 flags.DEFINE_float("f_beta", 1, "Chooses it by F-beta, in which recall counts so many times as much as precision.")
 flags.DEFINE_float("cost_fp", None, "With --cost_fn, chooses it by the lowest cost: of a wrong detection.")
@@ -34,6 +35,7 @@ def analysis_options() -> AnalysisOptions | None:
         cost_fp=FLAGS.cost_fp,
         cost_fn=FLAGS.cost_fn,
         size_ranges=dict(map(_size_range, FLAGS.size_range)),
+        save_examples=FLAGS.save_examples,
         max_megabytes=FLAGS.analysis_max_mb,
     )
     return options if FLAGS.analysis else None

@@ -25,6 +25,7 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
+import tqdm
 from absl import flags
 from PIL import Image
 
@@ -50,6 +51,7 @@ from od_eval.figures.first_images import FirstImages
 from od_eval.findings.finding import Finding, findings_section
 from od_eval.programs import analysis_flags
 from od_eval.runs import metrics_files
+from od_eval.runs.image_archive import MOST_IMAGES, ImageArchive
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(analysis_flags)  # so that --help shows them
@@ -139,7 +141,9 @@ def main() -> int:
 
     run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
     print(text.printable(f"Writing to {run_dir} …"), flush=True)
-    _write(run_dir, result, options, evaluator, _first_images(groundtruth, batch, folder, options))
+    archive = ImageArchive(run_dir)
+    first_images = _read_images(groundtruth, batch, folder, options, archive)
+    _write(run_dir, result, options, evaluator, first_images, archive if options.num_pictures else None)
     print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
 
     from od_eval.tensorboard.command import how_to_look
@@ -182,10 +186,11 @@ def _write(
     options: EvaluationOptions,
     evaluator: Evaluator,
     first_images: FirstImages,
+    archive: ImageArchive | None,
 ) -> None:
     import tensorflow as tf
 
-    from od_eval.runs.evaluation_run import draw_pictures, write_analysis, write_evaluation
+    from od_eval.runs.evaluation_run import draw_error_examples, draw_pictures, write_analysis, write_evaluation
 
     try:
         write_evaluation(run_dir, result, options)
@@ -194,16 +199,27 @@ def _write(
     if evaluator.analysis is not None:
         best = best_of(metrics_files.read_all(run_dir))
         write_analysis(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, None if best is None else best.step)
+        if archive is not None:
+            draw_error_examples(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, archive)
     draw_pictures(FLAGS.run, run_dir, FLAGS.step, first_images, options)
 
 
-def _first_images(
-    groundtruth: CocoGroundTruth, batch: EvaluationBatch, folder: ImageFolder | None, options: EvaluationOptions
+def _read_images(
+    groundtruth: CocoGroundTruth,
+    batch: EvaluationBatch,
+    folder: ImageFolder | None,
+    options: EvaluationOptions,
+    archive: ImageArchive,
 ) -> FirstImages:
+    """Reads the images, if there is a folder: the first ones to be drawn, and more of them for the archive."""
     first_images = FirstImages(options)
     if folder is not None and options.num_pictures:
-        for image in _images(groundtruth, batch, folder, options.num_pictures):
+        number = MOST_IMAGES if options.analysis else options.num_pictures
+        images = _images(groundtruth, batch, folder, number)
+        total = min(len(groundtruth.images), number)
+        for image in tqdm.tqdm(images, "images", total, leave=False, unit=" images", delay=2):
             first_images.update(image)
+            archive.update(image)
     return first_images
 
 

@@ -19,14 +19,20 @@ from PIL import Image
 
 from od_eval import files
 from od_eval.errors import describe
+from od_eval.evaluation.analyses.examples import error_examples
 from od_eval.evaluation.analysis import Analysis
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
+from od_eval.figures.error_pictures import Focus, draw_errors, drawn_of_image
 from od_eval.figures.first_images import FirstImages
 from od_eval.figures.pictures import file_name
 from od_eval.runs import analysis_files, metrics_files, object_files
+from od_eval.runs.image_archive import FILE_NAME, MOST_IMAGES, ImageArchive
 from od_eval.tensorboard import analysis_summaries, layout, tags, writers
+
+# Pictures of each kind of error.
+_EXAMPLES = 4
 
 
 def write_evaluation(
@@ -116,6 +122,41 @@ def draw_pictures(run: str, run_dir: str, step: int, first_images: FirstImages, 
         print(warning, file=sys.stderr, flush=True)
         return 0
     return len(pictures)
+
+
+def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, archive: ImageArchive) -> None:
+    """Draws the worst images and examples of each kind of error for TensorBoard and, if asked for, as JPEG files.
+
+    What goes wrong is reported as in `draw_pictures`.
+
+    Args:
+      run, run_dir, step: as for `draw_pictures`.
+      analysis: of the evaluation.
+      archive: the images that there are; it is written.
+    """
+    try:
+        num_left_out = archive.write()
+        if num_left_out:
+            print(f"{run}: {FILE_NAME} has the first {MOST_IMAGES} images; {num_left_out} are not in it.", flush=True)
+        if not analysis.tables:
+            return
+        table = analysis.tables.get("segm", analysis.tables["bbox"])
+        ids, sizes = list(table.images), list(table.images.values())
+        images = {index for index, id in enumerate(ids) if id in archive}
+        drawn = {}
+        for kind, examples in error_examples(table, analysis.confidence, _EXAMPLES, images).items():
+            for index, example in enumerate(examples):
+                objects = drawn_of_image(table, example.image, analysis.confidence)
+                focus = Focus(example.detections, example.objects) if example.detections or example.objects else None
+                image = archive.image(ids[example.image])
+                drawn[tags.error(kind, index)] = draw_errors(image, sizes[example.image], *objects, focus=focus)
+        writers.write_pictures(run_dir, step, drawn)
+        if analysis.options.save_examples:
+            folder = analysis_files.of_step(run_dir, step)
+            _write_files(folder, {f"{tag}.png": picture for tag, picture in drawn.items()})
+    except Exception as error:
+        warning = f"warning: {run}: the errors of the evaluation at step {step} could not be drawn: {describe(error)}"
+        print(warning, file=sys.stderr, flush=True)
 
 
 def go_back(run_dir: str, step: int) -> None:

@@ -25,11 +25,16 @@ PIPELINE_CONFIG = "pipeline_config"
 LABEL_MAP = "label_map"
 
 _PICTURE = "detections/"
+_ERROR = "errors/"
+_PLOT = "plots/"
 
 
 def of_detections() -> tuple[str, ...]:
     """How the tags of metrics and pictures of detections begin."""
-    return (*(prefix for section in all_sections().values() for prefix in section.tag_prefixes), _PICTURE)
+    return (
+        *(prefix for section in all_sections().values() for prefix in section.tag_prefixes),
+        *(_PICTURE, _ERROR, _PLOT),
+    )
 
 
 def picture(index: int) -> str:
@@ -38,3 +43,13 @@ def picture(index: int) -> str:
     Not the Object Detection API's, of which each is a section of its own in TensorBoard.
     """
     return f"{_PICTURE}{index}"
+
+
+def error(kind: str, index: int) -> str:
+    """The tag of the picture of an example of a kind of error, from 0."""
+    return f"{_ERROR}{kind}/{index}"
+
+
+def plot(name: str) -> str:
+    """The tag of a plot of an analysis."""
+    return f"{_PLOT}{name}"
