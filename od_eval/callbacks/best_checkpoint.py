@@ -14,6 +14,7 @@ from od_eval.callbacks.base import Callback, number, steps_done, writes_summarie
 from od_eval.callbacks.base import checkpoint as model_checkpoint
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.better import direction, is_better, main_metric
+from od_eval.evaluation.sections.certainty import CERTAIN
 from od_eval.runs import best
 
 
@@ -30,6 +31,8 @@ class BestCheckpoint(Callback):
       model_dir: the folder that contains `best`.
       metric: a key of `logs`. By default `val_segm_AP` (mask AP) if it is present, otherwise `val_AP`.
       mode: `max` or `min`: whether higher or lower is better. By default `min` for names that contain `loss`.
+      needs_certainty: whether a checkpoint is better only if its AP has improved beyond chance, by a paired 95%
+        interval: `val_AP_certain` (or `val_segm_AP_certain`) of `DetectionEvaluation` decides.
 
     Example:
 
@@ -41,7 +44,11 @@ class BestCheckpoint(Callback):
     """
 
     def __init__(
-        self, model_dir: str | os.PathLike[str], metric: str | None = None, mode: Literal["min", "max"] | None = None
+        self,
+        model_dir: str | os.PathLike[str],
+        metric: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        needs_certainty: bool = False,
     ):
         super().__init__()
         if not os.fspath(model_dir):
@@ -51,6 +58,7 @@ class BestCheckpoint(Callback):
         self._directory = best.directory_in(files.absolute(model_dir))
         self._metric = metric
         self._mode = mode
+        self._suffix = CERTAIN if needs_certainty else ""
         self._best: dict[str, Any] | None = None
         self._epochs = 0
         self._seen = False
@@ -129,7 +137,7 @@ class BestCheckpoint(Callback):
 
     def _candidate(self, logs: Mapping[str, Any]) -> tuple[str, Literal["min", "max"], float] | None:
         """Name, mode and value of the metric in `logs`, if it is there."""
-        name = self._metric or main_metric(logs, prefix="val_")
+        name = (self._metric or main_metric(logs, prefix="val_")) + self._suffix
         return (name, self._mode or direction(name), number(logs[name])) if name in logs else None
 
     def _save(self, name: str) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from od_eval import files, losses
-from od_eval.evaluation.analysis import ExtraMetrics
+from od_eval.evaluation.analyses.intervals import Interval
+from od_eval.evaluation.analysis import ExtraMetrics, attempt
 from od_eval.evaluation.better import best_of, main_value
 from od_eval.evaluation.good_values import good_values
 from od_eval.evaluation.loop import Detect, FoundInData, as_evaluable, coco_evaluator, evaluate
@@ -23,7 +24,7 @@ from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.section import all_sections
 from od_eval.figures.first_images import FirstImages
-from od_eval.runs import metrics_files
+from od_eval.runs import certainty, metrics_files
 from od_eval.runs.image_archive import ImageArchive
 from od_eval.tensorboard import tags
 
@@ -123,6 +124,13 @@ class EvaluationSet:
             num_images=self._num_images,
         )
         self._num_images = result.num_images
+        difference = None
+        if evaluator.analysis is not None:
+            result = result.with_section(
+                "certainty", certainty.certainty(self.run_dir, result, evaluator.analysis, self.recorded())
+            )
+            if self._best is not None and self._best.step != step:
+                difference = attempt("certainty", certainty.difference, self.run_dir, evaluator.analysis, self._best)
         write_evaluation(
             self.run_dir,
             result,
@@ -131,11 +139,12 @@ class EvaluationSet:
             with_layout=not self._has_layout,
         )
         self._has_layout = True
-        self._report(result, time.monotonic() - started, options.loss_formulas)
+        self._report(result, time.monotonic() - started, options.loss_formulas, difference)
         self.results.append(result)
         if evaluator.analysis is not None:
             best_step = None if self._best is None else self._best.step
-            write_analysis(self.run, self.run_dir, step, evaluator.analysis, best_step)
+            kept_steps = [kept for kept in (best_step, result.certainty.get("step")) if kept is not None]
+            write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps)
             if self._archive is not None and with_pictures:
                 draw_error_examples(self.run, self.run_dir, step, evaluator.analysis, self._archive)
         if draw_pictures(self.run, self.run_dir, step, first_images, options):
@@ -165,7 +174,13 @@ class EvaluationSet:
         has_some_like_these = last is not None and last < step < last * 17 / 16
         return bool(options.pictures_dir) or not has_some_like_these
 
-    def _report(self, result: EvaluationResult, seconds: float, loss_formulas: Mapping[str, str]) -> None:
+    def _report(
+        self,
+        result: EvaluationResult,
+        seconds: float,
+        loss_formulas: Mapping[str, str],
+        difference: Interval | None,
+    ) -> None:
         values = result.log_values()
         sections = sorted(all_sections().values(), key=lambda section: section.line_rank)
         shown = [name for section in sections for name in section.in_line if name in values]
@@ -176,13 +191,23 @@ class EvaluationSet:
             verdict = f"; the best so far, before it was {main_value(before):.4g} at step {before.step}"
         else:
             verdict = f"; the best was {main_value(before):.4g} at step {before.step}"
-        line = "  ".join(f"{name} {values[name]:.4g}" for name in shown)
+        if difference is not None and difference.low <= 0 <= difference.high:
+            interval = f"{difference.low:+.2g} to {difference.high:+.2g}"
+            verdict += f", not distinguishable from this one: the difference is {interval} (95%)"
+        line = "  ".join(f"{name} {values[name]:.4g}{self._interval(result, name)}" for name in shown)
         speed = f"{result.num_images} images in {seconds:.1f} s"
         print(f"{self.run} at step {result.step}: {line}  ({speed}){verdict}", flush=True)
         if good := good_values(values):
             _say_once(f"  good by convention, on images not trained with: {good}")
         if result.losses:
             _say_once(f"  {losses.how_to_read(loss_formulas)}")
+
+    @staticmethod
+    def _interval(result: EvaluationResult, name: str) -> str:
+        """What the metrics of boxes or masks rest on: their 95% interval."""
+        of_type = result.intervals.get("segm", {}) if name.startswith("segm_") else result.intervals
+        interval = of_type.get(name.removeprefix("segm_"))
+        return f" ({interval[0]:.2g}–{interval[1]:.2g})" if isinstance(interval, list) and name.endswith("AP") else ""
 
 
 @functools.cache

@@ -27,6 +27,9 @@ class EvaluationResult(Mapping[str, Any]):
     * `per_super_category`: super category name -> the same for its categories: means of the metrics that are defined,
       and sums of the counts.
     * `other`: metrics of a model's own evaluators, by their own tags; NaN if not finite.
+    * `operating_point`, `intervals`, `sizes`, `errors`, `calibration`, `class_agnostic`, `dataset`, `certainty`: what
+      the analyses of errors give (docs/metrics.md).
+    * `custom`: a user's own metrics.
     * `findings`: a list of what was left out of the data and the like.
 
     Args:
@@ -99,6 +102,11 @@ class EvaluationResult(Mapping[str, Any]):
     def __repr__(self) -> str:
         values = {"num_images": self.num_images, "step": self.step, "checkpoint": self.checkpoint, **self._sections}
         return f"EvaluationResult({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    def with_section(self, name: str, value: Any) -> EvaluationResult:
+        """The same result with a section added, or left out if its value is empty."""
+        sections = {**self._sections, name: value}
+        return EvaluationResult(self.num_images, step=self.step, checkpoint=self.checkpoint, **sections)
 
     def to_json_dict(self) -> dict[str, Any]:
         """The contents of metrics.json: only what JSON allows, so NaN becomes null; `from_json_dict` restores it.

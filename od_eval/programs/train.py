@@ -70,6 +70,11 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_bool("save_detections", False, "Whether to write ground truth and detections in COCO format.")
 flags.DEFINE_string("best_metric", None, "What decides which checkpoint is the best, e.g. val_AP50; default: the AP.")
+flags.DEFINE_bool(
+    "best_needs_certainty",
+    False,
+    "Whether the best checkpoint and early stopping need an AP that has improved beyond chance (95%).",
+)
 flags.DEFINE_string("early_stopping_metric", None, "Stops training when this metric stops improving, e.g. val_AP.")
 flags.DEFINE_integer(
     "early_stopping_patience", 5, "The number of evaluations without improvement before that.", 0, _MOST
@@ -98,6 +103,7 @@ def main() -> int:
         save_detections=FLAGS.save_detections,
         analysis=analysis_flags.analysis_options(),
         best_metric=FLAGS.best_metric,
+        best_needs_certainty=FLAGS.best_needs_certainty,
         early_stopping_metric=FLAGS.early_stopping_metric,
         early_stopping_patience=FLAGS.early_stopping_patience,
         early_stopping_min_delta=FLAGS.early_stopping_min_delta,

@@ -12,7 +12,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,15 +64,15 @@ def drop_after(run_dir: str, step: int) -> None:
     set_aside_later(os.path.join(run_dir, FOLDER), paths, step)
 
 
-def thin_out(run_dir: str, best_step: int | None, max_megabytes: float) -> list[int]:
+def thin_out(run_dir: str, kept_steps: Collection[int], max_megabytes: float) -> list[int]:
     """Removes analyses while all together take more than they may, and returns their steps.
 
-    The first, the best and the newest always stay. Of the others that goes whose neighbours are closest to each other,
-    so that what remains is spread over the training.
+    The first and the newest always stay, and those that are asked for. Of the others that goes whose neighbours are
+    closest to each other, so that what remains is spread over the training.
 
     Args:
       run_dir: the folder of the eval run.
-      best_step: the step of the best evaluation, if there is one.
+      kept_steps: the steps of others that stay, such as the best.
       max_megabytes: how much they may take, in 10⁶ bytes.
 
     Raises:
@@ -85,7 +85,7 @@ def thin_out(run_dir: str, best_step: int | None, max_megabytes: float) -> list[
         candidates = [
             (after - before, step)
             for before, step, after in zip(kept, kept[1:], kept[2:], strict=False)
-            if step != best_step
+            if step not in kept_steps
         ]
         if not candidates:
             break

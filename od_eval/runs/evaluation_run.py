@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -66,7 +66,7 @@ def write_evaluation(
     metrics_files.write(run_dir, result)  # last: once this file exists, the step counts as evaluated
 
 
-def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, best_step: int | None) -> None:
+def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_steps: Collection[int]) -> None:
     """Writes the files of an evaluation's analyses, and their curves and histograms for TensorBoard.
 
     The numbers have been written before: whatever goes wrong here is reported in a warning on stderr, and costs nothing
@@ -77,7 +77,7 @@ def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, best_s
       run_dir: the folder of the run.
       step: the step of the evaluation.
       analysis: its analyses.
-      best_step: the step of the best evaluation so far; its analyses are kept.
+      kept_steps: the steps whose analyses are kept, beside the first: the best so far.
     """
     try:
         contents: dict[str, str | bytes] = {
@@ -87,7 +87,7 @@ def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, best_s
         for name, iou_type, columns in analysis.columns():
             contents[f"{name}{'_segm' if iou_type == 'segm' else ''}.csv"] = analysis_files.table_csv(columns)
         analysis_files.write(run_dir, step, contents)
-        analysis_files.thin_out(run_dir, best_step, analysis.options.max_megabytes)
+        analysis_files.thin_out(run_dir, kept_steps, analysis.options.max_megabytes)
         analysis_summaries.write(run_dir, step, analysis)
     except Exception as error:
         warning = f"warning: {run}: the analyses at step {step} could not be written: {describe(error)}"

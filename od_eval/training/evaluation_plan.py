@@ -15,6 +15,7 @@ from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import AnalysisOptions, EvaluationOptions
 from od_eval.evaluation.section import all_sections
+from od_eval.evaluation.sections.certainty import CERTAIN
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks
 from od_eval.odapi.config_checks.evaluation_sets import run_name
@@ -35,6 +36,8 @@ class EvaluationPlan:
       save_detections: whether to write ground truth and detections in COCO format.
       analysis: how errors are analysed; None for not at all.
       best_metric: the key of `logs` that decides which checkpoint is the best; by default the AP.
+      best_needs_certainty: whether the best checkpoint, and early stopping, heed the AP only where it has improved
+        beyond chance: `val_AP_certain` (or `val_segm_AP_certain`) takes the place of the AP.
       early_stopping_metric: the key of `logs` to monitor for early stopping; None: no early stopping.
       early_stopping_patience: evaluations without improvement after which training stops.
       early_stopping_min_delta: the smallest change that counts as improvement.
@@ -47,6 +50,7 @@ class EvaluationPlan:
     save_detections: bool = False
     analysis: AnalysisOptions | None = dataclasses.field(default_factory=AnalysisOptions)
     best_metric: str | None = None
+    best_needs_certainty: bool = False
     early_stopping_metric: str | None = None
     early_stopping_patience: int = 5
     early_stopping_min_delta: float = 0.0
@@ -130,7 +134,7 @@ class EvaluationPlan:
 
     def best_checkpoint(self, model_dir: str) -> BestCheckpoint:
         """The callback that keeps the best checkpoint."""
-        return BestCheckpoint(model_dir, self.best_metric)
+        return BestCheckpoint(model_dir, self.best_metric, needs_certainty=self.best_needs_certainty)
 
     def early_stopping(self, evaluations: Iterable[DetectionEvaluation]) -> EarlyStopping | None:
         """Keras's early stopping, or None if it is not requested."""
@@ -138,7 +142,7 @@ class EvaluationPlan:
             return None
         return EarlyStopping(
             evaluations,
-            monitor=self.early_stopping_metric,
+            monitor=self.early_stopping_metric + (CERTAIN if self.best_needs_certainty else ""),
             patience=self.early_stopping_patience,
             min_delta=self.early_stopping_min_delta,
         )
@@ -149,6 +153,8 @@ class EvaluationPlan:
                 f"early_stopping_min_delta={self.early_stopping_min_delta} is no change that a metric can make; give a"
                 " number of 0 or more."
             )
+        if self.best_needs_certainty:
+            self._check_certainty(pipeline)
         if not self.best_metric and not self.early_stopping_metric:
             return
         names = {name for section in all_sections().values() for name in section.log_names}
@@ -162,6 +168,17 @@ class EvaluationPlan:
                     f"{argument} is '{key}', but there is no such metric; there are {prefixes[0]}AP, {prefixes[0]}AP50,"
                     f" {prefixes[0]}AR100, {prefixes[0]}total_loss and the like"
                     + (f", and the same with {', '.join(prefixes[1:])}." if prefixes[1:] else ".")
+                )
+
+    def _check_certainty(self, pipeline: Pipeline) -> None:
+        main = f"val_{'segm_' if pipeline.evaluation.options.masks else ''}AP"
+        if self.analysis is None:
+            raise ODEvalError("best_needs_certainty needs the analyses of errors; leave out analysis=false.")
+        for argument in ("best_metric", "early_stopping_metric"):
+            if getattr(self, argument) not in (None, main):
+                raise ODEvalError(
+                    f"best_needs_certainty is about {main}, and {argument} is '{getattr(self, argument)}'; leave one of"
+                    " the two out."
                 )
 
 

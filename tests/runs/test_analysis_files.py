@@ -27,7 +27,7 @@ def written(tmp_path: Path, masks: bool = False, **options) -> tuple[Path, dict[
     """The folder of analyses of a step of made-up images, and their tables."""
     evaluator = evaluated(random_images(0, masks=masks), masks=masks, analysis=AnalysisOptions(**options))
     evaluator.evaluate()
-    evaluation_run.write_analysis("eval", str(tmp_path / "eval"), 3, evaluator.analysis, best_step=3)
+    evaluation_run.write_analysis("eval", str(tmp_path / "eval"), 3, evaluator.analysis, kept_steps=[3])
     return tmp_path / "eval" / "analysis" / "step-00000003", evaluator.object_tables()
 
 
@@ -134,11 +134,11 @@ def test_a_damaged_table_is_said_to_be(tmp_path, damage) -> None:
 
 def test_the_first_the_best_and_the_newest_stay_and_the_others_are_spread(tmp_path) -> None:
     write_steps(tmp_path, [100, 200, 300, 400, 500, 600, 700, 800])
-    assert analysis_files.thin_out(str(tmp_path), best_step=300, max_megabytes=0.005) == [200, 400, 600]
+    assert analysis_files.thin_out(str(tmp_path), kept_steps=[300], max_megabytes=0.005) == [200, 400, 600]
     assert analysis_files.steps(str(tmp_path)) == [100, 300, 500, 700, 800]
-    analysis_files.thin_out(str(tmp_path), best_step=300, max_megabytes=0)
+    analysis_files.thin_out(str(tmp_path), kept_steps=[300], max_megabytes=0)
     assert analysis_files.steps(str(tmp_path)) == [100, 300, 800]
-    assert analysis_files.thin_out(str(tmp_path), best_step=None, max_megabytes=10) == []
+    assert analysis_files.thin_out(str(tmp_path), kept_steps=[], max_megabytes=10) == []
 
 
 def test_files_of_an_earlier_evaluation_of_the_step_go(tmp_path) -> None:
@@ -171,5 +171,5 @@ def test_an_analysis_that_cannot_be_written_costs_a_warning(tmp_path, capsys) ->
     evaluator.evaluate()
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "analysis").write_text("a file where a folder should be")
-    evaluation_run.write_analysis("eval", str(tmp_path / "eval"), 3, evaluator.analysis, best_step=None)
+    evaluation_run.write_analysis("eval", str(tmp_path / "eval"), 3, evaluator.analysis, kept_steps=[])
     assert "warning: eval: the analyses at step 3 could not be written" in capsys.readouterr().err
