@@ -14,7 +14,7 @@ from od_eval.evaluation.analyses.distributions import distributions
 from od_eval.evaluation.analysis import Analysis, attempt
 from od_eval.evaluation.object_table import ObjectTable
 from od_eval.evaluation.sections.coco import TAG_PREFIX
-from od_eval.tensorboard import writers
+from od_eval.tensorboard import tags, writers
 from od_eval.text import utf8
 
 # Of the page PR Curves: one for each hundredth of confidence.
@@ -31,8 +31,10 @@ def write(run_dir: str, step: int, analysis: Analysis) -> None:
     """
     summary = summary_pb2.Summary()
     for iou_type, table in analysis.tables.items():
-        prefix = TAG_PREFIX[iou_type]
-        parts = {"PR curves": _curves(prefix, table), "distributions": _histograms(prefix, table, analysis)}
+        parts = {
+            "PR curves": _curves(TAG_PREFIX[iou_type], table),
+            "distributions": _histograms(iou_type, table, analysis),
+        }
         for name, of_type in parts.items():
             summary.value.extend(attempt(name, list, of_type) or [])
     if summary.value:
@@ -54,10 +56,7 @@ def _curves(prefix: str, table: ObjectTable) -> Iterator[summary_pb2.Summary.Val
         )
 
 
-def _histograms(prefix: str, table: ObjectTable, analysis: Analysis) -> Iterator[summary_pb2.Summary.Value]:
-    for name, distribution in distributions(table, analysis.confidence).items():
-        unit = f", {distribution.unit}" if distribution.unit else ""
-        summary = histogram_summary.histogram_pb(
-            f"{prefix}Distribution/{name}", distribution.values, description=f"{distribution.name}{unit}"
-        )
-        yield from summary.value
+def _histograms(iou_type: str, table: ObjectTable, analysis: Analysis) -> Iterator[summary_pb2.Summary.Value]:
+    for distribution in distributions(table, analysis.confidence).values():
+        tag = tags.distribution(distribution.name, iou_type)
+        yield from histogram_summary.histogram_pb(tag, distribution.values, description=distribution.unit).value

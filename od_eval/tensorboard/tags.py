@@ -27,13 +27,15 @@ LABEL_MAP = "label_map"
 _PICTURE = "detections/"
 _ERROR = "errors/"
 _PLOT = "plots/"
+# Not with the prefixes of metrics, or histograms would come first in TensorBoard.
+_DISTRIBUTION = {"bbox": "Distributions/", "segm": "Distributions of masks/"}
 
 
 def of_detections() -> tuple[str, ...]:
     """How the tags of metrics and pictures of detections begin."""
     return (
         *(prefix for section in all_sections().values() for prefix in section.tag_prefixes),
-        *(_PICTURE, _ERROR, _PLOT),
+        *(_PICTURE, _ERROR, _PLOT, *_DISTRIBUTION.values()),
     )
 
 
@@ -48,6 +50,11 @@ def picture(index: int) -> str:
 def error(kind: str, index: int) -> str:
     """The tag of the picture of an example of a kind of error, from 0."""
     return f"{_ERROR}{kind}/{index}"
+
+
+def distribution(name: str, iou_type: str) -> str:
+    """The tag of a histogram of an analysis of boxes or of masks."""
+    return _DISTRIBUTION[iou_type] + name
 
 
 def plot(name: str) -> str:

@@ -382,7 +382,7 @@ def test_images_of_which_nobody_knows_what_is_there_are_looked_at_only(tmp_path,
 def test_every_evaluation_is_a_line_that_tells_whether_it_is_the_best_so_far(tmp_path, keras, capsys):
     fit(make_model(keras), evaluation(tmp_path, {2: 2, 4: 3, 6: 3, 8: 1}), epochs=4)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("eval at ")]
-    assert lines[0].startswith("eval at step 2: AP 0.5  AP50 0.5  AR100 0.5  total_loss 3  (4 images in 0.")
+    assert lines[0].startswith("eval at step 2: AP 0.5  AP50 0.5  AR100 0.5  F1 0.6667  total_loss 3  (4 images in 0.")
     assert [line.partition(")")[2] for line in lines] == [
         "",
         "; the best so far, before it was 0.5 at step 2",

@@ -72,7 +72,7 @@ def test_what_values_are_good_and_how_losses_are_computed_is_said_once(tmp_path,
         for step in (5, 6):
             evaluations.evaluate(0.9, step=step)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("eval at step 5: AP 1  AP50 1  AR100 1  total_loss 0.5  (2 images in ")
+    assert lines[0].startswith("eval at step 5: AP 1  AP50 1  AR100 1  F1 1  total_loss 0.5  (2 images in ")
     assert lines[1:3] == [
         "  good by convention, on images not trained with: AP 0.45–0.65, AP50 0.85–0.95",
         "  losses: classification_loss = weighted_sigmoid, localization_loss = 2 × weighted_l2; they compare only"

@@ -79,7 +79,7 @@ def test_tensorboard_has_curves_and_histograms(tmp_path) -> None:
     assert counts[0, 50] == (table.true_positive[:, 0] & (table.score >= 0.5)).sum()
     assert counts[3, 0] + counts[0, 0] == table.num_groundtruth.sum()
     histograms = shown_tensors(tmp_path / "eval", "histograms")
-    ((step, buckets),) = histograms["DetectionBoxes_Distribution/score_tp"]
+    ((step, buckets),) = histograms["Distributions/Confidence of true positives"]
     assert buckets[:, 2].sum() == table.true_positive[:, 0].sum()
 
 
