@@ -36,9 +36,11 @@ if TYPE_CHECKING:
     from od_eval.evaluation.result import EvaluationResult
     from od_eval.odapi.detector import Detector
     from od_eval.odapi.pipeline import Pipeline
+    from od_eval.runs.comparison import compare
     from od_eval.runs.history import load_history
     from od_eval.runs.metrics_files import load_metrics
     from od_eval.runs.object_files import load_objects
+    from od_eval.runs.object_history import load_object_history
 
 __version__ = "0.1.0"
 
@@ -55,9 +57,11 @@ _MODULE_OF = {
     "LossLogger": "od_eval.callbacks.loss_logger",
     "ODEvalError": "od_eval.errors",
     "Pipeline": "od_eval.odapi.pipeline",
+    "compare": "od_eval.runs.comparison",
     "evaluate": "od_eval.evaluation.loop",
     "load_history": "od_eval.runs.history",
     "load_metrics": "od_eval.runs.metrics_files",
+    "load_object_history": "od_eval.runs.object_history",
     "load_objects": "od_eval.runs.object_files",
 }
 
@@ -74,9 +78,11 @@ __all__ = [
     "LossLogger",
     "ODEvalError",
     "Pipeline",
+    "compare",
     "evaluate",
     "load_history",
     "load_metrics",
+    "load_object_history",
     "load_objects",
 ]
 

@@ -3,7 +3,8 @@
     od-eval train --pipeline_config_path=… --model_dir=…
 
 A program is a module of `od_eval.programs`: its docstring is its help text, importing it defines its absl flags, and
-its `main()` returns the exit status. `scripts/` has a launcher for each.
+its `main()` returns the exit status. If it takes arguments that are no flags, `MOST_ARGUMENTS` says how many, and they
+are given to `main`. `scripts/` has a launcher for each.
 
 Exit status: 0 success; 1 an error, described on stderr in a sentence; 2 wrong flags; 130 and 143 after Ctrl-C and
 SIGTERM.
@@ -27,6 +28,7 @@ PROGRAMS = {
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
     "export": ("export", "write a SavedModel or a TensorFlow Lite model of a trained detector"),
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
+    "compare": ("compare", "two runs, steps or files of detections: what differs, object by object"),
     "install_odapi": ("install_odapi", "add the Object Detection API on Python 3.13 or TensorFlow 2.21"),
 }
 
@@ -74,9 +76,10 @@ def run(program: str, argv: Sequence[str]) -> int:
         print((module.__doc__ or "").strip(), flags.FLAGS.module_help(module), sep="\n\n")
         return 0
     try:
-        unused = flags.FLAGS(argv)[1:]
-        if unused:
-            raise flags.Error(f"unexpected argument '{unused[0]}'; flags are written --name=value")
+        arguments = flags.FLAGS(argv)[1:]
+        most = getattr(module, "MOST_ARGUMENTS", 0)
+        if len(arguments) > most:
+            raise flags.Error(f"unexpected argument '{arguments[most]}'; flags are written --name=value")
     except flags.Error as error:
         print(f"{argv[0]}: {printable(str(error))}\nIts flags: {argv[0]} --help", file=sys.stderr)
         return 2
@@ -90,7 +93,7 @@ def run(program: str, argv: Sequence[str]) -> int:
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that unfinished files are removed
     try:
-        return module.main()
+        return module.main(*arguments)
     except ODEvalError as error:
         if verbose:
             raise

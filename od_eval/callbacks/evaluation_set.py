@@ -98,6 +98,7 @@ class EvaluationSet:
         from od_eval.runs.evaluation_run import (
             draw_error_examples,
             draw_pictures,
+            draw_plots,
             write_analysis,
             write_evaluation,
         )
@@ -141,13 +142,17 @@ class EvaluationSet:
         self._has_layout = True
         self._report(result, time.monotonic() - started, options.loss_formulas, difference)
         self.results.append(result)
+        num_pictures = 0
         if evaluator.analysis is not None:
             best_step = None if self._best is None else self._best.step
             kept_steps = [kept for kept in (best_step, result.certainty.get("step")) if kept is not None]
             write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps)
-            if self._archive is not None and with_pictures:
-                draw_error_examples(self.run, self.run_dir, step, evaluator.analysis, self._archive)
-        if draw_pictures(self.run, self.run_dir, step, first_images, options):
+            if with_pictures:
+                num_pictures += draw_plots(self.run, self.run_dir, step, evaluator.analysis)
+            if with_pictures and self._archive is not None:
+                num_pictures += draw_error_examples(self.run, self.run_dir, step, evaluator.analysis, self._archive)
+        num_pictures += draw_pictures(self.run, self.run_dir, step, first_images, options)
+        if num_pictures:
             self._last_step_with_pictures = step
         return result
 

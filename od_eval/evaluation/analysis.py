@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 
 from od_eval.errors import describe
-from od_eval.evaluation.analyses.calibration import calibration
+from od_eval.evaluation.analyses.calibration import calibration, overconfidence
 from od_eval.evaluation.analyses.class_agnostic import class_agnostic
-from od_eval.evaluation.analyses.confusion import confusion_matrix
+from od_eval.evaluation.analyses.confusion import confusion_matrix, most_confused
 from od_eval.evaluation.analyses.counts import counts
 from od_eval.evaluation.analyses.curves import curves
 from od_eval.evaluation.analyses.dataset import dataset
@@ -57,7 +57,7 @@ class Analysis:
     def columns(self) -> Iterator[tuple[str, IouType, Columns]]:
         """Name, boxes or masks, and columns of each table for a file, computed one at a time.
 
-        `images`, `counts`, `curves` and `confusion`; see the modules of these analyses.
+        `images`, `counts`, `curves`, `confusion` and `confused`; see the modules of these analyses.
         """
         for iou_type, table in self.tables.items():
             for name, compute in _TABLES.items():
@@ -154,11 +154,38 @@ def _confusion(table: ObjectTable, analysis: Analysis) -> Columns:
     return [("actual", matrix.labels), *zip(matrix.labels, matrix.counts.T.tolist(), strict=True)]
 
 
+def _confused(table: ObjectTable, analysis: Analysis) -> Columns:
+    """A row for each object that is taken for another category, the most confused pairs first.
+
+    `count`, `of_objects` and `of_detections` are those of the pair; `detection` and `groundtruth` are rows of the
+    object table as it is in files.
+    """
+    names, ids = list(table.categories.values()), list(table.images)
+    pairs = most_confused(table, confusion_matrix(table, analysis.confidence))
+    rows = [
+        (pair, *row) for pair in pairs for row in zip(pair.detection.tolist(), pair.groundtruth.tolist(), strict=True)
+    ]
+    return [
+        ("actual", [names[pair.actual] for pair, _, _ in rows]),
+        ("predicted", [names[pair.predicted] for pair, _, _ in rows]),
+        *((name, [getattr(pair, name) for pair, _, _ in rows]) for name in ("count", "of_objects", "of_detections")),
+        ("image_id", [ids[table.detections.image[row]] for _, row, _ in rows]),
+        ("score", [float(table.score[row]) for _, row, _ in rows]),
+        ("detection", [row for _, row, _ in rows]),
+        ("groundtruth", [row + len(table.detections) for _, _, row in rows]),
+    ]
+
+
+def _calibration(table: ObjectTable, analysis: Analysis) -> dict[str, Any]:
+    found = overconfidence(table)
+    return {**calibration(table).to_dict(), "overconfidence": None if found is None else dataclasses.asdict(found)}
+
+
 _SECTIONS: dict[str, Callable[[ObjectTable, Analysis], dict[str, Any]]] = {
     "intervals": _intervals,
     "sizes": _sizes,
     "errors": _errors,
-    "calibration": lambda table, _: calibration(table).to_dict(),
+    "calibration": _calibration,
     "class_agnostic": lambda table, analysis: class_agnostic(table, analysis.confidence),
 }
 _TABLES: dict[str, Callable[[ObjectTable, Analysis], Columns]] = {
@@ -166,4 +193,5 @@ _TABLES: dict[str, Callable[[ObjectTable, Analysis], Columns]] = {
     "counts": _counts,
     "curves": lambda table, _: list(curves(table).items()),
     "confusion": _confusion,
+    "confused": _confused,
 }

@@ -90,8 +90,9 @@ class CocoGroundTruth:
 def read_groundtruth(path: files.Path, masks: bool = False, left_out: LeftOut | None = None) -> CocoGroundTruth:
     """Reads a COCO ground truth file.
 
-    From annotations, `image_id`, `category_id`, `bbox`, and if present `area` and `iscrowd` are read; with `masks` also
-    `segmentation`: polygons, or an RLE, compressed or not. Annotation ids are not read.
+    From annotations, `image_id`, `category_id`, `bbox`, and if present `area`, `iscrowd`, `ignore` and `difficult` are
+    read; with `masks` also `segmentation`: polygons, or an RLE, compressed or not. Annotation ids are not read. Objects
+    with `ignore` or `difficult` are difficult ones, which COCO's metrics do not heed and the analyses of errors do.
 
     Args:
       path: the JSON file, on any file system.
@@ -120,7 +121,9 @@ def read_groundtruth(path: files.Path, masks: bool = False, left_out: LeftOut | 
     left_out = left_out or LeftOut(strict=True)
     categories = _read_categories(path, content["categories"], content["annotations"], left_out)
     images = _read_images(path, content["images"], masks)
-    rows = _Rows(images, categories, masks, ("boxes", "classes", "is_crowd", "area"), "annotations", left_out)
+    rows = _Rows(
+        images, categories, masks, ("boxes", "classes", "is_crowd", "difficult", "area"), "annotations", left_out
+    )
     for where, entry in _entries(path, "annotations", content["annotations"]):
         rows.add_annotation(where, entry)
     names = (entry.get("file_name") for entry in content["images"])
@@ -236,10 +239,13 @@ class _Rows:
         row["area"] = math.nan if entry.get("area") is None else _number(where, entry, "area")
         if row["area"] < 0:
             raise ODEvalError(f"{where}: area is {short(entry['area'])}; it cannot be negative.")
-        crowd = entry.get("iscrowd")
-        if crowd not in (None, 0, 1):
-            raise ODEvalError(f"{where}: iscrowd is {short(crowd)}; it must be 0 or 1.")
-        row["is_crowd"] = bool(crowd)
+        flags = {name: entry.get(name) for name in ("iscrowd", "ignore", "difficult")}
+        for name, flag in flags.items():
+            if flag not in (None, 0, 1):
+                raise ODEvalError(f"{where}: {name} is {short(flag)}; it must be 0 or 1.")
+        row["is_crowd"] = bool(flags["iscrowd"])
+        # Files of crowds often say both, and a crowd is not counted as difficult.
+        row["difficult"] = bool(flags["ignore"] or flags["difficult"]) and not row["is_crowd"]
         if self._masks:
             row["masks"] = self._mask(where, entry, image)
         self._append(image, row)

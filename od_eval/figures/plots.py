@@ -42,7 +42,7 @@ MAX_CURVES = 10
 # The confusion matrix of more categories is of those that are confused most.
 MAX_LABELED = 20
 NUM_PAIRS = 15
-NUM_MOST_CONFUSED = 10
+NUM_MOST_CONFUSED = 8
 
 _DPI = 100
 _WIDTH = 700
@@ -50,7 +50,11 @@ _LETTERS = 20  # height in pixels
 _POINTS = _LETTERS * 72 / _DPI
 _SMALL_POINTS = 0.8 * _POINTS
 _NAME_WIDTH = 170  # pixels that a name may take
+_TOP, _RIGHT = 20, 30  # margins in pixels
+_LEGEND_LINE = 30
 
+# The font that `pictures.can_show` asks whether it has the letters of a name.
+_FAMILY = "DejaVu Sans"
 _INK = "#202020"
 _PALE_INK = "#606060"
 _LINES = "#d8d8d8"
@@ -67,7 +71,7 @@ def plots(
       costs: what `analyses.error_costs.error_costs` returns, if the caller has it already.
 
     Returns:
-      name -> uint8 `[height, 700, 3]`.
+      name -> uint8 `[height, width, 3]`; only a confusion matrix of 11 to 20 categories is wider than 700.
     """
     costs = costs_of_errors.error_costs(table) if costs is None else costs
     return {
@@ -99,7 +103,7 @@ def precision_recall(table: ObjectTable, confidence: float) -> Picture:
     there = np.flatnonzero(table.num_groundtruth).tolist()
     of_categories = there if 1 < len(there) <= MAX_CURVES else []
     num_entries = len(CURVE_IOUS) + 1 + len(of_categories)
-    figure, (axes,) = _figure(540 + 30 * ((num_entries + 1) // 2))
+    figure, (axes,) = _figure(440, bottom=80 + _LEGEND_LINE * ((num_entries + 1) // 2))
     _set_limits(axes, (0, 1), (0, 1.02))
     _label(axes, "Recall", "Precision")
     if not there:
@@ -109,12 +113,12 @@ def precision_recall(table: ObjectTable, confidence: float) -> Picture:
     names = _names(table)
     for category, (color, dashes) in zip(of_categories, thin, strict=False):
         curve = precision[0, :, category]
-        label = f"{curve.mean():.3f}  {names[category]}"
+        label = f"AP {curve.mean():.3f}  {names[category]}"
         axes.plot(RECALL_THRESHOLDS, curve, color=color, linestyle=dashes, linewidth=1.8, label=label)
     styles = ((pictures.BLUE, "-"), (pictures.VERMILION, "--"), (pictures.INK, "-."))
     for (iou, thresholds), (main_color, dashes) in zip(CURVE_IOUS.items(), styles, strict=True):
         curve = precision[thresholds].mean(axis=0)[:, there].mean(axis=1)
-        label = f"{curve.mean():.3f}  IoU {iou}"
+        label = f"AP {curve.mean():.3f}  IoU {iou}"
         axes.plot(RECALL_THRESHOLDS, curve, color=_hex(main_color), linestyle=dashes, linewidth=4, label=label)
     at = total(counts(table, confidence))
     if at.precision is not None and at.recall is not None:
@@ -133,7 +137,7 @@ def precision_recall(table: ObjectTable, confidence: float) -> Picture:
         )
     first = len(of_categories)
     handles, labels = axes.get_legend_handles_labels()
-    _legend_below(axes, handles[first:] + handles[:first], labels[first:] + labels[:first], title="AP")
+    _legend_below(axes, handles[first:] + handles[:first], labels[first:] + labels[:first])
     return _drawn(figure)
 
 
@@ -148,7 +152,7 @@ def f1_confidence(table: ObjectTable, confidence: float) -> Picture:
       uint8 `[height, 700, 3]`.
     """
     of_cuts = cuts(table)
-    figure, (axes,) = _figure(590)
+    figure, (axes,) = _figure(400, bottom=80 + 3 * _LEGEND_LINE)
     low, high = _score_range(table)
     _set_limits(axes, (low, high), (0, 1.02))
     _label(axes, "Confidence", "")
@@ -190,9 +194,9 @@ def f1_confidence(table: ObjectTable, confidence: float) -> Picture:
 def confusion(table: ObjectTable, confidence: float) -> Picture:
     """The confusion matrix at an IoU of 0.50: rows are what is there, columns what is predicted.
 
-    Numbers are counts; the color is the part of the row. For more than `MAX_LABELED` categories the `NUM_PAIRS` pairs
-    come first that are confused most often, and the matrix has only categories of these; all others are one of its
-    rows and columns, and what they have in common with each other is right or confused.
+    Numbers are counts; the color is the part of the row. Of more than `MAX_LABELED` categories, the `NUM_PAIRS` pairs
+    that are confused most often come first. The matrix then has the first `NUM_MOST_CONFUSED` categories of these; all
+    others share a row and a column, and the cell where these meet has right detections and confusions alike.
 
     Args:
       table: the object table.
@@ -204,14 +208,13 @@ def confusion(table: ObjectTable, confidence: float) -> Picture:
     matrix = confusions.confusion_matrix(table, confidence)
     names = _names(table)
     if len(names) <= MAX_LABELED:
-        num = len(names) + 1
-        side = _WIDTH + max(num - 11, 0) * 70
-        figure, (axes,) = _figure(side, width=side)
-        _draw_matrix(axes, [*names, "background"], matrix.counts)
+        labels = [*names, "background"]
+        width = _WIDTH + 70 * max(len(labels) - 11, 0)
+        left, bottom = 60 + _longest(labels), 55 + _longest(labels)
+        figure, (axes,) = _figure(width - left - _RIGHT, width=width, left=left, bottom=bottom)
+        _draw_matrix(axes, labels, matrix.counts)
         return _drawn(figure)
     pairs = confusions.most_confused(table, matrix)[:NUM_PAIRS]
-    figure, (above, below) = _figure(120 + 30 * NUM_PAIRS + _WIDTH, ratios=(120 + 30 * NUM_PAIRS, _WIDTH))
-    _draw_pairs(above, names, pairs)
     in_order = [category for pair in pairs for category in (pair.actual, pair.predicted)]
     in_order += np.argsort(-table.num_groundtruth, kind="stable").tolist()
     chosen = list(dict.fromkeys(in_order))[:NUM_MOST_CONFUSED]
@@ -220,15 +223,20 @@ def confusion(table: ObjectTable, confidence: float) -> Picture:
     place[-1] = len(chosen) + 1
     reduced = np.zeros((len(chosen) + 2, len(chosen) + 2), np.int64)
     np.add.at(reduced, (place[:, np.newaxis], place), matrix.counts)
-    _draw_matrix(below, [*(names[category] for category in chosen), "all others", "background"], reduced)
+    labels = [*(names[category] for category in chosen), "all others", "background"]
+    of_pairs = [f"{names[pair.actual]} → {names[pair.predicted]}" for pair in pairs]
+    left, bottom = max(60 + _longest(labels), 20 + _longest(of_pairs)), 55 + _longest(labels)
+    figure, (above, below) = _figure(32 * NUM_PAIRS, 480, left=left, bottom=bottom, gap=100)
+    _draw_pairs(above, of_pairs, pairs)
+    _draw_matrix(below, labels, reduced)
     return _drawn(figure)
 
 
 def reliability(table: ObjectTable) -> Picture:
     """The reliability diagram: the part of detections that is right, by confidence, and their number.
 
-    Bars are blue as far as detections are right. Hatched is how far that is from their mean confidence: what is
-    promised too much, or kept beyond what is promised.
+    Blue bars are the precision of the detections in each of ten ranges of confidence. The hatched gap is from there to
+    their mean confidence: above the blue, the detector is too confident; within it, not confident enough.
 
     Args:
       table: the object table.
@@ -237,7 +245,7 @@ def reliability(table: ObjectTable) -> Picture:
       uint8 `[height, 700, 3]`.
     """
     found = calibrations.calibration(table)
-    figure, (above, below) = _figure(640, ratios=(3, 1))
+    figure, (above, below) = _figure(400, 110, bottom=80 + _LEGEND_LINE, gap=15)
     for axes in (above, below):
         _set_limits(axes, (0, 1), (0, 1))
     above.tick_params(labelbottom=False)
@@ -247,7 +255,7 @@ def reliability(table: ObjectTable) -> Picture:
     if found.ece is None:
         _note(above, found.reason)
         return _drawn(figure)
-    above.plot([0, 1], [0, 1], color=_INK, linewidth=2, linestyle="--", label="as promised")
+    above.plot([0, 1], [0, 1], color=_INK, linewidth=2, linestyle="--", label="calibrated")
     used = [of_bin for of_bin in found.bins if of_bin.num]
     left = np.array([of_bin.low for of_bin in used])
     width = np.array([of_bin.high for of_bin in used]) - left
@@ -264,9 +272,9 @@ def reliability(table: ObjectTable) -> Picture:
         edgecolor=_hex(pictures.VERMILION),
         hatch="///",
         linewidth=2,
-        label=f"gap; on average (ECE) {found.ece:.3f}",
+        label=f"gap (ECE {found.ece:.3f})",
     )
-    _legend(above, *above.get_legend_handles_labels(), loc="upper left")
+    _legend_below(above, *above.get_legend_handles_labels())
     num = np.array([of_bin.num for of_bin in used])
     heights = np.log10(num) + 0.3  # one detection is a bar, too
     below.bar(left, heights, width, align="edge", color="#b0b0b0", edgecolor="white", linewidth=2)
@@ -285,7 +293,7 @@ def error_costs(costs: Mapping[str, float | None]) -> Picture:
     Returns:
       uint8 `[height, 700, 3]`.
     """
-    figure, (axes,) = _figure(480)
+    figure, (axes,) = _figure(370, left=195)
     kinds = costs_of_errors.COSTS
     lost = [costs[kind] for kind in kinds]
     # The totals stand apart.
@@ -320,7 +328,7 @@ def distributions(table: ObjectTable, confidence: float) -> Picture:
       uint8 `[height, 700, 3]`.
     """
     of = values.distributions(table, confidence)
-    figure, (of_iou, of_score, of_size) = _figure(1080, ratios=(1, 1, 1))
+    figure, (of_iou, of_score, of_size) = _figure(230, 230, 230, gap=110)
 
     _label(of_iou, "IoU of true positives", "Detections")
     _draw_histogram(of_iou, np.linspace(0.5, 1, 26), {"true positives": (of["iou_tp"].values, pictures.BLUE)})
@@ -330,7 +338,7 @@ def distributions(table: ObjectTable, confidence: float) -> Picture:
         "true positives": (of["score_tp"].values, pictures.BLUE),
         "false positives": (of["score_fp"].values, pictures.VERMILION),
     }
-    _draw_on_log_axis(of_score, np.linspace(*_score_range(table), 26), both)
+    _draw_on_log_axis(of_score, np.linspace(*_score_range(table), 21), both)
     of_score.axvline(confidence, color=_INK, linewidth=1.5, linestyle=":", label=f"used: {confidence:.3g}")
     _legend_above(of_score)
 
@@ -348,7 +356,9 @@ def distributions(table: ObjectTable, confidence: float) -> Picture:
 
 
 def missed_places(table: ObjectTable, confidence: float) -> Picture:
-    """Where in images the centers of missed objects are: their number in each of 20 × 20 parts of the image.
+    """Where in images the centers of missed objects are: their number in each part of the image.
+
+    There are 5 × 5 parts, and up to 20 × 20 if many objects are missed.
 
     Args:
       table: the object table.
@@ -360,19 +370,23 @@ def missed_places(table: ObjectTable, confidence: float) -> Picture:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     places = values.missed_places(table, confidence)
-    figure, (axes,) = _figure(600)
-    num, _, _ = np.histogram2d(places.y, places.x, 20, ((0, 1), (0, 1)))
+    figure, (axes,) = _figure(500)
+    # Four objects to a part, or there is nothing but noise.
+    num_parts = int(np.clip(round((len(places.x) / 4) ** 0.5), 5, 20))
+    num, _, _ = np.histogram2d(places.y, places.x, num_parts, ((0, 1), (0, 1)))
     image = axes.imshow(num, _colors(), vmin=0, vmax=max(num.max(), 1), extent=(0, 1, 1, 0), interpolation="nearest")
     axes.grid(False)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     _label(axes, "x / width of image", "y / height of image")
-    bar = figure.colorbar(image, ax=axes, shrink=0.9)
+    bar = figure.colorbar(image, ax=axes, pad=0.04)
     bar.locator = MaxNLocator(5, integer=True)
     bar.formatter = FuncFormatter(lambda number, _: _compact(number))
     bar.update_ticks()
-    bar.outline.set_edgecolor(_PALE_INK)
+    bar.ax.spines["outline"].set_edgecolor(_PALE_INK)
+    bar.ax.grid(False)
     _style_ticks(bar.ax)
+    bar.ax.tick_params(left=False, right=True, bottom=False)
     _label(bar.ax, "", f"Missed objects, {_compact(len(places.x))} in all")
     if not len(places.x):
         _note(axes, "no missed objects" if table.num_groundtruth.any() else "no objects")
@@ -388,25 +402,25 @@ def _draw_matrix(axes: Axes, labels: Sequence[str], counted: Ints) -> None:
     parts = counted / np.maximum(counted.sum(axis=1, keepdims=True), 1)
     axes.imshow(parts, _colors(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
     axes.grid(False)
-    axes.set_xticks(np.arange(num), labels, rotation=45 if num <= 4 else 90, ha="right" if num <= 4 else "center")
-    axes.set_yticks(np.arange(num), labels)
-    axes.tick_params(length=0)
-    for tick in axes.get_xticklabels():
-        tick.set_rotation_mode("anchor" if num <= 4 else "default")
-    for at in range(num - 1):
-        for lines in (axes.axhline, axes.axvline):
-            lines(at + 0.5, color=_PALE_INK if at == num - 2 else _LINES, linewidth=1)
-    _label(axes, "Predicted", "Actual")
+    _write_labels(axes, labels, is_x=True)
+    _write_labels(axes, labels)
+    between = np.arange(num - 1) + 0.5
+    for draw_lines in (axes.hlines, axes.vlines):
+        draw_lines(between, -0.5, num - 0.5, colors=[_LINES] * (num - 2) + [_PALE_INK], linewidth=1)
+    in_points = (_longest(labels) + 15) * 72 / _DPI
+    axes.set_xlabel("Predicted", labelpad=in_points, **_font())
+    axes.set_ylabel("Actual", labelpad=in_points, **_font())
+    if not counted.any():
+        _note(axes, "no objects, no detections")
     for row, column in np.argwhere(counted).tolist():
-        font = _font(_POINTS if num <= 8 else _SMALL_POINTS) | ({"color": "white"} if parts[row, column] > 0.5 else {})
+        font = _font(_POINTS if num <= 8 else _SMALL_POINTS) | ({"color": "white"} if parts[row, column] > 0.65 else {})
         axes.text(column, row, _compact(int(counted[row, column])), ha="center", va="center", **font)
 
 
-def _draw_pairs(axes: Axes, names: Sequence[str], pairs: Sequence[confusions.Confusion]) -> None:
+def _draw_pairs(axes: Axes, labels: Sequence[str], pairs: Sequence[confusions.Confusion]) -> None:
     """Bars of how often objects of one category are taken for another."""
     axes.set_ylim(max(len(pairs), 1) - 0.4, -0.6)
-    axes.set_yticks(range(len(pairs)), [f"{names[pair.actual]} → {names[pair.predicted]}" for pair in pairs])
-    axes.tick_params(axis="y", length=0)
+    _write_labels(axes, labels)
     axes.grid(False, axis="y")
     _label(axes, "Objects (% of the actual category)", "")
     _count_axis(axes.xaxis)
@@ -419,6 +433,20 @@ def _draw_pairs(axes: Axes, names: Sequence[str], pairs: Sequence[confusions.Con
     for row, pair in enumerate(pairs):
         text = f" {_compact(pair.count)} ({100 * pair.of_objects:.2g}%)"
         axes.text(pair.count, row, text, va="center", **_font())
+
+
+def _write_labels(axes: Axes, labels: Sequence[str], *, is_x: bool = False) -> None:
+    """Labels at 0, 1, … of an axis: texts, as matplotlib's ticks are five objects each, and slow."""
+    if is_x:
+        axes.set_xticks([])
+        for place, label in enumerate(labels):
+            axes.text(
+                place, -0.02, label, transform=axes.get_xaxis_transform(), rotation=90, ha="center", va="top", **_font()
+            )
+        return
+    axes.set_yticks([])
+    for place, label in enumerate(labels):
+        axes.text(-0.015, place, label, transform=axes.get_yaxis_transform(), ha="right", va="center", **_font())
 
 
 def _draw_histogram(axes: Axes, edges: Floats, of: Mapping[str, tuple[Floats, Color]]) -> None:
@@ -459,7 +487,7 @@ def _set_log_ticks(axes: Axes, low: float, high: float, *, is_x: bool = True) ->
     base = 10 if high / low >= 1000 or not is_x else 2
     powers = np.arange(np.ceil(np.log(low) / np.log(base)), np.floor(np.log(high) / np.log(base)) + 1)
     powers = powers[:: max(-(-len(powers) // 6), 1)]
-    axis.set_major_locator(FixedLocator(np.power(float(base), powers) if len(powers) else [low, high]))
+    axis.set_major_locator(FixedLocator(np.power(float(base), powers).tolist() or [low, high]))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda number, _: _compact(number)))
 
@@ -467,20 +495,35 @@ def _set_log_ticks(axes: Axes, low: float, high: float, *, is_x: bool = True) ->
 # ---- Figures --------------------------------------------------------------------------------------------------------
 
 
-def _figure(height: int, *, width: int = _WIDTH, ratios: Sequence[float] = (1,)) -> tuple[Figure, list[Axes]]:
-    """A white figure of this size in pixels, with axes one above the other of these heights."""
+def _figure(
+    *heights: int, width: int = _WIDTH, left: int = 95, bottom: int = 70, gap: int = 0
+) -> tuple[Figure, list[Axes]]:
+    """A white figure with axes one above the other; all in pixels.
+
+    matplotlib can find the margins itself, but that takes longer than drawing.
+
+    Args:
+      heights: of the axes.
+      width: of the figure.
+      left, bottom: margins, for labels.
+      gap: between axes.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure((width / _DPI, height / _DPI), _DPI, facecolor="white", layout="constrained")
+    height = _TOP + sum(heights) + gap * (len(heights) - 1) + bottom
+    figure = Figure((width / _DPI, height / _DPI), _DPI, facecolor="white")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(len(ratios), 1, height_ratios=list(ratios))
     all_axes = []
-    for row in range(len(ratios)):
-        axes = figure.add_subplot(grid[row], facecolor="white")
+    top = height - _TOP
+    for of_axes in heights:
+        place = (left / width, (top - of_axes) / height, (width - left - _RIGHT) / width, of_axes / height)
+        top -= of_axes + gap
+        axes = figure.add_axes(place, facecolor="white")
         axes.set_axisbelow(True)
         axes.grid(True, which="major", color=_LINES, linewidth=1, linestyle="-")
-        for side, spine in axes.spines.items():
+        for side in ("left", "bottom", "top", "right"):
+            spine = axes.spines[side]
             spine.set_visible(side in ("left", "bottom"))
             spine.set_edgecolor(_PALE_INK)
             spine.set_linewidth(1)
@@ -499,13 +542,22 @@ def _drawn(figure: Figure) -> Picture:
 
 
 def _font(size: float = _POINTS) -> dict[str, Any]:
-    # The font that `pictures.can_show` asks whether it has the letters of a name.
-    return {"family": "DejaVu Sans", "size": size, "color": _INK}
+    return {"family": _FAMILY, "size": size, "color": _INK}
 
 
 def _style_ticks(axes: Axes) -> None:
     axes.tick_params(
-        which="both", color=_PALE_INK, labelcolor=_INK, labelsize=_POINTS, direction="out", top=False, right=False
+        color=_PALE_INK,
+        labelcolor=_INK,
+        labelsize=_POINTS,
+        direction="out",
+        length=5,
+        width=1,
+        pad=5,
+        left=True,
+        bottom=True,
+        top=False,
+        right=False,
     )
 
 
@@ -529,30 +581,31 @@ def _count_axis(axis: Any) -> None:
 def _note(axes: Axes, text: str) -> None:
     """Why there is nothing to see."""
     text = "\n".join(textwrap.wrap(text, 34))
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", **_font())
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 8}
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", bbox=box, zorder=6, **_font())
 
 
-def _legend(axes: Axes, handles: Sequence[Any], labels: Sequence[str], **options: Any) -> None:
-    axes.legend(
-        handles,
-        labels,
-        prop={"family": "DejaVu Sans", "size": _POINTS},
-        labelcolor=_INK,
-        facecolor="white",
-        edgecolor=_LINES,
-        framealpha=0.9,
-        **options,
-    )
-
-
-def _legend_below(axes: Axes, handles: Sequence[Any], labels: Sequence[str], title: str = "") -> None:
-    labels = [f"{title} {label}".strip() for label in labels]
-    _legend(axes, handles, labels, loc="upper center", bbox_to_anchor=(0.45, -0.15), ncol=2, frameon=False)
+def _legend_below(axes: Axes, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """A legend of two columns at the bottom of the figure."""
+    _legend(axes, handles, labels, "lower center", (0.5, 0), 2, bbox_transform=axes.figure.transFigure)
 
 
 def _legend_above(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    _legend(axes, handles, labels, loc="lower center", bbox_to_anchor=(0.45, 0.98), ncol=3, frameon=False)
+    _legend(axes, *axes.get_legend_handles_labels(), "lower center", (0.45, 0.98), 3)
+
+
+def _legend(
+    axes: Axes,
+    handles: Sequence[Any],
+    labels: Sequence[str],
+    loc: str,
+    at: tuple[float, float],
+    num_columns: int,
+    **options: Any,
+) -> None:
+    font = {"family": _FAMILY, "size": _POINTS}
+    options |= {"loc": loc, "bbox_to_anchor": at, "ncol": num_columns, "prop": font, "labelcolor": _INK}
+    axes.legend(handles, labels, frameon=False, borderaxespad=0.2, columnspacing=1.2, **options)
 
 
 # ---- Names, numbers and colors --------------------------------------------------------------------------------------
@@ -565,10 +618,15 @@ def _names(table: ObjectTable) -> list[str]:
     return [pictures.shortened(name, font, _NAME_WIDTH).replace("$", r"\$") for name in names]
 
 
+def _longest(labels: Sequence[str]) -> int:
+    """The width of the longest label in pixels."""
+    return round(max((pictures.font_of_size(_LETTERS).getlength(label) for label in labels), default=0))
+
+
 def _compact(number: float) -> str:
     """At most five characters: 950, 1.2k, 37k, 1.5M."""
     for unit, sign in ((1e6, "M"), (1e3, "k")):
-        if number >= unit:
+        if number >= 0.9995 * unit:
             return (
                 f"{number / unit:.1f}".removesuffix(".0") + sign
                 if number < 9.95 * unit

@@ -13,7 +13,8 @@ Detections of several checkpoints are evaluated one by one, each with its step; 
     done
 
 An existing evaluation of the same step is replaced; so do not train into that run at the same time. With --images,
-TensorBoard shows the first images with detections and ground truth.
+TensorBoard shows the first images with detections and ground truth. With --ledger, a table shows what each choice of
+COCO's protocol does to AP; it is also in ledger.csv, beside the other files of the analyses.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tqdm
@@ -32,6 +33,9 @@ from PIL import Image
 from od_eval import files, text
 from od_eval.data.images import MOST_PIXELS, ImageFolder, ImageNotFound, ImageUnusable, read_image
 from od_eval.errors import ODEvalError
+from od_eval.evaluation.analyses.calibration import CONFIDENT_SCORE
+from od_eval.evaluation.analyses.protocol_ledger import SIZE_METRICS, LedgerRow, ledger_columns, protocol_ledger
+from od_eval.evaluation.analysis import Analysis, attempt
 from od_eval.evaluation.batch import EvaluationBatch, of_image
 from od_eval.evaluation.better import best_of
 from od_eval.evaluation.coco_files import (
@@ -45,12 +49,13 @@ from od_eval.evaluation.coco_metrics import BACKENDS
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.good_values import GOOD_VALUES
 from od_eval.evaluation.loop import FoundInData, evaluate
+from od_eval.evaluation.object_table import ERROR_KINDS
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
 from od_eval.findings.finding import Finding, findings_section
 from od_eval.programs import analysis_flags
-from od_eval.runs import metrics_files
+from od_eval.runs import analysis_files, metrics_files
 from od_eval.runs.image_archive import MOST_IMAGES, ImageArchive
 
 FLAGS = flags.FLAGS
@@ -71,6 +76,7 @@ flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default 
 flags.DEFINE_string("images", None, "Folder of the image files, for pictures. By default no pictures are drawn.")
 flags.DEFINE_integer("num_pictures", 10, "With --images, the number of images to draw.", lower_bound=0)
 flags.DEFINE_bool("strict", False, "Whether entries that would be left out, and boxes that cannot be, are an error.")
+flags.DEFINE_bool("ledger", False, "Whether to show what each choice of COCO's protocol does to AP.")
 flags.DEFINE_enum("backend", "hotcoco", BACKENDS, "What matches the boxes; the numbers are the same, not the speed.")
 
 flags.register_validator(
@@ -84,8 +90,14 @@ for _flag in ("model_dir", "run"):
         lambda path: text.utf8(path) == path,
         message="TensorFlow only writes to folders whose names are UTF-8; choose another",
     )
+flags.register_multi_flags_validator(
+    ["ledger", "analysis"],
+    lambda given: given["analysis"] or not given["ledger"],
+    message="--ledger is computed from the analyses; leave out --noanalysis",
+)
 flags.register_validator("model_dir", bool, message="it must be the name of a folder; . is the working directory")
 
+_CHOSEN_BY = {"F1": "the highest F1", "cost": "the lowest cost", "default": "no detection is right"}
 _MEANINGS = {
     "AP": "mean over IoU 0.50 to 0.95",
     "AP50": "IoU of 0.50 or more",
@@ -145,6 +157,10 @@ def main() -> int:
     first_images = _read_images(groundtruth, batch, folder, options, archive)
     _write(run_dir, result, options, evaluator, first_images, archive if options.num_pictures else None)
     print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
+    print(*_analysis_lines(result), sep="\n", end="\n\n" if result.operating_point else "")
+    if FLAGS.ledger and evaluator.analysis is not None:
+        for ledger in _ledgers(run_dir, evaluator.analysis):
+            print(ledger, end="\n\n")
 
     from od_eval.tensorboard.command import how_to_look
 
@@ -190,7 +206,13 @@ def _write(
 ) -> None:
     import tensorflow as tf
 
-    from od_eval.runs.evaluation_run import draw_error_examples, draw_pictures, write_analysis, write_evaluation
+    from od_eval.runs.evaluation_run import (
+        draw_error_examples,
+        draw_pictures,
+        draw_plots,
+        write_analysis,
+        write_evaluation,
+    )
 
     try:
         write_evaluation(run_dir, result, options)
@@ -198,10 +220,22 @@ def _write(
         raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
     if evaluator.analysis is not None:
         best = best_of(metrics_files.read_all(run_dir))
-        write_analysis(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, None if best is None else best.step)
+        write_analysis(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, [] if best is None else [best.step or 0])
+        draw_plots(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis)
         if archive is not None:
             draw_error_examples(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, archive)
     draw_pictures(FLAGS.run, run_dir, FLAGS.step, first_images, options)
+
+
+def _ledgers(run_dir: str, analysis: Analysis) -> Iterator[str]:
+    """Writes the ledgers of boxes and of masks into the folder of the analyses, and returns them as texts."""
+    for iou_type in analysis.tables:
+        rows = attempt("ledger", protocol_ledger, analysis.tables, iou_type, analysis.confidence)
+        if rows is not None:
+            name = analysis_files.file_name("ledger", iou_type, "csv")
+            path = os.path.join(analysis_files.of_step(run_dir, FLAGS.step), name)
+            files.write_whole(path, analysis_files.table_csv(ledger_columns(rows)))
+            yield _ledger_text(rows, "masks" if iou_type == "segm" else "boxes")
 
 
 def _read_images(
@@ -280,3 +314,72 @@ def _category_table(result: EvaluationResult) -> str:
         counts = [str(metrics["num_groundtruth"]), str(metrics["num_detections"])]
         rows.append([text.named(name), *counts, *map(text.number, values)])
     return text.table(rows, left=(0,))
+
+
+def _analysis_lines(result: EvaluationResult) -> Iterator[str]:
+    """What the analyses say in short: how sure AP is, what holds at the operating point, and what costs most."""
+    point = result.operating_point
+    chosen_by = _CHOSEN_BY.get(point.get("chosen_by"), point.get("chosen_by"))
+    for iou_type, what in (("bbox", "boxes"), ("segm", "masks")):
+        if not point.get(iou_type):
+            continue
+        intervals, errors = (
+            section if iou_type == "bbox" else section.get("segm", {}) for section in (result.intervals, result.errors)
+        )
+        if intervals.get("AP"):
+            low, high = intervals["AP"]
+            based_on = f"{result.num_images} images with {point[iou_type]['num_groundtruth']} objects"
+            yield f"AP of {what}: {low:.3f} to {high:.3f} with 95% confidence, from {based_on}"
+        counts = point[iou_type]
+        ratios = ", ".join(f"{name} {text.number(counts[name])}" for name in ("precision", "recall", "f1"))
+        yield (
+            f"From a confidence of {point['confidence']:.4g} on ({chosen_by}), at IoU 0.50: {ratios};"
+            f" {counts['tp']} right, {counts['fp']} wrong, {counts['fn']} missed"
+        )
+        calibration = result.calibration if iou_type == "bbox" else result.calibration.get("segm", {})
+        if found := calibration.get("overconfidence"):
+            yield (
+                f"Confident even when wrong: of {found['num']} detections with a score of {CONFIDENT_SCORE} or more only"
+                f" {found['num_right']} are right; do not take scores for probabilities"
+            )
+        costs = {kind: errors[kind] for kind in ERROR_KINDS if kind and errors.get(kind)}
+        if costs:
+            worst = sorted(costs, key=lambda kind: -costs[kind])
+            yield f"AP50 lost to errors: {', '.join(f'{kind} {costs[kind]:.3f}' for kind in worst)}"
+
+
+def _ledger_text(rows: Sequence[LedgerRow], what: str) -> str:
+    return "\n\n".join(
+        (
+            f"COCO's protocol for {what}, choice by choice: the metrics under another choice, the change, and how many"
+            "\nobjects and detections the choice concerns. The metrics above are COCO's own.",
+            _ledger_table(rows, ("AP", "AP50")),
+            _ledger_table(rows, tuple(SIZE_METRICS)),
+        )
+    )
+
+
+def _ledger_table(rows: Sequence[LedgerRow], names: Sequence[str]) -> str:
+    """The choices that concern some metrics; above the other ways, what COCO does and what changes it."""
+    rows = [row for row in rows if not row.metrics.keys().isdisjoint(names)]
+    cells = [["", *(title for name in names for title in (name, "change")), "objects", "detections"]]
+    for row in rows:
+        numbers: list[str] = []
+        for name in names:
+            is_concerned = name in row.metrics
+            numbers.append(text.number(row.metrics[name]) if is_concerned else "")
+            numbers.append(_change(row.differences[name]) if is_concerned and row.choice else "")
+        counts = ["" if num is None else f"{num:,}" for num in (row.num_groundtruth, row.num_detections)]
+        cells.append([f"  {row.instead}" if row.choice else row.instead, *numbers, *counts])
+    header, *lines = text.table(cells).split("\n")
+    shown, choice = [header], ""
+    for row, line in zip(rows, lines, strict=True):
+        if row.choice != choice:
+            choice = row.choice
+            shown.append(f"{choice}. Changed by: {row.changed_by}")
+        shown.append(line)
+    return "\n".join(shown)
+
+
+def _change(difference: float | None) -> str:
+    return "-" if difference is None else f"{round(difference, 4) + 0.0:+.4f}"  # + 0.0: no minus before 0

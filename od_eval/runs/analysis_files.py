@@ -43,6 +43,11 @@ def write(run_dir: str, step: int, contents: Mapping[str, bytes | str]) -> None:
         files.write_whole(os.path.join(folder, name), content)
 
 
+def file_name(name: str, iou_type: str, extension: str) -> str:
+    """The name of a file of an analysis of boxes (`bbox`) or of masks (`segm`)."""
+    return f"{name}{'_segm' if iou_type == 'segm' else ''}.{extension}"
+
+
 def of_step(run_dir: str, step: int) -> str:
     """The folder of the analyses of a step."""
     return os.path.join(run_dir, FOLDER, f"step-{step:08d}")

@@ -9,6 +9,7 @@ Numbers are written first, so that none are lost if drawing fails.
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Collection, Mapping
@@ -20,14 +21,16 @@ from PIL import Image
 from od_eval import files
 from od_eval.errors import describe
 from od_eval.evaluation.analyses.examples import error_examples
-from od_eval.evaluation.analysis import Analysis
+from od_eval.evaluation.analyses.label_suspects import label_suspects, suspects_json
+from od_eval.evaluation.analysis import Analysis, attempt
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.error_pictures import Focus, draw_errors, drawn_of_image
 from od_eval.figures.first_images import FirstImages
 from od_eval.figures.pictures import file_name
-from od_eval.runs import analysis_files, metrics_files, object_files
+from od_eval.figures.plots import plots
+from od_eval.runs import analysis_files, metrics_files, object_files, object_history
 from od_eval.runs.image_archive import FILE_NAME, MOST_IMAGES, ImageArchive
 from od_eval.tensorboard import analysis_summaries, layout, tags, writers
 
@@ -84,9 +87,14 @@ def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_s
             object_files.FILE_NAMES[iou_type]: object_files.parquet(table)
             for iou_type, table in analysis.tables.items()
         }
+        for iou_type, table in analysis.tables.items():
+            suspects = attempt("label suspects", lambda table: suspects_json(table, label_suspects(table)), table)
+            if suspects is not None:
+                contents[analysis_files.file_name("label_suspects", iou_type, "json")] = json.dumps(suspects)
         for name, iou_type, columns in analysis.columns():
-            contents[f"{name}{'_segm' if iou_type == 'segm' else ''}.csv"] = analysis_files.table_csv(columns)
+            contents[analysis_files.file_name(name, iou_type, "csv")] = analysis_files.table_csv(columns)
         analysis_files.write(run_dir, step, contents)
+        object_history.write(run_dir)
         analysis_files.thin_out(run_dir, kept_steps, analysis.options.max_megabytes)
         analysis_summaries.write(run_dir, step, analysis)
     except Exception as error:
@@ -124,10 +132,34 @@ def draw_pictures(run: str, run_dir: str, step: int, first_images: FirstImages, 
     return len(pictures)
 
 
-def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, archive: ImageArchive) -> None:
-    """Draws the worst images and examples of each kind of error for TensorBoard and, if asked for, as JPEG files.
+def draw_plots(run: str, run_dir: str, step: int, analysis: Analysis) -> int:
+    """Draws plots of the analyses for TensorBoard; returns their number, 0 if drawing failed.
 
     What goes wrong is reported as in `draw_pictures`.
+
+    Args:
+      run, run_dir, step: as for `draw_pictures`.
+      analysis: of the evaluation.
+    """
+    try:
+        drawn = {}
+        for iou_type, table in analysis.tables.items():
+            errors = analysis.sections.get("errors", {})
+            costs = (errors if iou_type == "bbox" else errors.get("segm")) or None
+            for name, plot in plots(table, analysis.confidence, costs=costs).items():
+                drawn[tags.plot(name, iou_type)] = plot
+        writers.write_pictures(run_dir, step, drawn)
+    except Exception as error:
+        warning = f"warning: {run}: the plots of the evaluation at step {step} could not be drawn: {describe(error)}"
+        print(warning, file=sys.stderr, flush=True)
+        return 0
+    return len(drawn)
+
+
+def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, archive: ImageArchive) -> int:
+    """Draws the worst images and examples of each kind of error for TensorBoard and, if asked for, as PNG files.
+
+    Returns their number. What goes wrong is reported as in `draw_pictures`.
 
     Args:
       run, run_dir, step: as for `draw_pictures`.
@@ -139,7 +171,7 @@ def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, a
         if num_left_out:
             print(f"{run}: {FILE_NAME} has the first {MOST_IMAGES} images; {num_left_out} are not in it.", flush=True)
         if not analysis.tables:
-            return
+            return 0
         table = analysis.tables.get("segm", analysis.tables["bbox"])
         ids, sizes = list(table.images), list(table.images.values())
         images = {index for index, id in enumerate(ids) if id in archive}
@@ -157,6 +189,8 @@ def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, a
     except Exception as error:
         warning = f"warning: {run}: the errors of the evaluation at step {step} could not be drawn: {describe(error)}"
         print(warning, file=sys.stderr, flush=True)
+        return 0
+    return len(drawn)
 
 
 def go_back(run_dir: str, step: int) -> None:

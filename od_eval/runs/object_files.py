@@ -26,7 +26,8 @@ from od_eval.evaluation.object_table import IouType, ObjectTable
 from od_eval.evaluation.objects import Objects
 from od_eval.runs import analysis_files
 
-FILE_NAMES: Mapping[IouType, str] = {"bbox": "objects.parquet", "segm": "objects_segm.parquet"}
+_IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
+FILE_NAMES = {iou_type: analysis_files.file_name("objects", iou_type, "parquet") for iou_type in _IOU_TYPES}
 # In the file only, to build the `ObjectTable` again: the index of the row's image, and what the rows refer to.
 _IMAGE = "image"
 _ABOUT = b"od_eval"

@@ -26,7 +26,7 @@ LABEL_MAP = "label_map"
 
 _PICTURE = "detections/"
 _ERROR = "errors/"
-_PLOT = "plots/"
+_PLOT = {"bbox": "plots/", "segm": "plots of masks/"}
 # Not with the prefixes of metrics, or histograms would come first in TensorBoard.
 _DISTRIBUTION = {"bbox": "Distributions/", "segm": "Distributions of masks/"}
 
@@ -35,7 +35,7 @@ def of_detections() -> tuple[str, ...]:
     """How the tags of metrics and pictures of detections begin."""
     return (
         *(prefix for section in all_sections().values() for prefix in section.tag_prefixes),
-        *(_PICTURE, _ERROR, _PLOT, *_DISTRIBUTION.values()),
+        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values()),
     )
 
 
@@ -57,6 +57,6 @@ def distribution(name: str, iou_type: str) -> str:
     return _DISTRIBUTION[iou_type] + name
 
 
-def plot(name: str) -> str:
-    """The tag of a plot of an analysis."""
-    return f"{_PLOT}{name}"
+def plot(name: str, iou_type: str) -> str:
+    """The tag of a plot of an analysis of boxes or of masks."""
+    return _PLOT[iou_type] + name

@@ -12,6 +12,7 @@ from made_images import CATEGORIES, evaluated, one_image, random_images
 from od_eval.evaluation.analyses.operating_point import cuts
 from od_eval.figures import error_pictures
 from od_eval.figures.error_pictures import Drawn, Focus, draw_errors, drawn_of_image
+from od_eval.figures.pictures import GAP
 
 GRAY = 90
 BLUE, VERMILION, YELLOW, WHITE, HALO = (0, 114, 178), (213, 94, 0), (240, 228, 66), (255, 255, 255), (20, 20, 20)
@@ -29,11 +30,11 @@ def an_object(outcome="false negative", box=BOX, row=0, category="cat", **others
 
 
 def panels(detections=(), objects=(), image=IMAGE, size=SIZE, **options) -> tuple[np.ndarray, np.ndarray]:
-    """The panels, without captions, of an image that is drawn in its own size."""
+    """The panels, without captions, of an image that is drawn in its own size, one above the other."""
     picture = draw_errors(image, size, detections, objects, **options)
     assert picture.dtype == np.uint8
-    picture = picture[-SIZE[0] :]
-    return picture[:, : SIZE[1]], picture[:, -SIZE[1] :]
+    heading = (len(picture) - 2 * SIZE[0] - GAP) // 2
+    return picture[heading : heading + SIZE[0]], picture[-SIZE[0] :]
 
 
 def share(panel: np.ndarray, color: tuple[int, int, int]) -> float:
@@ -392,12 +393,13 @@ def test_a_long_caption_takes_more_lines_in_a_narrow_panel():
 
 def test_panels_of_a_wide_image_are_one_above_the_other():
     heights = {}
-    for size in ((100, 1000), (1000, 100), (300, 400)):
+    for size in ((100, 1000), (1000, 100), (300, 400), (400, 400)):
         picture = draw_errors(np.zeros((*size, 3), np.uint8), size, [], [])
         heights[size] = picture.shape[:2]
     assert heights[100, 1000][1] == 480 > heights[100, 1000][0]
     assert heights[1000, 100][1] < 500 < heights[1000, 100][0] < 520
-    assert heights[300, 400] == (360 + 24, 2 * 480 + 6)
+    assert heights[300, 400] == (2 * (360 + 24) + GAP, 480)
+    assert heights[400, 400] == (480 + 24, 2 * 480 + GAP)
 
 
 # ---- Odd input ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -155,6 +156,34 @@ def test_detections_of_several_checkpoints_make_a_curve_and_one_evaluated_again_
     assert list((folder / "runs" / "a").rglob("*replaced-at-step-00000100*")), "nothing is lost"
 
 
+def test_what_each_choice_of_cocos_protocol_does_is_shown_and_written_beside_the_analyses_if_asked_for(
+    tmp_path,
+) -> None:
+    folder = write_files(tmp_path / "data", masks=True)
+    result = evaluate(folder, "--step=7", "--ledger")
+    assert (result.returncode, result.stderr) == (0, "")
+    found = od_eval.load_metrics(str(folder / "runs" / "a"))
+    of_step = folder / "runs" / "a" / "eval" / "analysis" / "step-00000007"
+    lines = result.stdout.splitlines()
+    for what, name, of in (("boxes", "ledger.csv", "bbox"), ("masks", "ledger_segm.csv", "segm")):
+        rows = list(csv.DictReader((of_step / name).read_text().splitlines()))
+        assert rows[0]["instead"] == "COCO"
+        assert float(rows[0]["AP"]) == pytest.approx(found[of]["AP"], abs=1e-9)
+        assert "of masks, of both" in [row["instead"] for row in rows]
+        begin = next(at for at, line in enumerate(lines) if line.startswith(f"COCO's protocol for {what}"))
+        after = next(at for at in range(begin + 1, len(lines)) if lines[at].startswith(("COCO's protocol", "Files: ")))
+        shown = lines[begin:after]
+        assert max(map(len, shown)) <= 110
+        [coco] = [line.split() for line in shown if line.startswith("COCO  ")][:1]
+        assert coco[1:] == [f"{found[of][metric]:.4f}" for metric in ("AP", "AP50")]
+        [crowds] = [row for row in rows if row["instead"] == "objects like others"]
+        [line] = [line.split() for line in shown if line.startswith("  objects like others ")]
+        assert line[3:5] == [f"{float(crowds['AP']):.4f}", f"{float(crowds['AP_difference']):+.4f}"]
+
+    assert evaluate(folder, "--step=7").returncode == 0
+    assert not (of_step / "ledger.csv").exists(), "it was of the evaluation that is replaced"
+
+
 def test_pycocotools_itself_can_do_it_and_boxes_alone_are_evaluated_if_asked_for(tmp_path) -> None:
     folder = write_files(tmp_path / "data", masks=True, seed=4)
     result = evaluate(folder, "--nomasks", "--backend=pycocotools")
@@ -236,6 +265,14 @@ def test_wrong_flags_are_status_2(tmp_path, argument) -> None:
     assert result.returncode == 2
     assert argument.split("=")[0].strip("-") in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_ledger_without_analyses_is_status_2(tmp_path) -> None:
+    result = run(
+        "--groundtruth=a.json", "--detections=b.json", f"--model_dir={tmp_path}/runs", "--ledger", "--noanalysis"
+    )
+    assert result.returncode == 2
+    assert "--ledger is computed from the analyses; leave out --noanalysis" in result.stderr
 
 
 def test_no_tensorflow_is_imported_before_there_is_something_to_write() -> None:

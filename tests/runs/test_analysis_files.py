@@ -39,7 +39,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 @pytest.mark.parametrize("masks", [False, True])
 def test_each_evaluation_has_its_tables(tmp_path, masks, capsys) -> None:
     folder, _ = written(tmp_path, masks)
-    names = ["confusion.csv", "counts.csv", "curves.csv", "images.csv", "objects.parquet"]
+    names = ["confused.csv", "confusion.csv", "counts.csv", "curves.csv", "images.csv", "label_suspects.json"]
+    names.append("objects.parquet")
     of_masks = [name.replace(".", "_segm.") for name in names]
     assert sorted(path.name for path in folder.iterdir()) == sorted([*names, *(of_masks if masks else [])])
     assert capsys.readouterr().err == ""

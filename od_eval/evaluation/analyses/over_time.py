@@ -15,7 +15,9 @@ evaluation or two, but rarely in all.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -36,11 +38,13 @@ from od_eval.evaluation.options import AnalysisOptions
 BOX = ["x", "y", "width", "height"]
 STATUSES = ("learnt", "lost", "flickering", "never")
 # An object that is learnt takes one change; one that is learnt and lost, two; one that slips once on the way, three.
-# From four on it has come and gone twice, and no single evaluation explains that.
+# From four on it has come and gone twice, and no single evaluation explains that. Over many evaluations chance alone
+# makes as many: an object that is found nine times in ten changes from one evaluation to the next with a probability of
+# 2 × 0.9 × 0.1 = 0.18. So a fifth of what is possible have to be changes, too.
 FLICKERING_CHANGES = 4
+FLICKERING_RATE = 0.2
 # A detection may be missing, or not be confident, in this many evaluations before it is at a place again.
 MAX_GAP = 2
-_KEY = ["image", "category", "x_key", "y_key", "width_key", "height_key", "number"]
 _POSITIVE = float(IOU_THRESHOLDS[operating_point.IOU_INDEX])
 
 
@@ -51,6 +55,7 @@ class ObjectHistory:
     Attributes:
       steps: of the evaluations, in ascending order.
       fingerprints: of their evaluation sets, see `dataset`.
+      confidences: with the highest F1 of each evaluation.
       images: ids; rows have the index of their image in it.
       categories: id -> name; rows have the index of their category in it.
       objects: a row an object: `image`, `category`, `x`, `y`, `width`, `height` (pixels), and `number` to tell objects
@@ -58,15 +63,17 @@ class ObjectHistory:
       found: int8 `[objects, steps]`: 1 found, 0 missed, -1 not in the evaluation.
       score: float32 `[objects, steps]`: of the detection that matches the object, also below the confidence; NaN for
         none.
-      iou: float32 `[objects, steps]`: of this detection and the object; NaN for none, and where the pair is not among
-        those of the table (a table that was read from a file has the best of each row only).
+      iou: float32 `[objects, steps]`: of this detection and the object; NaN for none, and for a pair that the
+        table does not have.
       unexplained: a row a detection and step: confident detections that overlap no object, the "missing" of
         `label_suspects`. `step`, `image`, `category`, the box, `score`, `suspicion`, and `place`: detections of
-        different steps with the same number are at the same place.
+        different steps with the same number are at the same place. None of masks if the table has none, as when it was
+        read from a file.
     """
 
     steps: Sequence[int]
     fingerprints: Sequence[str]
+    confidences: Sequence[float]
     images: Sequence[ImageId]
     categories: Mapping[int, str]
     objects: pd.DataFrame
@@ -91,7 +98,7 @@ class ObjectHistory:
             }
         )
         numbers = np.zeros((0, 0), np.float32)
-        return ObjectHistory([], [], [], {}, objects, np.zeros((0, 0), np.int8), numbers, numbers, unexplained)
+        return ObjectHistory([], [], [], [], {}, objects, np.zeros((0, 0), np.int8), numbers, numbers, unexplained)
 
 
 def add(history: ObjectHistory, step: int, table: ObjectTable) -> ObjectHistory:
@@ -125,8 +132,8 @@ def add(history: ObjectHistory, step: int, table: ObjectTable) -> ObjectHistory:
         "score": np.where(np.isfinite(score), score, np.nan).astype(np.float32),
         "iou": _matched_iou(table)[kept].astype(np.float32),
     }
-    position = int(np.searchsorted(history.steps, step))
-    matrices = {}
+    position = bisect.bisect_left(history.steps, step)
+    matrices: dict[str, Any] = {}
     for name, of_step in values.items():
         absent = -1 if name == "found" else np.nan
         before = getattr(history, name)
@@ -135,17 +142,15 @@ def add(history: ObjectHistory, step: int, table: ObjectTable) -> ObjectHistory:
         matrix[row, position] = of_step
         matrices[name] = matrix
 
+    steps = _with(history.steps, position, step)
     unexplained = pd.concat([history.unexplained, _unexplained(history, step, table)], ignore_index=True)
     return dataclasses.replace(
         history,
-        steps=[*history.steps[:position], step, *history.steps[position:]],
-        fingerprints=[
-            *history.fingerprints[:position],
-            dataset(table)["fingerprint"],
-            *history.fingerprints[position:],
-        ],
+        steps=steps,
+        fingerprints=_with(history.fingerprints, position, dataset(table)["fingerprint"]),
+        confidences=_with(history.confidences, position, confidence),
         objects=objects,
-        unexplained=_placed(unexplained.sort_values("step", kind="stable", ignore_index=True), step),
+        unexplained=_placed(unexplained.sort_values("step", kind="stable", ignore_index=True), steps, step),
         **matrices,
     )
 
@@ -156,17 +161,19 @@ def without(history: ObjectHistory, steps: Collection[int]) -> ObjectHistory:
     if not dropped:
         return history
     of_steps = ~np.isin(history.steps, dropped)
+    kept_steps = [step for step in history.steps if step not in dropped]
     there = (history.found[:, of_steps] >= 0).any(axis=1)
     unexplained = history.unexplained[~history.unexplained["step"].isin(dropped)].reset_index(drop=True)
     return dataclasses.replace(
         history,
-        steps=[step for step, kept in zip(history.steps, of_steps, strict=True) if kept],
-        fingerprints=[print for print, kept in zip(history.fingerprints, of_steps, strict=True) if kept],
+        steps=kept_steps,
+        fingerprints=list(itertools.compress(history.fingerprints, of_steps)),
+        confidences=list(itertools.compress(history.confidences, of_steps)),
         objects=history.objects[there].reset_index(drop=True),
         found=history.found[there][:, of_steps],
         score=history.score[there][:, of_steps],
         iou=history.iou[there][:, of_steps],
-        unexplained=_placed(unexplained, min(dropped)),
+        unexplained=_placed(unexplained, kept_steps, min(dropped)),
     )
 
 
@@ -175,27 +182,34 @@ def objects_over_time(history: ObjectHistory) -> pd.DataFrame:
 
     Columns:
 
-    * `image_id`, `category` (its name), `x`, `y`, `width`, `height` in pixels.
+    * `image_id` (if some are ints and some texts, all are texts), `category` (its name), `x`, `y`, `width`,
+      `height` in pixels.
     * `first_found`: the first step at which it is found. `learnt_at`: the first step from which on it is found in every
       evaluation. `lost_at`: it was found before, and is missed from this step on to the newest. Int64; NA for none.
     * `num_changes`: how often it was found and then missed, or the other way. `num_found`, `num_steps`: in how many
       evaluations it is found, and is at all.
-    * `status`: `never` found; `flickering` (`FLICKERING_CHANGES` changes or more); else `learnt` or `lost`.
+    * `status`: `never` found; `flickering` (`FLICKERING_CHANGES` changes or more, and no fewer than
+      `FLICKERING_RATE` × (`num_steps` − 1)); else `learnt` or `lost`.
 
     Its `attrs`: `steps` (of the evaluations), `num_evaluation_sets` (by their fingerprints), `num_not_in_all`
     (objects that are not in all evaluations; they are followed over those in which they are).
     """
     followed = _followed(history)
     never = followed.num_found == 0
+    num_steps = (history.found >= 0).sum(axis=1)
+    flickers = followed.num_changes >= np.maximum(FLICKERING_CHANGES, FLICKERING_RATE * (num_steps - 1))
     status = np.select(
-        [never, followed.num_changes >= FLICKERING_CHANGES, followed.is_found],
+        [never, flickers, followed.is_found],
         [STATUSES.index(name) for name in ("never", "flickering", "learnt")],
         STATUSES.index("lost"),
     )
     objects = history.objects
+    ids = list(history.images)
+    if not all(isinstance(id, int) for id in ids):
+        ids = list(map(str, ids))
     rows = pd.DataFrame(
         {
-            "image_id": pd.Series(history.images, dtype=object).take(objects["image"]).infer_objects().array,
+            "image_id": pd.Series(ids, dtype=None if ids else object).take(objects["image"]).array,
             "category": _names(history, objects["category"].to_numpy()),
             **{name: objects[name] for name in BOX},
             "first_found": _steps(followed.first_found, ~never),
@@ -203,7 +217,7 @@ def objects_over_time(history: ObjectHistory) -> pd.DataFrame:
             "lost_at": _steps(followed.since, ~followed.is_found & ~never),
             "num_changes": followed.num_changes,
             "num_found": followed.num_found,
-            "num_steps": (history.found >= 0).sum(axis=1),
+            "num_steps": num_steps,
             "status": pd.Categorical.from_codes(status, STATUSES),
         }
     )
@@ -232,8 +246,8 @@ def persistent_suspects(history: ObjectHistory, table: ObjectTable, last: int = 
     - missing: confident detections that overlap no object stay at the same place: of the same image and category, with
       an IoU of 0.50 or more from step to step; in up to `MAX_GAP` evaluations between there may be none. `score` is
       their mean. The newest evaluation has to have a detection there that overlaps no object, of whatever score.
-    - extra: an object is missed in the last evaluations, `last` or more, and in the newest no used detection means it in
-      a wrong place or category.
+    - extra: an object is missed in the last evaluations, `last` or more, and in the newest no used detection means it
+      in a wrong place or category.
 
     They are ranked by the number of evaluations, and then by the mean of what `label_suspects` calls the standing of
     the detections, or by how little the scores are that match the object. Suspicion of "missing": (evaluations − 1 +
@@ -286,7 +300,7 @@ def _persistently_missing(history: ObjectHistory, table: ObjectTable, last: int)
 
 
 def _persistently_extra(history: ObjectHistory, table: ObjectTable, last: int) -> list[Suspect]:
-    confidence = operating_point.choose(operating_point.cuts(table), AnalysisOptions()).confidence
+    confidence = history.confidences[-1]
     is_missed = table.errors_of(table.is_above(confidence))[1] == ERROR_KINDS.index("missed")
     kept = np.flatnonzero(~table.ignored)
     of_kept = _index(history.objects).get_indexer(_index(_observed(history, table)))
@@ -344,11 +358,15 @@ def _followed(history: ObjectHistory) -> _Followed:
     return _Followed(first_found, state == 1, since, num_since, sum_score, num_changes, num_found)
 
 
+def _with(values: Sequence[Any], position: int, value: Any) -> list[Any]:
+    return [*values[:position], value, *values[position:]]
+
+
 def _observed(history: ObjectHistory, table: ObjectTable) -> pd.DataFrame:
     """The objects of a table that are not ignored, as rows of `ObjectHistory.objects`."""
     kept = ~table.ignored
     objects = _rows(history, table, table.groundtruth.rows(np.flatnonzero(kept)))
-    keys = objects.assign(**{name: np.rint(100 * objects[name]) for name in BOX})
+    keys = objects.assign(**dict(zip(BOX, _hundredths(objects), strict=True)))
     objects["number"] = keys.groupby(["image", "category", *BOX]).cumcount().to_numpy(np.int64)
     return objects
 
@@ -369,9 +387,14 @@ def _category_index(history: ObjectHistory, table: ObjectTable) -> Ints:
 
 
 def _index(objects: pd.DataFrame) -> pd.MultiIndex:
-    box = [np.rint(100 * objects[name].to_numpy()).astype(np.int64) for name in BOX]
+    box = _hundredths(objects)
     arrays = [objects["image"].to_numpy(), objects["category"].to_numpy(), *box, objects["number"].to_numpy()]
-    return pd.MultiIndex.from_arrays(arrays, names=_KEY)
+    return pd.MultiIndex.from_arrays(arrays)
+
+
+def _hundredths(objects: pd.DataFrame) -> list[Ints]:
+    """The box in whole hundredths of a pixel."""
+    return [np.rint(np.clip(100 * objects[name].to_numpy(), -(2.0**62), 2.0**62)).astype(np.int64) for name in BOX]
 
 
 def _matched_iou(table: ObjectTable) -> Floats:
@@ -384,8 +407,9 @@ def _matched_iou(table: ObjectTable) -> Floats:
 
 
 def _unexplained(history: ObjectHistory, step: int, table: ObjectTable) -> pd.DataFrame:
+    has_masks = table.iou_type == "bbox" or table.detections.masks is not None
     missing = sorted(
-        (suspect for suspect in label_suspects(table) if suspect.kind == "missing"),
+        (suspect for suspect in (label_suspects(table) if has_masks else []) if suspect.kind == "missing"),
         key=lambda suspect: suspect.detection,
     )
     detections = table.detections.rows(np.array([suspect.detection for suspect in missing], np.int64))
@@ -397,13 +421,12 @@ def _unexplained(history: ObjectHistory, step: int, table: ObjectTable) -> pd.Da
     return rows.sort_values("image", kind="stable", ignore_index=True)
 
 
-def _placed(unexplained: pd.DataFrame, first_step: int) -> pd.DataFrame:
+def _placed(unexplained: pd.DataFrame, steps: Sequence[int], first_step: int) -> pd.DataFrame:
     """The same rows with places for those from `first_step` on; those before have theirs."""
-    place = unexplained["place"].to_numpy().copy()
+    place = unexplained["place"].to_numpy(copy=True)
     step = unexplained["step"].to_numpy()
-    steps = np.unique(step)
     next_place = place[step < first_step].max(initial=-1) + 1
-    for index in range(int(np.searchsorted(steps, first_step)), len(steps)):
+    for index in range(bisect.bisect_left(steps, first_step), len(steps)):
         rows = np.flatnonzero(step == steps[index])
         earlier = np.flatnonzero((step < steps[index]) & (step >= steps[max(index - 1 - MAX_GAP, 0)]))
         # Of each place the newest row.

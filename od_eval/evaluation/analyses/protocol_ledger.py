@@ -194,7 +194,7 @@ def _limits(ledger: _Ledger) -> Iterator[_Other]:
 def _confidences(ledger: _Ledger) -> Iterator[_Other]:
     confidences = {
         f"only scores from {_CONFIDENCE:g} on": _CONFIDENCE,
-        f"only from the operating point on, {ledger.confidence:.4g}": ledger.confidence,
+        f"only scores from {ledger.confidence:.4g} on, the operating point": ledger.confidence,
     }
     for instead, confidence in confidences.items():
         counted = ledger.counted & ledger.table.is_above(confidence)
@@ -220,8 +220,7 @@ def _absent_categories(ledger: _Ledger) -> Iterator[_Other]:
     num_wrong = np.bincount(category[ledger.wrong], minlength=len(absent)) * absent
     precision = ledger.precision.copy()
     precision[..., num_wrong > 0] = 0
-    num = int((num_wrong > 0).sum())
-    instead = f"{num} {'class that has any counts' if num == 1 else 'classes that have any count'} as 0"
+    instead = f"the {(num_wrong > 0).sum()} with false positives count as 0"
     yield _Other(instead, _metrics(precision), num_detections=int(num_wrong.sum()))
 
 
@@ -265,8 +264,8 @@ def _ties(ledger: _Ledger) -> Iterator[_Other]:
         # False positives last or first; those that are neither change nothing.
         for precision, sign in ((best, 1), (worst, -1)):
             order = np.argsort(3 * group[:, np.newaxis] + sign * (false.astype(int) - true), axis=0, kind="stable")
-            outcomes = (np.take_along_axis(outcome, order, axis=0) for outcome in (true, false))
-            precision[..., category] = matching.precision_recall(score, *outcomes, num)[0]
+            ranked_true, ranked_false = (np.take_along_axis(outcome, order, axis=0) for outcome in (true, false))
+            precision[..., category] = matching.precision_recall(score, ranked_true, ranked_false, num)[0]
     order = np.lexsort((-table.detections.image, -table.score, table.detections.category))
     order = order[ledger.counted[order]]
     reversed_rows = np.split(order, np.cumsum([len(rows) for rows in rows_by_category])[:-1])
@@ -291,9 +290,7 @@ def _crowds(ledger: _Ledger) -> Iterator[_Other]:
     others = table.pairs.where(~crowd[table.pairs.groundtruth])
     without = dataclasses.replace(table, pairs=others)
     without = dataclasses.replace(without, matches=without.rematched())
-    yield _Other(
-        "left out: whoever would match one is wrong", _metrics(precision_recall_scores(without)[0]), *concerned
-    )
+    yield _Other("left out: who would match one is wrong", _metrics(precision_recall_scores(without)[0]), *concerned)
     # The IoU with a crowd is another one than with an object.
     rows = np.flatnonzero(crowd)
     as_objects = dataclasses.replace(table.groundtruth.rows(rows), crowd=np.zeros(len(rows), bool))
@@ -358,14 +355,18 @@ def _sizes(area: Floats) -> Bools:
 _CHOICES: tuple[tuple[str, str, Callable[[_Ledger], Iterator[_Other]]], ...] = (
     ("At most 100 detections of an image and class count", "pycocotools' maxDets", _limits),
     ("All scores count: never filter by a confidence before AP", "the config's score_threshold", _confidences),
-    ("False positives below the last object found cost nothing", "nothing", _last_recall),
-    ("Classes without objects drop out, with their false positives", "pycocotools' catIds", _absent_categories),
-    ("Each class counts the same in the mean", "nothing", _mean_over_categories),
+    ("False positives below the last object found cost nothing", "no setting", _last_recall),
+    (
+        "Classes without objects drop out, with their false positives",
+        "an object of the class",
+        _absent_categories,
+    ),
+    ("Each class counts the same in the mean", "no setting", _mean_over_categories),
     ("A detection must have the class of its object", "pycocotools' useCats", _class_agnostic),
     ("AP is the mean of precision at 101 recalls", "pycocotools' recThrs", _recalls),
     ("Equal scores are ranked by image", "the ids of images", _ties),
     ("Crowds are ignored: who matches one is neither right nor wrong", "the annotation's iscrowd", _crowds),
     ("Difficult objects count like others", "GroundTruth.difficult, in analyses", _difficult),
-    ("Sizes are by the annotation's area, and of detections by the box's", "the annotation's area", _areas),
+    ("Sizes are by the annotation's area; of unmatched detections by their own", "fields area, bbox", _areas),
     ("An area of just 32² or 96² belongs to both sizes", "pycocotools' areaRng", _bounds),
 )

@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import matching
@@ -52,14 +53,14 @@ def of_rows(table: ObjectTable, groundtruth: Ints, detections: Ints) -> ObjectTa
         _new_rows(rows, len(objects))
         for rows, objects in ((groundtruth, table.groundtruth), (detections, table.detections))
     )
-    pairs = Pairs(new_detection[table.pairs.detection], new_object[table.pairs.groundtruth], table.pairs.iou)
-    pairs = pairs.where((pairs.detection >= 0) & (pairs.groundtruth >= 0))
-    order = np.lexsort((pairs.groundtruth, pairs.detection))
+    detection, groundtruth_row = new_detection[table.pairs.detection], new_object[table.pairs.groundtruth]
+    kept = np.flatnonzero((detection >= 0) & (groundtruth_row >= 0))
+    kept = kept[np.lexsort((groundtruth_row[kept], detection[kept]))]
     return dataclasses.replace(
         table,
         groundtruth=table.groundtruth.rows(groundtruth),
         detections=table.detections.rows(detections),
-        pairs=pairs.where(order),
+        pairs=Pairs(detection[kept], groundtruth_row[kept], table.pairs.iou[kept]),
         matches=Matches(
             new_object[table.matches.detection[detections]], new_detection[table.matches.groundtruth[groundtruth]]
         ),
@@ -79,8 +80,8 @@ def with_confidence(table: ObjectTable, confidence: float | Floats) -> ObjectTab
 def with_stricter_nms(table: ObjectTable, iou: float) -> ObjectTable:
     """After a further non-maximum suppression, in each category.
 
-    From the highest score on, a detection goes if its box overlaps that of a kept one of the same image and category by
-    more than `iou`. It is by boxes also where masks are matched, as in detectors. Of equal scores the first row is kept.
+    From the highest score on, a detection goes if its box overlaps that of a kept one of its image and category by
+    more than `iou`. Boxes decide also where masks are matched, as in detectors. Of equal scores the first row stays.
 
     Args:
       table: the object table.
@@ -188,19 +189,12 @@ def overlapping(
       Rows of `first` and rows of `second`, one of each for a pair.
     """
     _, cells = np.unique(np.concatenate((first_cells, second_cells)), return_inverse=True)
-    of_sides = [
-        (np.argsort(of_side, kind="stable"), of_side, objects)
-        for of_side, objects in zip(np.split(cells, [len(first_cells)]), (first, second), strict=True)
-    ]
-    by_cell = [
-        Objects(of_side[order], objects.category[order], objects.box[order], objects.area[order],
-                crowd=np.zeros(len(order), bool))
-        for order, of_side, objects in of_sides
-    ]  # fmt: skip
-    pairs = matching.find_pairs("bbox", by_cell[0], by_cell[1], iou)
+    first_order, first_objects = _by_cell(first, cells[: len(first)])
+    second_order, second_objects = _by_cell(second, cells[len(first) :])
+    pairs = matching.find_pairs("bbox", first_objects, second_objects, iou)
     if not inclusive:
         pairs = pairs.where(pairs.iou > iou)
-    return of_sides[0][0][pairs.groundtruth], of_sides[1][0][pairs.detection]
+    return first_order[pairs.groundtruth], second_order[pairs.detection]
 
 
 def check_category(table: ObjectTable, name: str) -> None:
@@ -210,7 +204,14 @@ def check_category(table: ObjectTable, name: str) -> None:
         raise ODEvalError(f"there is no category '{named(name)}'{did_you_mean(name, names)}.")
 
 
-def _new_rows(rows: Ints, num: int) -> np.ndarray:
+def _by_cell(objects: Objects, cells: Ints) -> tuple[Ints, Objects]:
+    """The rows in the order of their cells, and the boxes in this order, with the cell as their image."""
+    order = np.argsort(cells, kind="stable")
+    in_order = dataclasses.replace(objects, masks=None).rows(order)
+    return order, dataclasses.replace(in_order, image=cells[order], crowd=np.zeros(len(order), bool))
+
+
+def _new_rows(rows: Ints, num: int) -> npt.NDArray[np.int32]:
     """int32 `[num + 1]`: the new row of each; -1 for those that are left out, and for -1, which is the last."""
     new = np.full(num + 1, -1, np.int32)
     new[rows] = np.arange(len(rows), dtype=np.int32)
