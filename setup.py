@@ -49,6 +49,9 @@ setup(
             "pytest-timeout>=2.3,<3",
             "pytest-xdist>=3.5,<4",
             "ruff>=0.14,<1",
+            # What analyses of errors are compared with in their tests.
+            "supervision>=0.26,<1",
+            "tidecv>=1.0.1,<2",
         ]
     },
 )

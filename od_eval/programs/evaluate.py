@@ -339,8 +339,8 @@ def _analysis_lines(result: EvaluationResult) -> Iterator[str]:
         calibration = result.calibration if iou_type == "bbox" else result.calibration.get("segm", {})
         if found := calibration.get("overconfidence"):
             yield (
-                f"Confident even when wrong: of {found['num']} detections with a score of {CONFIDENT_SCORE} or more only"
-                f" {found['num_right']} are right; do not take scores for probabilities"
+                f"Confident even when wrong: of {found['num']} detections with a score of {CONFIDENT_SCORE} or more"
+                f" only {found['num_right']} are right; do not take scores for probabilities"
             )
         costs = {kind: errors[kind] for kind in ERROR_KINDS if kind and errors.get(kind)}
         if costs:

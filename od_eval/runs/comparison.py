@@ -348,7 +348,7 @@ def _conclusion(metric: str, score: ComparedScore) -> str:
         return f"{higher}; with less than {MIN_IMAGES} images with objects, it cannot be told whether by chance."
     if score.is_distinguishable:
         return f"{higher}, more than chance explains."
-    return f"{higher}, which cannot be told from chance: with other images it might be the other way."
+    return f"{higher}, which cannot be told from chance."
 
 
 def score_rows(of: Comparison) -> list[list[str]]:

@@ -155,7 +155,9 @@ def test_other_images_and_losses_are_told(tmp_path) -> None:
     write_run(tmp_path / "c" / "eval", 1, evaluator_of(0, num=12))
     compared = od_eval.compare(tmp_path / "a", tmp_path / "b")
     [warning] = compared.warnings
-    assert warning.startswith("the evaluation sets differ: 2 images are only in A and 0 only in B, and 0 have")
+    assert warning.startswith(
+        "the evaluation sets differ: 2 images are only in A and 0 only in B, and in 0 the objects differ"
+    )
     assert compared.bbox.num_images == 12
     assert compared.notes == [LOSSES_NOTE]
     assert od_eval.compare(tmp_path / "a", tmp_path / "c").notes == []
@@ -262,6 +264,13 @@ def test_tables_are_written_for_spreadsheets(tmp_path) -> None:
         cat = next(row for row in rows if row["category"] == "cat")
         assert float(cat["AP_difference"]) == found.per_category["cat"].scores["AP"].difference
         assert next(row for row in rows if row["category"] == "never there")["AP_a"] == ""
+
+
+def test_tables_that_cannot_be_written_are_an_error(tmp_path) -> None:
+    write_run(tmp_path / "a" / "eval", 100, evaluator_of(0))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ODEvalError, match="file/objects.csv' cannot be"):
+        od_eval.compare(tmp_path / "a", tmp_path / "a").write(str(tmp_path / "file"))
 
 
 def test_a_notebook_shows_it_and_runs_nothing_in_it(tmp_path) -> None:

@@ -365,7 +365,7 @@ class SetDifference:
         if self.first:
             said.append(
                 f"the evaluation sets differ: {self.images_a} images are only in A and {self.images_b} only in B, and"
-                f" {self.changed_images} have different objects ({self.changed_objects} objects); the first:"
+                f" in {self.changed_images} the objects differ ({self.changed_objects} objects); the first:"
                 f" {self.first}. The other images are compared."
             )
         return said

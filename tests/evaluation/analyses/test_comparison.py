@@ -279,7 +279,7 @@ def test_what_only_one_has_is_told_and_left_out() -> None:
     }  # fmt: skip
     assert first.startswith(f"image {ids[3]}, where only A has the ")
     [sentence] = difference.sentences()
-    assert "2 images are only in A and 1 only in B, and 1 have different objects (2 objects)" in sentence
+    assert "2 images are only in A and 1 only in B, and in 1 the objects differ (2 objects)" in sentence
     # It is the evaluation of what is left.
     kept = [batch for batch in others if batch.image_ids[0] in part_a.images]
     left = table_of(kept)

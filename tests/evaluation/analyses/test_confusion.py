@@ -259,7 +259,7 @@ def test_the_matrix_equals_that_of_supervision_where_scores_rank_like_ious(seed)
     """supervision matches by descending IoU, whatever the score, above the threshold and not at it, and knows neither
     crowds nor difficult objects. So each detection here overlaps one object only, and its score is their IoU.
     """
-    supervision = pytest.importorskip("supervision")
+    supervision = pytest.importorskip("supervision", reason="supervision cannot be imported", exc_type=ImportError)
     random = np.random.default_rng(seed)
     batches, predictions, targets = [], [], []
     for number in range(20):
