@@ -269,7 +269,7 @@ def test_tables_are_written_for_spreadsheets(tmp_path) -> None:
 def test_tables_that_cannot_be_written_are_an_error(tmp_path) -> None:
     write_run(tmp_path / "a" / "eval", 100, evaluator_of(0))
     (tmp_path / "file").write_text("")
-    with pytest.raises(ODEvalError, match="file/objects.csv' cannot be"):
+    with pytest.raises(ODEvalError, match=r"file/objects\.csv' cannot be"):
         od_eval.compare(tmp_path / "a", tmp_path / "a").write(str(tmp_path / "file"))
 
 
