@@ -7,9 +7,9 @@
 
 The data are those of benchmarks/evaluation.py. Of od_eval it is timed what an evaluation adds to its metrics: the
 object table, all analyses, their files, and plots with pictures of errors. Of hotcoco: all that it has of it, which is
-less: TIDE's errors, confusion matrix, calibration, F scores and image diagnostics, after `evaluate` and `accumulate`, and
-a bootstrap of as many resamples (`hotcoco.compare`, of an evaluation with itself). Each measurement is made in a process
-of its own, one after the other, and repeated.
+less: TIDE's errors, confusion matrix, calibration, F scores and image diagnostics, after `evaluate` and `accumulate`,
+and a bootstrap of as many resamples (`hotcoco.compare`, of an evaluation with itself). Each measurement is made in a
+process of its own, one after the other, and repeated.
 """
 
 from __future__ import annotations

@@ -147,9 +147,8 @@ class EvaluationSet:
             best_step = None if self._best is None else self._best.step
             kept_steps = [kept for kept in (best_step, result.certainty.get("step")) if kept is not None]
             write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps)
-            if with_pictures:
-                num_pictures += draw_plots(self.run, self.run_dir, step, evaluator.analysis)
             if with_pictures and self._archive is not None:
+                num_pictures += draw_plots(self.run, self.run_dir, step, evaluator.analysis)
                 num_pictures += draw_error_examples(self.run, self.run_dir, step, evaluator.analysis, self._archive)
         num_pictures += draw_pictures(self.run, self.run_dir, step, first_images, options)
         if num_pictures:

@@ -35,9 +35,9 @@ _HALO = (20, 20, 20)
 # The long side of each panel, and its least width and height: a thin image gets a margin, so that labels have room.
 _LONG_SIDE = 480
 _SMALLEST = (240, 96)
-# The panels of images that are this many times as wide as high are one above the other: a card of TensorBoard shows a
-# picture 300 to 400 pixels wide, and text must be legible in it.
-_STACKED_FROM = 1.2
+# The panels of images that are this many times as wide as high, or more, are one above the other: a card of TensorBoard
+# shows a picture 300 to 400 pixels wide, and text must be legible in it.
+_STACKED_FROM = 0.75
 # Smaller boxes are drawn in this size, or nobody would see them.
 _SMALLEST_BOX = 7
 _FONT_SIZE = 16
@@ -193,6 +193,14 @@ def draw_errors(
         _panel(picture, [(shape, _style_of_groundtruth(shape.drawn)) for shape in there], in_focus),
     ]
     return np.array(_sheet(panels, captions, stacked=width >= _STACKED_FROM * height))
+
+
+def no_error(step: int) -> npt.NDArray[np.uint8]:
+    """A picture that says that there is no such error at a step, to take the place of an earlier one."""
+    picture = Image.new("RGB", (_LONG_SIDE, 2 * _CAPTION_HEIGHT), PAPER)
+    font = pictures.font_of_size(_FONT_SIZE)
+    ImageDraw.Draw(picture).text((8, _CAPTION_HEIGHT), f"no further one at step {step}", INK, font, anchor="lm")
+    return np.array(picture)
 
 
 # ---- From the object table ------------------------------------------------------------------------------------------

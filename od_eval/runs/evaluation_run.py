@@ -26,7 +26,7 @@ from od_eval.evaluation.analysis import Analysis, attempt
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
-from od_eval.figures.error_pictures import Focus, draw_errors, drawn_of_image
+from od_eval.figures.error_pictures import Focus, draw_errors, drawn_of_image, no_error
 from od_eval.figures.first_images import FirstImages
 from od_eval.figures.pictures import file_name
 from od_eval.figures.plots import plots
@@ -36,6 +36,8 @@ from od_eval.tensorboard import analysis_summaries, layout, tags, writers
 
 # Pictures of each kind of error.
 _EXAMPLES = 4
+# Run -> the tags of the pictures of errors that this process has written last.
+_error_tags: dict[str, set[str]] = {}
 
 
 def write_evaluation(
@@ -182,7 +184,10 @@ def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, a
                 focus = Focus(example.detections, example.objects) if example.detections or example.objects else None
                 image = archive.image(ids[example.image])
                 drawn[tags.error(kind, index)] = draw_errors(image, sizes[example.image], *objects, focus=focus)
-        writers.write_pictures(run_dir, step, drawn)
+        # TensorBoard shows the newest picture of a tag, also where a later evaluation has no such error.
+        gone = _error_tags.get(run_dir, set()) - drawn.keys()
+        writers.write_pictures(run_dir, step, {**drawn, **{tag: no_error(step) for tag in sorted(gone)}})
+        _error_tags[run_dir] = set(drawn)
         if analysis.options.save_examples:
             folder = analysis_files.of_step(run_dir, step)
             _write_files(folder, {f"{tag}.png": picture for tag, picture in drawn.items()})

@@ -124,7 +124,7 @@ def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_t
 
     lines = result.stdout.splitlines()
     assert lines[0].startswith("Reading ")
-    [ap] = [line.split() for line in lines if line.startswith("AP ")]
+    [ap] = [line.split() for line in lines if line.startswith("AP  ")]
     assert ap[1:3] == [f"{found[of]['AP']:.4f}" for of in ("bbox", "segm")]
     good = [line.partition("; good by convention, for boxes: ")[2] for line in lines]
     assert [values for values in good if values] == ["0.45–0.65", "0.85–0.95"]
@@ -133,6 +133,17 @@ def test_boxes_masks_and_pictures_go_to_the_files_and_tags_of_an_evaluation_in_t
     [cat] = [line.split() for line in lines if line.startswith("cat ")]
     shown = [found["per_category"]["cat"][name] for name in ("AP", "AP50", "AR100")]
     assert cat[3:6] == [f"{value:.4f}" for value in shown]
+    for of, what in (("bbox", "boxes"), ("segm", "masks")):
+        counts = found["operating_point"][of]
+        intervals = found["intervals"] if of == "bbox" else found["intervals"]["segm"]
+        low, high = intervals["AP"]
+        based_on = f"from 8 images with {counts['num_groundtruth']} objects"
+        assert f"AP of {what}: {low:.3f} to {high:.3f} with 95% confidence, {based_on}" in lines
+        shown = f"{counts['tp']} right, {counts['fp']} wrong, {counts['fn']} missed"
+        assert any(f"f1 {counts['f1']:.4f}; {shown}" in line for line in lines)
+    assert {f"plots/{name}" for name in ("confusion", "precision_recall", "error_costs")} <= tags
+    assert any(tag.startswith("errors/worst/") for tag in tags)
+    assert (run_dir / "images.zip").exists()
     assert "\x1b" not in result.stdout
     assert f"--logdir {folder}/runs/a" in lines[-3]
 
