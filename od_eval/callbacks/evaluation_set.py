@@ -127,11 +127,16 @@ class EvaluationSet:
         self._num_images = result.num_images
         difference = None
         if evaluator.analysis is not None:
-            result = result.with_section(
-                "certainty", certainty.certainty(self.run_dir, result, evaluator.analysis, self.recorded())
-            )
+            earlier = self._evaluated_before(step)
+            section = attempt("certainty", certainty.certainty, self.run_dir, result, evaluator.analysis, earlier)
+            result = result.with_section("certainty", section)
             if self._best is not None and self._best.step != step:
-                difference = attempt("certainty", certainty.difference, self.run_dir, evaluator.analysis, self._best)
+                if earlier is not None and self._best.step == earlier.certainty.get("step"):  # it has been computed
+                    known = result.certainty.get("difference")
+                    difference = None if known is None else Interval(*known)
+                else:
+                    best = self._best
+                    difference = attempt("certainty", certainty.difference, self.run_dir, evaluator.analysis, best)
         write_evaluation(
             self.run_dir,
             result,
@@ -154,6 +159,17 @@ class EvaluationSet:
         if num_pictures:
             self._last_step_with_pictures = step
         return result
+
+    def _evaluated_before(self, step: int) -> EvaluationResult | None:
+        """The newest evaluation of an earlier step."""
+        newest = self.results[-1] if self.results else None
+        if newest is not None and newest.step is not None and newest.step < step:
+            return newest
+        return max(
+            (result for result in self.recorded() if (result.step or 0) < step),
+            key=lambda result: result.step or 0,
+            default=None,
+        )
 
     def recorded(self) -> list[EvaluationResult]:
         """All evaluations recorded in the files of the run, ordered by step. The first call repairs the files."""

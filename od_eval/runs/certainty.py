@@ -14,7 +14,7 @@ from od_eval.evaluation.analysis import Analysis, attempt
 from od_eval.evaluation.better import main_metric, main_value
 from od_eval.evaluation.object_table import IouType
 from od_eval.evaluation.result import EvaluationResult
-from od_eval.runs import analysis_files, object_files
+from od_eval.runs import analysis_files, metrics_files, object_files
 
 
 def difference(run_dir: str, analysis: Analysis, earlier: EvaluationResult) -> Interval | None:
@@ -41,7 +41,7 @@ def difference(run_dir: str, analysis: Analysis, earlier: EvaluationResult) -> I
 
 
 def certainty(
-    run_dir: str, result: EvaluationResult, analysis: Analysis, recorded: list[EvaluationResult]
+    run_dir: str, result: EvaluationResult, analysis: Analysis, earlier: EvaluationResult | None
 ) -> dict[str, Any] | None:
     """The section `certainty` of an evaluation; None if its main metric is not defined.
 
@@ -49,19 +49,16 @@ def certainty(
       run_dir: the folder of its run.
       result: the evaluation.
       analysis: its analyses.
-      recorded: the evaluations of the run, by step.
+      earlier: the evaluation before it.
     """
     metric, value = main_metric(result.log_values()), main_value(result)
     if value is None:
         return None
     here = {"metric": metric, "value": value, "step": result.step, "difference": None}
-    earlier = [
-        one for one in recorded if (one.step or 0) < (result.step or 0) and one.certainty.get("metric") == metric
-    ]
-    if not earlier:
+    if earlier is None or earlier.certainty.get("metric") != metric:
         return here
-    in_place = earlier[-1].certainty
-    before = next((one for one in recorded if one.step == in_place["step"]), None)
+    in_place = earlier.certainty
+    before = earlier if earlier.step == in_place["step"] else metrics_files.read_step(run_dir, in_place["step"])
     if before is None or before.dataset.get("fingerprint") != result.dataset.get("fingerprint"):
         return here  # nothing to compare with: it begins anew
     interval = attempt("certainty", difference, run_dir, analysis, before)

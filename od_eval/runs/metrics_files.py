@@ -215,6 +215,16 @@ def read_all(run_dir: str) -> list[EvaluationResult]:
     return [_read_result(path) for path in _step_files(os.path.join(run_dir, _EVERY)).values()]
 
 
+def read_step(run_dir: str, step: int) -> EvaluationResult | None:
+    """The evaluation of a step; None if there is none.
+
+    Raises:
+      ODEvalError: its file is damaged.
+    """
+    path = _step_file(run_dir, _EVERY, step)
+    return _read_result(path) if files.exists(path) else None
+
+
 def _step_file(run_dir: str, folder: str, step: int) -> str:
     return os.path.join(run_dir, folder, f"step-{step:08d}.json")
 

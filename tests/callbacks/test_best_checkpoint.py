@@ -110,6 +110,16 @@ def test_a_model_that_has_a_checkpoint_of_its_own_is_saved_as_that(tmp_path, ker
         ({"metric": "val_total_loss"}, [{"val_total_loss": NAN}, {"val_total_loss": -float("inf")}], None),
         ({}, [{"val_AP": 0.25}, {}, {"val_AP": 0.5}], (6, "val_AP", 0.5)),
         ({}, of_ap(0.0), (2, "val_AP", 0.0)),
+        (
+            {"needs_certainty": True},
+            [{"val_AP": 0.5, "val_AP_certain": 0.5}, {"val_AP": 0.6, "val_AP_certain": 0.5}],
+            (2, "val_AP_certain", 0.5),
+        ),
+        (
+            {"needs_certainty": True},
+            [{"val_AP": 0.5, "val_AP_certain": 0.5}, {"val_AP": 0.8, "val_AP_certain": 0.8}],
+            (4, "val_AP_certain", 0.8),
+        ),
     ],
 )  # fmt: skip
 def test_metric_and_mode_decide(tmp_path, keras, arguments, evaluations, expected):

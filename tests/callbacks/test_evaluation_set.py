@@ -9,6 +9,7 @@ import od_eval
 from od_eval import files
 from od_eval.callbacks.evaluation_set import EvaluationSet, _say_once
 from od_eval.errors import ODEvalError
+from read_events import shown_images
 
 
 def evaluation_set(folder, **options):
@@ -25,6 +26,60 @@ def evaluation_set(folder, **options):
         )
 
     return EvaluationSet([1, 2], folder, detect=detect, options=od_eval.EvaluationOptions({1: "cat"}, **options))
+
+
+def many_images(folder, **arguments):
+    """30 images with an object each; a model finds it in the images below its number."""
+    boxes = [[[2.0, 2, 30, 30]]]
+
+    def detect(model, image):
+        found = image < model
+        return od_eval.EvaluationBatch(
+            image_ids=[image],
+            image_sizes=[[40, 40]],
+            detections=od_eval.Detections(boxes if found else [np.zeros((0, 4))], [[0.9] * found], [[1] * found]),
+            groundtruth=od_eval.GroundTruth(boxes, [[1]]),
+            images=[np.full((40, 40, 3), image, np.uint8)],
+        )
+
+    options = od_eval.EvaluationOptions({1: "cat"}, num_pictures=1)
+    return EvaluationSet(range(30), folder, detect=detect, options=options, **arguments)
+
+
+def test_what_goes_wrong_is_in_the_files_and_in_tensorboard(tmp_path, capsys):
+    extra_metrics = {"highest": lambda objects: objects.score.max()}
+    evaluations = many_images(tmp_path, extra_metrics=extra_metrics)
+    result = evaluations.evaluate(10, step=5)
+    assert capsys.readouterr().err == ""
+    assert result.operating_point["bbox"]["fn"] == 20
+    assert evaluations.logs(result)["val_highest"] == 0.9
+    objects = od_eval.load_objects(tmp_path)
+    assert (objects.error == "missed").sum() == 20
+    assert (tmp_path / "eval" / "images.zip").exists()
+    images = shown_images(tmp_path / "eval")
+    assert {f"errors/missed/{index}" for index in range(4)} | {"plots/confusion", "detections/0"} <= images.keys()
+    evaluations.evaluate(30, step=6)
+    ((_, missed), (step, none_left)) = shown_images(tmp_path / "eval")["errors/missed/0"]
+    assert step == 6
+    assert none_left[0].height < missed[0].height, "it says that there is none any more"
+
+
+def test_an_improvement_that_may_be_chance_is_said_to_be_and_does_not_count_as_certain(tmp_path, capsys):
+    evaluations = many_images(tmp_path)
+    for step, num_found in enumerate((15, 16, 28), start=1):
+        evaluations.evaluate(num_found, step=step)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("eval at")]
+    assert " (0." in lines[0].partition("AP50")[0], "the interval of AP"
+    assert "not distinguishable" not in lines[0] + lines[2]
+    assert "the best so far" in lines[1]
+    assert ", not distinguishable from this one: the difference is " in lines[1]
+    certain = [evaluations.logs(result)["val_AP_certain"] for result in evaluations.results]
+    ap = [result.bbox["AP"] for result in evaluations.results]
+    assert ap[0] < ap[1] < ap[2]
+    assert certain == [ap[0], ap[0], ap[2]]
+    # Also in another process.
+    again = many_images(tmp_path).evaluate(29, step=4)
+    assert again.certainty["step"] == 3
 
 
 @pytest.mark.parametrize("broken", ["drawing", "writing"])

@@ -9,7 +9,7 @@ import numpy as np
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.result import EvaluationResult
-from od_eval.runs import certainty, evaluation_run
+from od_eval.runs import certainty, evaluation_run, metrics_files
 
 
 def evaluated(share_found: float, seed: int = 0, num_images: int = 60, num_classes: int = 2, first_id: int = 0):
@@ -35,8 +35,10 @@ def evaluated(share_found: float, seed: int = 0, num_images: int = 60, num_class
 def at_step(run_dir: Path, step: int, evaluator: Evaluator, recorded: list[EvaluationResult]) -> EvaluationResult:
     """What an evaluation set does at a step, as far as this is concerned."""
     result = evaluator.evaluate(step=step)
-    section = certainty.certainty(str(run_dir), result, evaluator.analysis, recorded)
+    earlier = recorded[-1] if recorded else None
+    section = certainty.certainty(str(run_dir), result, evaluator.analysis, earlier)
     result = result.with_section("certainty", section)
+    metrics_files.write(str(run_dir), result)
     evaluation_run.write_analysis("eval", str(run_dir), step, evaluator.analysis, kept_steps=[])
     recorded.append(result)
     return result
@@ -93,4 +95,4 @@ def test_a_damaged_table_costs_a_warning(tmp_path, capsys) -> None:
 def test_where_there_is_no_metric_there_is_no_section(tmp_path) -> None:
     evaluator = evaluated(0.5)
     result = evaluator.evaluate(step=1).with_section("bbox", None)
-    assert certainty.certainty(str(tmp_path), result, evaluator.analysis, []) is None
+    assert certainty.certainty(str(tmp_path), result, evaluator.analysis, None) is None

@@ -356,6 +356,11 @@ def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is
     [
         ({"early_stopping_metric": "AP"}, "early_stopping_metric is 'AP', but there is no such metric"),
         ({"best_metric": "val_mAP"}, "best_metric is 'val_mAP'"),
+        ({"best_needs_certainty": True, "analysis": None}, "best_needs_certainty needs the analyses of errors"),
+        (
+            {"best_needs_certainty": True, "best_metric": "val_AP50"},
+            "best_needs_certainty is about val_AP, and best_metric is 'val_AP50'",
+        ),
     ],
 )
 def test_a_metric_that_there_is_not_is_refused_before_training(ssd_config, config_overrides, tmp_path, plan, words):
