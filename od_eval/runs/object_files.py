@@ -25,6 +25,7 @@ from od_eval.evaluation.object_columns import MATCH_COLUMNS, as_pandas
 from od_eval.evaluation.object_table import IouType, ObjectTable
 from od_eval.evaluation.objects import Objects
 from od_eval.runs import analysis_files
+from od_eval.runs.image_archive import ImageArchive, member_name
 
 _IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
 FILE_NAMES = {iou_type: analysis_files.file_name("objects", iou_type, "parquet") for iou_type in _IOU_TYPES}
@@ -46,13 +47,17 @@ def load_objects(
 
     Returns:
       A row for each detection, and after these a row for each ground truth object. `od_eval.evaluation.object_columns`
-      describes the columns.
+      describes the columns; `picture` is the name of the image in the run's `images.zip`, empty if it is not there.
 
     Raises:
       ODEvalError: there is no such evaluation, or the file is damaged.
     """
     path = analysis_files.find(os.fspath(model_dir), run, step, FILE_NAMES["segm" if masks else "bbox"])
-    return _read(path)[0].drop(columns=_IMAGE)
+    objects, about = _read(path)
+    archive = ImageArchive(os.path.join(os.fspath(model_dir), run))
+    pictures = [member_name(id) if id in archive else "" for id, *_ in about["images"]]
+    objects["picture"] = pd.Categorical(pictures).take(objects[_IMAGE].to_numpy())
+    return objects.drop(columns=_IMAGE)
 
 
 def parquet(table: ObjectTable) -> bytes:

@@ -15,6 +15,7 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.object_table import ObjectTable
 from od_eval.evaluation.options import AnalysisOptions
 from od_eval.runs import analysis_files, evaluation_run, object_files
+from od_eval.runs.image_archive import ImageArchive
 from read_events import shown_tensors
 
 
@@ -115,6 +116,17 @@ def test_a_table_that_was_written_is_read_again(tmp_path, ids) -> None:
     for one, other in zip((*read.errors, *read.outcomes), (*table.errors, *table.outcomes), strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(read.pairs.iou, table.pairs.iou)
+
+
+def test_objects_know_the_pictures_of_their_images(tmp_path) -> None:
+    _, tables = written(tmp_path)
+    first, second, *_ = tables["bbox"].images
+    archive = ImageArchive(str(tmp_path / "eval"))
+    archive.add(first, np.zeros((8, 8, 3), np.uint8))
+    archive.write()
+    objects = od_eval.load_objects(tmp_path)
+    of_images = objects.groupby("image_id").picture.first()
+    assert (of_images[first], of_images[second]) == (f"{first}.jpg", "")
 
 
 def test_without_such_a_table_it_is_said_what_there_is(tmp_path) -> None:
