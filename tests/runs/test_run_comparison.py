@@ -181,7 +181,7 @@ def test_other_images_and_losses_are_told(tmp_path) -> None:
             ),
         ),
     ],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),
 )
 def test_what_if_of_a_file_is_that_of_the_evaluation(tmp_path, changes, changed) -> None:
     evaluator = evaluator_of(2, num=28)
