@@ -26,6 +26,7 @@ LABEL_MAP = "label_map"
 
 _PICTURE = "detections/"
 _ERROR = "errors/"
+_COUNTS = {"bbox": "counts", "segm": "counts of masks"}
 _PLOT = {"bbox": "plots/", "segm": "plots of masks/"}
 # Not with the prefixes of metrics, or histograms would come first in TensorBoard.
 _DISTRIBUTION = {"bbox": "Distributions/", "segm": "Distributions of masks/"}
@@ -35,7 +36,7 @@ def of_detections() -> tuple[str, ...]:
     """How the tags of metrics and pictures of detections begin."""
     return (
         *(prefix for section in all_sections().values() for prefix in section.tag_prefixes),
-        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values()),
+        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values(), *_COUNTS.values()),
     )
 
 
@@ -55,6 +56,11 @@ def error(kind: str, index: int) -> str:
 def distribution(name: str, iou_type: str) -> str:
     """The tag of a histogram of an analysis of boxes or of masks."""
     return _DISTRIBUTION[iou_type] + name
+
+
+def counts(iou_type: str) -> str:
+    """The tag of the text with the counts at the operating point, of boxes or of masks."""
+    return _COUNTS[iou_type]
 
 
 def plot(name: str, iou_type: str) -> str:

@@ -80,6 +80,10 @@ def test_tensorboard_has_curves_and_histograms(tmp_path) -> None:
     table = tables["bbox"]
     assert counts[0, 50] == (table.true_positive[:, 0] & (table.score >= 0.5)).sum()
     assert counts[3, 0] + counts[0, 0] == table.num_groundtruth.sum()
+    ((step, text),) = shown_tensors(tmp_path / "eval", "text")["counts"]
+    counts = [line.split() for line in text.item().decode().splitlines()]
+    assert [int(line[1]) for line in counts if line and line[0] == "(all)"] == [table.num_groundtruth.sum()]
+    assert [line[0] for line in counts[3:]] == ["(all)", "dog", "cat", "bird", "never"]
     histograms = shown_tensors(tmp_path / "eval", "histograms")
     ((step, buckets),) = histograms["Distributions/Confidence of true positives"]
     assert buckets[:, 2].sum() == table.true_positive[:, 0].sum()
