@@ -7,7 +7,7 @@ An interval is `score ± t · standard error`, of AP and AP50 on the logit scale
 standard error is the standard deviation over the resamples, times √(n ÷ (n - 1)) for n images with objects, and t is
 Student's quantile for n - 1 degrees of freedom (the widening of Hesterberg, What Teachers Should Know About the
 Bootstrap, The American Statistician 2015). In simulations (tests/evaluation/analyses/test_intervals.py) they cover
-92% to 97% with 200 images, and up to 99% for categories with less than ten images.
+92% to 97% with 200 images, and 93% to 99% with 50: of categories with few images they are too wide.
 
 A score that is the same in every resample (nothing is found, or everything and nothing else) has an interval of no
 width, though other images could give another score.
