@@ -100,6 +100,7 @@ class EvaluationSet:
             draw_pictures,
             draw_plots,
             write_analysis,
+            write_analysis_summaries,
             write_evaluation,
         )
 
@@ -137,6 +138,9 @@ class EvaluationSet:
                 else:
                     best = self._best
                     difference = attempt("certainty", certainty.difference, self.run_dir, evaluator.analysis, best)
+            best_step = None if self._best is None else self._best.step
+            kept_steps = [kept for kept in (best_step, result.certainty.get("step")) if kept is not None]
+            write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps)
         write_evaluation(
             self.run_dir,
             result,
@@ -149,9 +153,7 @@ class EvaluationSet:
         self.results.append(result)
         num_pictures = 0
         if evaluator.analysis is not None:
-            best_step = None if self._best is None else self._best.step
-            kept_steps = [kept for kept in (best_step, result.certainty.get("step")) if kept is not None]
-            write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps)
+            write_analysis_summaries(self.run, self.run_dir, step, evaluator.analysis)
             if with_pictures and self._archive is not None:
                 num_pictures += draw_plots(self.run, self.run_dir, step, evaluator.analysis)
                 num_pictures += draw_error_examples(self.run, self.run_dir, step, evaluator.analysis, self._archive)

@@ -73,7 +73,7 @@ def in_order_of_ranking(detections: Objects) -> Ints:
     The functions below expect detections in this order.
     """
     assert detections.score is not None
-    return np.lexsort((np.arange(len(detections)), detections.category, -detections.score, detections.image))
+    return np.lexsort((detections.category, -detections.score, detections.image))
 
 
 def find_pairs(iou_type: Literal["bbox", "segm"], groundtruth: Objects, detections: Objects, min_iou: float) -> Pairs:

@@ -72,10 +72,9 @@ def write_evaluation(
 
 
 def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_steps: Collection[int]) -> None:
-    """Writes the files of an evaluation's analyses, and their curves and histograms for TensorBoard.
+    """Writes the files of an evaluation's analyses. Whatever goes wrong is reported in a warning on stderr.
 
-    The numbers have been written before: whatever goes wrong here is reported in a warning on stderr, and costs nothing
-    else.
+    It is called before `write_evaluation`, so that a process that is killed in between evaluates the step again.
 
     Args:
       run: the run, for the warning.
@@ -98,9 +97,23 @@ def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_s
         analysis_files.write(run_dir, step, contents)
         object_history.write(run_dir)
         analysis_files.thin_out(run_dir, kept_steps, analysis.options.max_megabytes)
-        analysis_summaries.write(run_dir, step, analysis)
     except Exception as error:
         warning = f"warning: {run}: the analyses at step {step} could not be written: {describe(error)}"
+        print(warning, file=sys.stderr, flush=True)
+
+
+def write_analysis_summaries(run: str, run_dir: str, step: int, analysis: Analysis) -> None:
+    """Writes the curves, histograms and counts of an evaluation's analyses for TensorBoard.
+
+    What goes wrong is reported as in `draw_pictures`.
+
+    Args:
+      run, run_dir, step, analysis: as for `write_analysis`.
+    """
+    try:
+        analysis_summaries.write(run_dir, step, analysis)
+    except Exception as error:
+        warning = f"warning: {run}: the curves of the analyses at step {step} could not be written: {describe(error)}"
         print(warning, file=sys.stderr, flush=True)
 
 

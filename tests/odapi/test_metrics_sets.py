@@ -199,7 +199,7 @@ def config_of(tmp_path):
 def ours(config, batches):
     """Tag -> number in TensorBoard."""
     options = RequestedEvaluation(config).options
-    evaluator = Evaluator(options.categories, masks=options.masks)
+    evaluator = Evaluator(options.categories, masks=options.masks, analysis=None)
     further = FurtherEvaluator(config.eval_config, RequestedEvaluation(config).label_map)
     for features, eval_dict in batches:
         batch = evaluation_batch(features, eval_dict, {}, config.eval_config, options)

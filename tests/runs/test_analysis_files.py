@@ -29,6 +29,7 @@ def written(tmp_path: Path, masks: bool = False, **options) -> tuple[Path, dict[
     evaluator = evaluated(random_images(0, masks=masks), masks=masks, analysis=AnalysisOptions(**options))
     evaluator.evaluate()
     evaluation_run.write_analysis("eval", str(tmp_path / "eval"), 3, evaluator.analysis, kept_steps=[3])
+    evaluation_run.write_analysis_summaries("eval", str(tmp_path / "eval"), 3, evaluator.analysis)
     return tmp_path / "eval" / "analysis" / "step-00000003", evaluator.object_tables()
 
 

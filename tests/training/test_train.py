@@ -211,7 +211,7 @@ def test_good_values_and_loss_formulas_are_said_after_the_first_evaluation_and_a
     assert lines.count(f"  {losses}") == lines.count(losses) == 1
     assert re.search(r"^eval AP +\S+ +\S+ +\S+  0\.45–0\.65$", output, re.MULTILINE)
     assert re.search(r"^eval AP75 +\S+ +\S+ +\S+$", output, re.MULTILINE)
-    assert lines[lines.index(losses) - 1].startswith("eval AR100 ")
+    assert lines[lines.index(losses) - 1].startswith("eval F1 ")
 
 
 def test_a_finished_run_started_again_does_nothing(finished, ssd_config, config_overrides, capsys):
