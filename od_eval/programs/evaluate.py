@@ -215,14 +215,13 @@ def _write(
         write_evaluation,
     )
 
-    if evaluator.analysis is not None:
-        best = best_of(metrics_files.read_all(run_dir))
-        write_analysis(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, [] if best is None else [best.step or 0])
     try:
         write_evaluation(run_dir, result, options)
     except (tf.errors.OpError, OSError) as error:
         raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
     if evaluator.analysis is not None:
+        best = best_of(metrics_files.read_all(run_dir))
+        write_analysis(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, [] if best is None else [best.step or 0])
         write_analysis_summaries(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis)
         draw_plots(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis)
         if archive is not None:

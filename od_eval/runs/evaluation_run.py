@@ -74,7 +74,8 @@ def write_evaluation(
 def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_steps: Collection[int]) -> None:
     """Writes the files of an evaluation's analyses. Whatever goes wrong is reported in a warning on stderr.
 
-    It is called before `write_evaluation`, so that a process that is killed in between evaluates the step again.
+    In a training it is called before `write_evaluation`, so that a process that is killed in between evaluates the step
+    again.
 
     Args:
       run: the run, for the warning.
