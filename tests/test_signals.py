@@ -42,8 +42,13 @@ def test_a_signal_waits_and_then_does_what_it_would_have_done(handler):
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_as_ever():
-    with pytest.raises(KeyboardInterrupt):
-        receive(signal.SIGINT)
+    # What a shell starts in the background ignores Ctrl-C, and so would this process.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            receive(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_signal_does_not_wait():
