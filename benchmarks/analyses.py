@@ -26,7 +26,7 @@ import time
 from typing import Any
 
 import numpy as np
-from evaluation import HEIGHT, WIDTH, made_batches, made_masks
+from evaluation import HEIGHT, WIDTH, od_eval_batches
 
 ROUNDS = 3
 RESAMPLES = 200
@@ -82,32 +82,12 @@ def run(name: str, flags: list[str]) -> dict[str, float]:
 
 def made_evaluator(args: argparse.Namespace) -> Any:
     """An Evaluator that has been given all batches."""
-    from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
     from od_eval.evaluation.evaluator import Evaluator
 
     categories = {number: f"class {number}" for number in range(1, args.categories + 1)}
     evaluator = Evaluator(categories, masks=args.masks, analysis=None)
-    for made in made_batches(args):
-        num = made["num_groundtruth"]
-        masks: list[Any] = [None, None]
-        if args.masks:
-            masks = [
-                [made_masks(rows[:count]) for rows, count in zip(made[name], counts, strict=True)]
-                for name, counts in (("boxes", [args.detections] * len(num)), ("groundtruth_boxes", num))
-            ]
-        evaluator.update(
-            EvaluationBatch(
-                image_ids=made["image_ids"],
-                image_sizes=[[HEIGHT, WIDTH]] * len(num),
-                detections=Detections(made["boxes"], made["scores"], made["classes"], masks=masks[0]),
-                groundtruth=GroundTruth(
-                    *(made["groundtruth_boxes"], made["groundtruth_classes"]),
-                    masks=masks[1],
-                    is_crowd=made["groundtruth_crowd"],
-                    num=num,
-                ),
-            )
-        )
+    for batch in od_eval_batches(args):
+        evaluator.update(batch)
     return evaluator
 
 

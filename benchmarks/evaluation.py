@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -165,21 +166,10 @@ def made_masks(boxes: np.ndarray) -> np.ndarray:
     return masks
 
 
-# ---- What runs in processes of their own ----------------------------------------------------------------------------
-
-
-def with_od_eval(args: argparse.Namespace) -> dict[str, float]:
-    """Batch by batch, as they are made; to make them is not counted."""
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+def od_eval_batches(args: argparse.Namespace) -> Iterator[Any]:
+    """The made batches as `EvaluationBatch`es."""
     from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
-    from od_eval.evaluation.evaluator import Evaluator
-    from od_eval.evaluation.options import EvaluationOptions
-    from od_eval.runs.evaluation_run import write_evaluation
 
-    options = EvaluationOptions({number: f"class {number}" for number in range(1, args.categories + 1)})
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    evaluator = Evaluator(options.categories, masks=args.masks)
-    seconds = 0.0
     for made in made_batches(args):
         num = made["num_groundtruth"]
         masks = [None, None]
@@ -188,7 +178,7 @@ def with_od_eval(args: argparse.Namespace) -> dict[str, float]:
                 [made_masks(rows[:count]) for rows, count in zip(made[name], counts, strict=True)]
                 for name, counts in (("boxes", [args.detections] * len(num)), ("groundtruth_boxes", num))
             ]
-        batch = EvaluationBatch(
+        yield EvaluationBatch(
             image_ids=made["image_ids"],
             image_sizes=[[HEIGHT, WIDTH]] * len(num),
             detections=Detections(made["boxes"], made["scores"], made["classes"], masks=masks[0]),
@@ -199,6 +189,24 @@ def with_od_eval(args: argparse.Namespace) -> dict[str, float]:
                 num=num,
             ),
         )
+
+
+# ---- What runs in processes of their own ----------------------------------------------------------------------------
+
+
+def with_od_eval(args: argparse.Namespace) -> dict[str, float]:
+    """Batch by batch, as they are made; to make them is not counted."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    from od_eval.evaluation.evaluator import Evaluator
+    from od_eval.evaluation.options import EvaluationOptions
+    from od_eval.runs.evaluation_run import write_evaluation
+
+    options = EvaluationOptions({number: f"class {number}" for number in range(1, args.categories + 1)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # The analyses of errors are timed by benchmarks/analyses.py.
+    evaluator = Evaluator(options.categories, masks=args.masks, analysis=None)
+    seconds = 0.0
+    for batch in od_eval_batches(args):
         started = time.perf_counter()
         evaluator.update(batch)
         seconds += time.perf_counter() - started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,11 @@ CATEGORIES = {3: "cat", 1: "dog", 18: "bird", 90: "never there"}
 
 def pycocotools_metrics(groundtruth: dict, detections: list, iou_type: str, category: int | None = None) -> dict:
     """The twelve numbers as pycocotools itself computes them from COCO's JSON, through JSON text."""
+    return pycocotools_summary(*loaded_by_pycocotools(groundtruth, detections, iou_type), iou_type, category)
+
+
+def loaded_by_pycocotools(groundtruth: dict, detections: list, iou_type: str) -> tuple[COCO, COCO]:
+    """Ground truth and detections as pycocotools loads them from COCO's JSON, through JSON text."""
     groundtruth, detections = json.loads(json.dumps([groundtruth, detections], allow_nan=False))
     if iou_type == "segm":  # or it takes the area of boxes for masks
         for detection in detections:
@@ -28,8 +34,32 @@ def pycocotools_metrics(groundtruth: dict, detections: list, iou_type: str, cate
         coco_groundtruth = COCO()
         coco_groundtruth.dataset = groundtruth
         coco_groundtruth.createIndex()
-        coco_detections = coco_groundtruth.loadRes(detections) if detections else COCO()
-    return pycocotools_summary(coco_groundtruth, coco_detections, iou_type, category)
+        return coco_groundtruth, coco_groundtruth.loadRes(detections) if detections else COCO()
+
+
+def pycocotools_arrays(
+    evaluator: Evaluator, iou_type: str, ranges: dict | None = None, protocol: type[COCOeval] = COCOeval, **params: Any
+) -> dict[str, np.ndarray]:
+    """Precision, recall and scores of pycocotools, with 100 detections an image.
+
+    Args:
+      evaluator: whose ground truth and detections are evaluated.
+      iou_type: `bbox` or `segm`.
+      ranges: name -> lowest and highest area, for arrays `[..., ranges]`; by default of all sizes, without this axis.
+      protocol: the class that evaluates.
+      **params: to be set, such as `useCats`.
+    """
+    loaded = loaded_by_pycocotools(evaluator.groundtruth_json(), evaluator.detections_json(), iou_type)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = protocol(*loaded, iou_type)
+        if ranges is not None:
+            params |= {"areaRng": [list(bounds) for bounds in ranges.values()], "areaRngLbl": list(ranges)}
+        for name, value in params.items():
+            setattr(evaluation.params, name, value)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    arrays = {name: evaluation.eval[name][..., -1] for name in ("precision", "recall", "scores")}
+    return arrays if ranges is not None else {name: array[..., 0] for name, array in arrays.items()}
 
 
 def pycocotools_summary(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -173,6 +174,14 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth, left_out: Le
         detections=Detections(**rows.by_image()),
         groundtruth=groundtruth.objects,
     )
+
+
+def has_masks(path: files.Path) -> bool:
+    """Whether a JSON file contains a segmentation that is not empty. The rest of the file is not parsed."""
+    try:
+        return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', files.read_bytes(path)) is not None
+    except OSError:
+        return False  # reading it again reports what is wrong
 
 
 def boxes_that_cannot_be(batch: EvaluationBatch) -> str | None:

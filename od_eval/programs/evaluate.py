@@ -42,6 +42,7 @@ from od_eval.evaluation.coco_files import (
     CocoGroundTruth,
     LeftOut,
     boxes_that_cannot_be,
+    has_masks,
     read_detections,
     read_groundtruth,
 )
@@ -118,7 +119,7 @@ def main() -> int:
     """Runs the evaluation given by the flags; returns the exit status."""
     masks = FLAGS.masks
     if masks is None:
-        masks = _has_masks(FLAGS.groundtruth) and _has_masks(FLAGS.detections)
+        masks = has_masks(FLAGS.groundtruth) and has_masks(FLAGS.detections)
     print(text.printable(f"Reading {FLAGS.groundtruth} and {FLAGS.detections} …"), flush=True)
     folder = ImageFolder(FLAGS.images) if FLAGS.images else None
     left_out = LeftOut(FLAGS.strict)
@@ -186,14 +187,6 @@ def _findings(left_out: LeftOut, implausible: str | None) -> list[Finding]:
     if implausible:
         found.append(Finding(kind="implausible_boxes", severity="warning", where="", symptom=implausible, remedy=""))
     return found
-
-
-def _has_masks(path: str) -> bool:
-    """Whether a JSON file contains a segmentation that is not empty. The rest of the file is not parsed."""
-    try:
-        return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', files.read_bytes(path)) is not None
-    except OSError:
-        return False  # reading it again reports what is wrong
 
 
 def _write(

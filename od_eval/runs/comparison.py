@@ -33,7 +33,7 @@ from od_eval.evaluation.analyses.what_if import (
     with_stricter_nms,
     without_suspects,
 )
-from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, read_detections, read_groundtruth
+from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, has_masks, read_detections, read_groundtruth
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.object_table import IouType, ObjectTable
 from od_eval.evaluation.options import AnalysisOptions
@@ -209,7 +209,7 @@ def _has_losses(model_dir: str, run: str) -> bool:
 def _of_detections(path: str, groundtruth: str | os.PathLike[str] | None) -> _Side:
     if groundtruth is None:
         raise ODEvalError(f"'{path}' is a file of detections, for which ground truth is needed: groundtruth=val.json.")
-    masks = _has_masks(path) and _has_masks(groundtruth)
+    masks = has_masks(path) and has_masks(groundtruth)
     left_out = LeftOut()
     truth = read_groundtruth(groundtruth, masks, left_out)
     evaluator = Evaluator(truth.categories, box_format="xywh", masks=masks)
@@ -220,14 +220,6 @@ def _of_detections(path: str, groundtruth: str | os.PathLike[str] | None) -> _Si
     if implausible:
         warnings.append(f"'{path}': {implausible}.")
     return _Side(path, evaluator.object_tables(), is_detections=True, warnings=warnings)
-
-
-def _has_masks(path: str | os.PathLike[str]) -> bool:
-    """Whether a JSON file contains a segmentation that is not empty. The rest of the file is not parsed."""
-    try:
-        return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', files.read_bytes(path)) is not None
-    except OSError:
-        return False  # reading it again reports what is wrong
 
 
 # ---- What if --------------------------------------------------------------------------------------------------------

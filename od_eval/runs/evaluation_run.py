@@ -8,11 +8,12 @@ Numbers are written first, so that none are lost if drawing fails.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -84,7 +85,7 @@ def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_s
       analysis: its analyses.
       kept_steps: the steps whose analyses are kept, beside the first: the best so far.
     """
-    try:
+    with _only_reported(f"{run}: the analyses at step {step} could not be written"):
         contents: dict[str, str | bytes] = {
             object_files.FILE_NAMES[iou_type]: object_files.parquet(table)
             for iou_type, table in analysis.tables.items()
@@ -98,9 +99,6 @@ def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_s
         analysis_files.write(run_dir, step, contents)
         object_history.write(run_dir)
         analysis_files.thin_out(run_dir, kept_steps, analysis.options.max_megabytes)
-    except Exception as error:
-        warning = f"warning: {run}: the analyses at step {step} could not be written: {describe(error)}"
-        print(warning, file=sys.stderr, flush=True)
 
 
 def write_analysis_summaries(run: str, run_dir: str, step: int, analysis: Analysis) -> None:
@@ -111,11 +109,8 @@ def write_analysis_summaries(run: str, run_dir: str, step: int, analysis: Analys
     Args:
       run, run_dir, step, analysis: as for `write_analysis`.
     """
-    try:
+    with _only_reported(f"{run}: the curves of the analyses at step {step} could not be written"):
         analysis_summaries.write(run_dir, step, analysis)
-    except Exception as error:
-        warning = f"warning: {run}: the curves of the analyses at step {step} could not be written: {describe(error)}"
-        print(warning, file=sys.stderr, flush=True)
 
 
 def draw_pictures(run: str, run_dir: str, step: int, first_images: FirstImages, options: EvaluationOptions) -> int:
@@ -134,18 +129,15 @@ def draw_pictures(run: str, run_dir: str, step: int, first_images: FirstImages, 
     Returns:
       The number of pictures; 0 if drawing failed.
     """
-    try:
+    with _only_reported(f"{run}: the pictures of the evaluation at step {step} could not be drawn"):
         pictures = list(first_images.pictures())
         if options.pictures_dir:
             folder = os.path.join(options.pictures_dir, f"step-{step:08d}")
             _write_files(folder, {file_name(image_id): picture for image_id, picture in pictures})
         by_tag = {tags.picture(index): picture for index, (_, picture) in enumerate(pictures)}
         writers.write_pictures(run_dir, step, by_tag)
-    except Exception as error:
-        warning = f"warning: {run}: the pictures of the evaluation at step {step} could not be drawn: {describe(error)}"
-        print(warning, file=sys.stderr, flush=True)
-        return 0
-    return len(pictures)
+        return len(pictures)
+    return 0
 
 
 def draw_plots(run: str, run_dir: str, step: int, analysis: Analysis) -> int:
@@ -157,7 +149,7 @@ def draw_plots(run: str, run_dir: str, step: int, analysis: Analysis) -> int:
       run, run_dir, step: as for `draw_pictures`.
       analysis: of the evaluation.
     """
-    try:
+    with _only_reported(f"{run}: the plots of the evaluation at step {step} could not be drawn"):
         drawn = {}
         for iou_type, table in analysis.tables.items():
             errors = analysis.sections.get("errors", {})
@@ -165,11 +157,8 @@ def draw_plots(run: str, run_dir: str, step: int, analysis: Analysis) -> int:
             for name, plot in plots(table, analysis.confidence, costs=costs).items():
                 drawn[tags.plot(name, iou_type)] = plot
         writers.write_pictures(run_dir, step, drawn)
-    except Exception as error:
-        warning = f"warning: {run}: the plots of the evaluation at step {step} could not be drawn: {describe(error)}"
-        print(warning, file=sys.stderr, flush=True)
-        return 0
-    return len(drawn)
+        return len(drawn)
+    return 0
 
 
 def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, archive: ImageArchive) -> int:
@@ -182,7 +171,7 @@ def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, a
       analysis: of the evaluation.
       archive: the images that there are; it is written.
     """
-    try:
+    with _only_reported(f"{run}: the errors of the evaluation at step {step} could not be drawn"):
         num_left_out = archive.write()
         if num_left_out:
             print(f"{run}: {FILE_NAME} has the first {MOST_IMAGES} images; {num_left_out} are not in it.", flush=True)
@@ -205,11 +194,8 @@ def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, a
         if analysis.options.save_examples:
             folder = analysis_files.of_step(run_dir, step)
             _write_files(folder, {f"{tag}.png": picture for tag, picture in drawn.items()})
-    except Exception as error:
-        warning = f"warning: {run}: the errors of the evaluation at step {step} could not be drawn: {describe(error)}"
-        print(warning, file=sys.stderr, flush=True)
-        return 0
-    return len(drawn)
+        return len(drawn)
+    return 0
 
 
 def go_back(run_dir: str, step: int) -> None:
@@ -224,6 +210,15 @@ def go_back(run_dir: str, step: int) -> None:
         writers.resume(run_dir, step)
         metrics_files.drop_after(run_dir, step)
         analysis_files.drop_after(run_dir, step)
+
+
+@contextlib.contextmanager
+def _only_reported(what: str) -> Iterator[None]:
+    """Reports an error in a warning on stderr, which begins with `what`, instead of raising it."""
+    try:
+        yield
+    except Exception as error:
+        print(f"warning: {what}: {describe(error)}", file=sys.stderr, flush=True)
 
 
 def _write_files(folder: str, pictures: Mapping[str, npt.NDArray[Any]]) -> None:

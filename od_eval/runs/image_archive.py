@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import zipfile
 from typing import Any
 
@@ -110,8 +111,13 @@ class ImageArchive:
         try:
             with zipfile.ZipFile(io.BytesIO(files.read_bytes(self._path))) as archive:
                 return {info.filename: archive.read(info) for info in archive.infolist()[: self._most]}
-        except (OSError, zipfile.BadZipFile, ValueError):
-            return {}  # it is written anew
+        except (OSError, zipfile.BadZipFile, ValueError) as error:
+            print(
+                f"warning: '{self._path}' is damaged ({files.reason(error)}); the next evaluation writes it anew.",
+                file=sys.stderr,
+                flush=True,
+            )
+            return {}
 
 
 def member_name(image_id: ImageId) -> str:

@@ -88,9 +88,10 @@ def test_archives_of_several_evaluators_merge(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("contents", [b"", b"PK\3\4 not a zip", b"x" * 1000])
-def test_a_damaged_archive_is_written_anew(tmp_path, contents) -> None:
+def test_a_damaged_archive_is_written_anew_and_it_is_said(tmp_path, contents, capsys) -> None:
     (tmp_path / "images.zip").write_bytes(contents)
     filled(tmp_path, {1: pixels(1)}).write()
+    assert f"warning: '{tmp_path}/images.zip' is damaged" in capsys.readouterr().err
     assert names(tmp_path) == ["1.jpg"]
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_sizes import pycocotools_arrays
 
-from made_images import evaluated, one_image, random_images
+from made_images import evaluated, one_image, pycocotools_arrays, random_images
 from od_eval.evaluation.analyses.curves import average_precision, binary_counts, curves
 from od_eval.evaluation.analyses.sizes import COCO_RANGES
 from od_eval.evaluation.object_table import MAX_AREA, precision_recall_scores

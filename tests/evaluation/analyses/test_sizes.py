@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from made_images import evaluated, one_image, random_images
+from made_images import evaluated, one_image, pycocotools_arrays, random_images
 from od_eval.evaluation.analyses.sizes import by_size, in_range, size_ranges
-
-
-def pycocotools_arrays(evaluator, iou_type: str, ranges: dict) -> dict:
-    """Precision, recall and scores of pycocotools with these area ranges, `[..., ranges]`."""
-    groundtruth, detections = json.loads(json.dumps([evaluator.groundtruth_json(), evaluator.detections_json()]))
-    if iou_type == "segm":
-        for detection in detections:
-            del detection["bbox"]
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = groundtruth
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(detections), iou_type)
-        evaluation.params.areaRng = [list(bounds) for bounds in ranges.values()]
-        evaluation.params.areaRngLbl = list(ranges)
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return {name: evaluation.eval[name][..., -1] for name in ("precision", "recall", "scores")}
 
 
 def defined_mean(array: np.ndarray) -> float | None:
