@@ -425,6 +425,7 @@ def shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, max
 
 @functools.lru_cache(maxsize=1024)
 def can_show(text: str) -> bool:
+    """Whether the font of labels has all characters of a text."""
     font = font_of_size(_SMALLEST_FONT_SIZE)
     missing = bytes(font.getmask("\uffff"))
     return all(char.isspace() or bytes(font.getmask(char)) != missing for char in text)
@@ -432,6 +433,7 @@ def can_show(text: str) -> bool:
 
 @functools.lru_cache
 def font_of_size(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of labels, in pixels of height."""
     # Pillow's own font has only ASCII. Matplotlib, which the Object Detection API requires, has one with the letters of
     # most European, Caucasian and Arabic scripts.
     matplotlib = importlib.util.find_spec("matplotlib")

@@ -192,9 +192,9 @@ def drop_after(run_dir: str, step: int) -> int:
     Raises:
       ODEvalError: a file cannot be moved or written.
     """
-    for folder in (_DETECTIONS, _EVERY):
-        folder = os.path.join(run_dir, folder)
-        moved = set_aside_later(folder, _step_files(folder), step)
+    detections, every = (os.path.join(run_dir, name) for name in (_DETECTIONS, _EVERY))
+    set_aside_later(detections, _step_files(detections), step)
+    moved = set_aside_later(every, _step_files(every), step)
     if moved:
         _remove_derived(run_dir)
     repair(run_dir)
