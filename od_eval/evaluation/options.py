@@ -78,7 +78,8 @@ class EvaluationOptions:
       masks: whether to evaluate masks as well.
       super_categories: name -> names of the categories over which its metrics are averaged.
       per_category: what TensorBoard shows for each category: its AP, all twelve metrics, or nothing. Files hold all.
-      num_pictures: the number of images, from the first on, that are shown with detections and ground truth.
+      num_pictures: the number of images, from the first on, that are shown with detections and ground truth; with 0
+        there are no pictures of errors and no plots either.
       max_boxes: the maximum number of detections in a picture; those with the highest scores are shown.
       min_score: the minimum score of detections in a picture. Early in training few have more than 0.3.
       show_groundtruth_boxes: whether ground truth is also drawn into the picture of the detections; the picture next to
