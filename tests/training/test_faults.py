@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,6 +105,8 @@ def check(trainings: Trainings, undisturbed: tuple[list[str], dict[str, Any]], f
     status, output = trainings.train(name, fault, at)
     assert status == (-9 if fault == "kill" else 0), f"{writes[at]}: {output}"
     assert "Traceback" not in output
+    # Metrics do not depend on the analyses of errors: those that cannot be written are lost, which is said.
+    not_analysed = {int(step) for step in re.findall(r"the analyses at step (\d+) could not be written", output)}
     missed = set()
     if fault != "kill":
         error = trainings.told(name)["error"]
@@ -120,6 +123,12 @@ def check(trainings: Trainings, undisturbed: tuple[list[str], dict[str, Any]], f
         in_table = {int(line.split(b",")[0]) for line in left.get("eval/metrics.csv", b"").splitlines()[1:]}
         assert in_files == in_table >= {2, 4, 6} - missed
         left, expected = ({key: one[key] for key in one if is_of_training(key)} for one in (left, expected))
+    if not_analysed:  # those of other steps are there
+        analysed = tuple(f"eval/analysis/step-{step:08d}/" for step in {2, 4, 6} - not_analysed)
+        left, expected = (
+            {key: one[key] for key in one if not key.startswith("eval/analysis/") or key.startswith(analysed)}
+            for one in (left, expected)
+        )
     differing = {key: (left.get(key), expected.get(key)) for key in {*left, *expected}}
     differing = {key: values for key, values in differing.items() if values[0] != values[1]}
     assert not differing, f"{writes[at]}: {differing}"
@@ -159,7 +168,11 @@ def test_a_training_of_3000_steps_takes_no_more_memory_files_and_threads_than_on
     resources = trainings.told("soak")["resources"]
     assert len(resources) == 60
     print(*(f"step {50 * index}: {one}" for index, one in enumerate(resources, 1) if index % 6 == 0), sep="\n")
-    (early, _, _), (late, _, _) = resources[6], resources[-1]
-    assert late < early + 20, "megabytes"
+    # Medians: what an analysis allocates for a moment makes a single reading uncertain by 25 MB. The two are 40
+    # evaluations apart: a third of a megabyte lost in each would be noticed.
+    early, late = (
+        statistics.median(megabytes for megabytes, _, _ in part) for part in (resources[6:20], resources[-14:])
+    )
+    assert late < early + 15, "megabytes"
     for column in (1, 2):
         assert len({one[column] for one in resources[6:]}) == 1, "open files, threads"
