@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 from evaluation import HEIGHT, WIDTH, od_eval_batches
 
+from od_eval.evaluation.analyses.intervals import NUM_RESAMPLES
+
 ROUNDS = 3
-RESAMPLES = 200
 
 
 def main() -> None:
@@ -144,7 +145,7 @@ def with_hotcoco(args: argparse.Namespace) -> dict[str, float]:
     evaluation.f_scores()
     evaluation.image_diagnostics()
     without_bootstrap = time.perf_counter() - started
-    hotcoco.compare(evaluation, evaluation, n_bootstrap=RESAMPLES)
+    hotcoco.compare(evaluation, evaluation, n_bootstrap=NUM_RESAMPLES)
     seconds = time.perf_counter() - started
     megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
     return {"without bootstrap": without_bootstrap, "seconds": seconds, "megabytes": megabytes}

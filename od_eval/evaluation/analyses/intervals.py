@@ -21,15 +21,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from od_eval.errors import ODEvalError
-from od_eval.evaluation.matching import IOU_THRESHOLDS, MAX_DETECTIONS, RECALL_THRESHOLDS, Bools, Floats, Ints
+from od_eval.evaluation.matching import IOU_THRESHOLDS, RECALL_THRESHOLDS, Bools, Floats, Ints
 from od_eval.evaluation.object_table import ObjectTable
 from od_eval.evaluation.objects import Objects
 
 METRICS = ("AP", "AP50", "F1")
 # With fewer images with objects there is no interval: it would be a guess.
 MIN_IMAGES = 5
+# The width of an interval is uncertain by 1 ÷ √(2 · resamples): 7%. More of them make the evaluation wait.
+NUM_RESAMPLES = 100
 
 # The 97.5% quantile of the normal distribution: 95% lie between it and its negative.
 _NORMAL_QUANTILE = 1.959963984540054
@@ -66,13 +69,15 @@ class Intervals:
         return {**overall, "per_category": dict(zip(names, of_categories, strict=True))}
 
 
-def intervals(table: ObjectTable, confidence: float | Floats, num_resamples: int = 200, seed: int = 0) -> Intervals:
+def intervals(
+    table: ObjectTable, confidence: float | Floats, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> Intervals:
     """The intervals of the scores of an evaluation.
 
     Args:
       table: the object table.
       confidence: from which F1 counts detections: one for all, or float `[categories]`.
-      num_resamples: 2 or more; the width is uncertain by 1 ÷ √(2 · num_resamples), 5% with 200.
+      num_resamples: 2 or more; see `NUM_RESAMPLES`.
       seed: the same seed gives the same intervals.
     """
     scores = weighted_scores(table, confidence, _draw(len(table.images), num_resamples, seed))
@@ -84,7 +89,7 @@ def difference_intervals(
     table_b: ObjectTable,
     confidence_a: float | Floats,
     confidence_b: float | Floats,
-    num_resamples: int = 200,
+    num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Intervals:
     """The intervals of what B has more than A, such as AP of B - AP of A; both are resampled together.
@@ -167,12 +172,9 @@ def _average_precisions(table: ObjectTable, weights: Ints, groundtruth: Floats) 
     """COCO's AP `[n, categories, 10]` for weights `[n, images]`; NaN without objects."""
     ap = np.full((len(weights), len(table.categories), len(IOU_THRESHOLDS)), np.nan)
     true, false = table.outcomes
-    rows = np.flatnonzero(table.rank < MAX_DETECTIONS)
-    rows = rows[np.lexsort((-table.score[rows], table.detections.category[rows]))]
-    bounds = np.searchsorted(table.detections.category[rows], np.arange(len(table.categories) + 1))
 
     def fill(category: int) -> None:
-        of_category = rows[bounds[category] : bounds[category + 1]]
+        of_category = table.first_100_by_category[category]
         # What comes after the last true positive changes nothing.
         found = np.flatnonzero(true[of_category].any(axis=1))
         of_category = of_category[: found[-1] + 1 if len(found) else 0]
@@ -217,13 +219,13 @@ def _average_precision(weights: Ints, true: Bools, neither: Bools, groundtruth: 
             counted -= np.take(sums_of_uncounted, np.searchsorted(uncounted, at), axis=1)
         precision = tp / np.maximum(counted, 1)
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        newly_reached = np.diff(np.take(reached, first_of_row + tp), axis=1, prepend=0.0)
+        newly_reached = np.diff(np.take(reached, first_of_row + tp), axis=1, prepend=np.uint8(0))
         ap[:, threshold] = np.einsum("ij,ij->i", precision, newly_reached) / len(RECALL_THRESHOLDS)
     ap[groundtruth == 0] = np.nan
     return ap
 
 
-def _recalls_reached(groundtruth: Floats) -> Floats:
+def _recalls_reached(groundtruth: Floats) -> npt.NDArray[np.uint8]:
     """How many of `RECALL_THRESHOLDS` are reached by 0, 1, 2, … true positives: `[n, 1 + the most objects]`."""
     recall = np.arange(int(groundtruth.max()) + 1) / np.maximum(groundtruth, 1)[:, np.newaxis]
     np.minimum(recall, 1, out=recall)
@@ -231,7 +233,7 @@ def _recalls_reached(groundtruth: Floats) -> Floats:
     # The product is rounded. What counts is how the recalls themselves compare, as in pycocotools.
     last -= RECALL_THRESHOLDS[last] > recall
     last += np.append(RECALL_THRESHOLDS, np.inf)[last + 1] <= recall
-    return np.asarray(last + 1, np.float64)
+    return (last + 1).astype(np.uint8)
 
 
 # ---- Intervals ------------------------------------------------------------------------------------------------------
