@@ -28,15 +28,16 @@ SHOWN = {"evaluation", "figures", "tensorboard", "runs"}
 SEES: dict[str, set[str]] = {
     **{room: set() for room in GROUND},
     "evaluation": set(),
-    "findings": set(),
+    "findings": {"evaluation"},
     "figures": {"evaluation"},
     "tensorboard": {"evaluation"},
-    "runs": {"evaluation", "figures", "tensorboard"},
+    "runs": {"evaluation", "figures", "findings", "tensorboard"},
     "odapi": {"evaluation", "findings"},
-    "data": set(),
-    "callbacks": SHOWN,
+    "data": {"findings"},
+    "callbacks": {*SHOWN, "findings"},
     "training": {*SHOWN, "callbacks", "findings", "odapi"},
-    "programs": {*SHOWN, "callbacks", "data", "findings", "odapi", "training"},
+    "health": {*SHOWN, "data", "findings", "odapi"},
+    "programs": {*SHOWN, "callbacks", "data", "findings", "health", "odapi", "training"},
     "cli": {"programs"},
 }
 # Package -> the only rooms that import it.
@@ -49,7 +50,18 @@ ONLY_IN: dict[str, set[str]] = {
     "tensorboard": {"runs", "odapi", "plugin", "tensorboard"},
 }
 # Rooms whose own modules import TensorFlow in functions only, when it is needed.
-WITHOUT_TENSORFLOW = {*GROUND, "evaluation", "findings", "figures", "runs", "callbacks", "data", "programs", "cli"}
+WITHOUT_TENSORFLOW = {
+    *GROUND,
+    "evaluation",
+    "findings",
+    "figures",
+    "runs",
+    "callbacks",
+    "data",
+    "health",
+    "programs",
+    "cli",
+}
 
 
 def modules() -> list[Path]:

@@ -8,12 +8,15 @@ A check is a function that yields its findings; to raise the first one as an err
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from od_eval.errors import ODEvalError
 
 Severity = Literal["error", "warning", "note"]
+Sureness = Literal["certain", "likely", "possible"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+SURENESSES: tuple[Sureness, ...] = ("certain", "likely", "possible")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,12 @@ class Finding:
       remedy: what to do, as a clause in the imperative.
       field: the field of the pipeline.config to change, if any: `train_config.batch_size`.
       evidence: name -> number or text that the finding is based on.
+      sureness: how sure the cause is. `certain`: it is what was counted or read, nothing is concluded; `likely`: little
+        else looks like it; `possible`: one of several causes, worth a look.
+      settings: what to pass to `--set` to follow the remedy, ready to copy: `train_config.batch_size=8`.
+      images: ids of images that show it, or records of them, the clearest first.
+      impact: what it costs, as far as that is known: AP, or a share of the objects; from 0 to 1. Findings that are
+        equally severe and sure are listed by it.
     """
 
     kind: str
@@ -39,6 +48,10 @@ class Finding:
     cause: str = ""
     field: str | None = None
     evidence: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sureness: Sureness = "certain"
+    settings: Sequence[str] = ()
+    images: Sequence[int | str] = ()
+    impact: float = 0.0
 
     def __str__(self) -> str:
         location = f"{self.where}: " if self.where else ""
@@ -47,10 +60,25 @@ class Finding:
         return f"{location}{self.symptom}{cause}{remedy}."
 
 
+def most_important_first(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings by severity, then by sureness, then by impact; each sentence once."""
+    unique = {str(finding): finding for finding in findings}
+    return sorted(
+        unique.values(),
+        key=lambda one: (SEVERITIES.index(one.severity), SURENESSES.index(one.sureness), -one.impact),
+    )
+
+
 def findings_section(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """The findings as the section `findings` of an evaluation: plain data, each with its sentence."""
     return [
-        {**dataclasses.asdict(finding), "evidence": dict(finding.evidence), "sentence": str(finding)}
+        {
+            **dataclasses.asdict(finding),
+            "evidence": dict(finding.evidence),
+            "settings": list(finding.settings),
+            "images": list(finding.images),
+            "sentence": str(finding),
+        }
         for finding in findings
     ]
 
