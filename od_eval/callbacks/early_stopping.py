@@ -36,29 +36,42 @@ class EarlyStopping(Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         super().on_train_begin(logs)
         self._count = 0
-        step = steps_done(self.model, self)
-        logs_at: dict[int, dict[str, float]] = {}
-        for evaluation in self._evaluations:
-            for result in evaluation.recorded():
-                if result.step is not None and result.step <= step and step > 0:  # step 0: a new training run
-                    logs_at.setdefault(result.step, {}).update(evaluation.logs(result))
-        for evaluated_step in sorted(logs_at):
-            if self._monitored in logs_at[evaluated_step]:
-                self._evaluated(logs_at[evaluated_step])
+        for earlier in logs_so_far(self._evaluations, steps_done(self.model, self)):
+            if self._monitored in earlier:
+                self._evaluated(earlier)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         logs = logs or {}
-        step = steps_done(self.model, self)
-        has_failed = any(evaluation.failures and evaluation.failures[-1][0] == step for evaluation in self._evaluations)
-        if self._monitored in logs:
+        if is_evaluated(self._monitored, logs, self._evaluations, steps_done(self.model, self)):
             self._evaluated(logs)
-        elif not has_failed:
-            raise ODEvalError(
-                f"the early stopping metric '{self._monitored}' is not among the evaluated metrics:"
-                f" {', '.join(name for name in logs if name.startswith('val_')) or 'nothing'}."
-            )
 
     def _evaluated(self, logs: Mapping[str, Any]) -> None:
         # Counts evaluations over all calls of `fit` instead of its epochs: Keras never stops in the first epoch.
         self._count += 1
         super().on_epoch_end(self._count, logs)
+
+
+def logs_so_far(evaluations: Iterable[DetectionEvaluation], step: int) -> list[dict[str, float]]:
+    """The entries of `logs` of each evaluation that was recorded up to a step, by ascending step; none at step 0."""
+    logs_at: dict[int, dict[str, float]] = {}
+    for evaluation in evaluations:
+        for result in evaluation.recorded():
+            if result.step is not None and result.step <= step and step > 0:  # step 0: a new training run
+                logs_at.setdefault(result.step, {}).update(evaluation.logs(result))
+    return [logs_at[evaluated_step] for evaluated_step in sorted(logs_at)]
+
+
+def is_evaluated(monitor: str, logs: Mapping[str, Any], evaluations: Iterable[DetectionEvaluation], step: int) -> bool:
+    """Whether a metric is among the `logs` of an evaluation at a step; it may be missing if an evaluation failed.
+
+    Raises:
+      ODEvalError: no evaluation failed, so the metric does not exist.
+    """
+    if monitor in logs:
+        return True
+    if not any(evaluation.failures and evaluation.failures[-1][0] == step for evaluation in evaluations):
+        raise ODEvalError(
+            f"the metric '{monitor}', which training depends on, is not among the evaluated metrics:"
+            f" {', '.join(name for name in logs if name.startswith('val_')) or 'nothing'}."
+        )
+    return False

@@ -68,7 +68,8 @@ def test_an_evaluation_that_failed_decides_nothing_now_or_after_a_restart():
 def test_a_metric_that_is_never_there_is_an_error():
     callback = early_stopping(Evaluation(), step=0)
     with pytest.raises(
-        ODEvalError, match="the early stopping metric 'val_AP' is not among the evaluated metrics: val_train_AP"
+        ODEvalError,
+        match="the metric 'val_AP', which training depends on, is not among the evaluated metrics: val_train_AP",
     ):
         callback.on_epoch_end(0, {"total_loss": 1.0, "val_train_AP": 0.8})
 
