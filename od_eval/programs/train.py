@@ -50,6 +50,13 @@ flags.DEFINE_integer(
     100_000,
 )
 flags.DEFINE_integer("seed", None, "Seed of everything random; on a CPU, curves are bit-identical.", 0, 2**32 - 1)
+flags.DEFINE_string(
+    "learning_rate",
+    None,
+    "A learning rate that the config has no words for: cyclical:low=0.001,high=0.01,period=2000, one_cycle:high=0.08,"
+    " reduce_on_plateau:metric=val_AP,factor=0.1,patience=5, or range_test:low=1e-6,high=1, which suggests a rate."
+    " All values have defaults.",
+)
 flags.DEFINE_bool("strict", False, "Whether data that would be left out, which a warning counts, are an error.")
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
 flags.DEFINE_integer("num_workers", 1, "Above 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1, _MOST)
@@ -128,6 +135,7 @@ def main() -> int:
             zoo=FLAGS.zoo,
             overrides=overrides,
             num_train_steps=FLAGS.num_train_steps,
+            learning_rate=FLAGS.learning_rate,
             checkpoint_every_n=FLAGS.checkpoint_every_n,
             checkpoint_max_to_keep=FLAGS.checkpoint_max_to_keep,
             eval_every_n=FLAGS.eval_every_n,

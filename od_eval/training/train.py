@@ -13,6 +13,7 @@ import tensorflow as tf
 from od_eval import checkpoint_files, files
 from od_eval.callbacks.base import Callback
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
+from od_eval.callbacks.learning_rate import RangeTest
 from od_eval.callbacks.loss_logger import LossLogger
 from od_eval.callbacks.progress import Progress
 from od_eval.callbacks.save_checkpoints import SaveCheckpoints
@@ -32,6 +33,7 @@ from od_eval.tensorboard import hparams, writers
 from od_eval.tensorboard.command import how_to_look
 from od_eval.training import strategies
 from od_eval.training.evaluation_plan import EvaluationPlan
+from od_eval.training.learning_rates import LearningRatePlan, learning_rate_callback
 from od_eval.training.record_watch import RecordWatch
 from od_eval.training.run_description import describe_training, enter_hyperparameters, summarize_training
 from od_eval.training.schedule import Schedule, default_steps_per_execution, steps_between_evaluations
@@ -44,6 +46,7 @@ def train(
     zoo: str | None = None,
     overrides: Sequence[str] = (),
     num_train_steps: int | None = None,
+    learning_rate: str | None = None,
     checkpoint_every_n: int = 1000,
     checkpoint_max_to_keep: int = 7,
     eval_every_n: int | None = None,
@@ -65,6 +68,8 @@ def train(
       model_dir: the output folder, created if missing.
       zoo, overrides: as for `Pipeline.load`.
       num_train_steps: the step to stop after; by default `train_config.num_steps`.
+      learning_rate: what takes the place of the config's schedule, or lowers it: see `learning_rates.KINDS`; by default
+        nothing does. A range test does not evaluate.
       checkpoint_every_n: steps between checkpoints. The last step is always saved.
       checkpoint_max_to_keep: the number of newest checkpoints to keep.
       eval_every_n: steps between evaluations, by default `checkpoint_every_n`; the last step is always evaluated. With
@@ -89,6 +94,7 @@ def train(
     started = time.monotonic()
     strategy = strategy or strategies.default_strategy()
     plan = evaluation or EvaluationPlan()
+    rate_plan = LearningRatePlan.parse(learning_rate) if learning_rate else None
     if seed is not None:
         _make_reproducible(seed)
     pipeline = Pipeline.load(pipeline_config_path, overrides, zoo=zoo)
@@ -99,6 +105,8 @@ def train(
     say = functools.partial(print, flush=True) if strategy.extended.should_checkpoint else _silent
     if pipeline.zoo_remark:
         say(pipeline.zoo_remark)
+    if rate_plan is not None and rate_plan.kind == "range_test":
+        eval_every_n = 0  # the weights are of no use
     eval_every_n = steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
     schedule = Schedule(
         last_step,
@@ -127,7 +135,17 @@ def train(
         model = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {model} on {strategies.devices(strategy)} …")
         training = _Training(
-            pipeline, model_dir, plan, options, schedule, signals, watch, say, checkpoint_max_to_keep, record_summaries
+            pipeline,
+            model_dir,
+            plan,
+            options,
+            schedule,
+            signals,
+            watch,
+            say,
+            checkpoint_max_to_keep,
+            record_summaries,
+            rate_plan,
         )
         with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be prepared"):
             restored = training.restore()
@@ -145,10 +163,12 @@ def train(
             took = datetime.timedelta(seconds=round(time.monotonic() - started))
             losses = training.progress.total_losses
             say(f"Trained {steps} steps in {took}; total_loss went from {losses[0]:.4g} to {losses[-1]:.4g}.")
-            if training.detector.stop_training:
+            if training.detector.stop_training and training.suggested_rate() is None:
                 say(f"Early stopping ended training: {plan.early_stopping_metric} did not improve.")
         for detection_evaluation in training.evaluations:
             hparams.end(detection_evaluation.run_dir, succeeded=True, step=training.detector.steps_done)
+        if training.suggested_rate() is not None:
+            say(training.suggested_rate())
         if options is not None:
             say(summary_table(model_dir, training.evaluations[0].run))
             say(how_to_read(options.loss_formulas))
@@ -177,6 +197,7 @@ class _Training:
         say: Callable[..., None],
         checkpoint_max_to_keep: int,
         record_summaries: bool,
+        rate_plan: LearningRatePlan | None,
     ):
         self._pipeline = pipeline
         self._model_dir = model_dir
@@ -205,6 +226,11 @@ class _Training:
             )
         self._best_checkpoint = plan.best_checkpoint(model_dir) if self.evaluations else None
         self._early_stopping = plan.early_stopping(self.evaluations)
+        self._learning_rate = (
+            learning_rate_callback(rate_plan, pipeline, schedule.last_step, self.evaluations, say)
+            if rate_plan
+            else None
+        )
 
     def restore(self) -> str | None:
         """Continues from the newest checkpoint, if there is one, and returns its path; writes the config."""
@@ -248,6 +274,13 @@ class _Training:
         self._best_checkpoint.begin(starts_anew=False)
         self._best_checkpoint.keep_if_better(logs)
 
+    def suggested_rate(self) -> str | None:
+        """What a range test of the learning rate found; None if there was none."""
+        if not isinstance(self._learning_rate, RangeTest):
+            return None
+        suggested = self._learning_rate.suggested
+        return str(suggested or "The range test suggests no learning rate: the loss did not fall; use more steps.")
+
     def is_stopped_early(self) -> bool:
         """Whether the evaluations so far have triggered early stopping."""
         if self._early_stopping:
@@ -264,6 +297,9 @@ class _Training:
         try:
             self._fit()
         except NonFiniteLossError as error:
+            if isinstance(self._learning_rate, RangeTest):  # as far as it could get
+                self._learning_rate.on_train_end()
+                return
             raise ODEvalError(f"{error} The last good checkpoint is {self.checkpoints.newest()}.") from error
         except tf.errors.OpError as error:
             config = self._pipeline.config
@@ -288,7 +324,8 @@ class _Training:
         """Trains; a Keras epoch spans the steps between two evaluations."""
         callbacks: list[Callback] = [self._loss_logger, self.progress, self._saver, self._stopper]
         callbacks += [self._watch.callback(), *self.evaluations]
-        callbacks += [callback for callback in (self._best_checkpoint, self._early_stopping) if callback]
+        further = (self._best_checkpoint, self._early_stopping, self._learning_rate)
+        callbacks += [callback for callback in further if callback]
         step, schedule = self.detector.steps_done, self._schedule
         try:
             for epochs, steps_per_epoch in schedule.epochs(step):

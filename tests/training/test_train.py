@@ -247,7 +247,9 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     ssd_config, config_overrides, tmp_path
 ):
     model_dir = tmp_path / "run"
-    args = (ssd_config, config_overrides, model_dir, "--checkpoint_every_n=8", "--eval_every_n=4", "--log_every_n=1")
+    flags = ("--checkpoint_every_n=8", "--eval_every_n=4", "--log_every_n=1")
+    learning_rate = "--learning_rate=cyclical:low=0.001,high=0.005,period=6"
+    args = (ssd_config, config_overrides, model_dir, *flags, learning_rate)
 
     background = Background(*args, "--num_train_steps=100000")
     background.wait_for(r"^step\s+1/")
@@ -288,6 +290,9 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     assert steps(model_dir / "train") == list(range(1, last + 1))
     optimizer_steps = tf.train.load_variable(str(model_dir), "optimizer/iter/.ATTRIBUTES/VARIABLE_VALUE")
     assert optimizer_steps == last == checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
+    cycle = np.array([0.001, 0.007 / 3, 0.011 / 3, 0.005, 0.011 / 3, 0.007 / 3])
+    rates = [rate for _, rate in written_scalars(model_dir / "train")["learning_rate"]]
+    np.testing.assert_allclose(rates, np.resize(cycle, last), rtol=1e-5)
     evaluated = sorted({*range(4, last + 1, 4), last})
     assert steps(model_dir / "eval") == evaluated
     assert [one["step"] for one in od_eval.load_metrics(model_dir, every=True)] == evaluated
@@ -349,6 +354,22 @@ def test_each_reader_has_its_run_a_failing_one_is_reported_and_early_stopping_is
     training.train(*args, **kwargs)
     assert "early stopping has ended this run" in capsys.readouterr().out
     assert steps(tmp_path / "run" / "train") == [6]
+
+
+def test_a_range_test_ends_with_a_suggestion_instead_of_an_evaluation(ssd_config, config_overrides, tmp_path, capsys):
+    training.train(
+        str(ssd_config),
+        str(tmp_path / "run"),
+        overrides=config_overrides,
+        num_train_steps=40,
+        learning_rate="range_test:low=1e-4,high=1e4",
+        log_every_n=1,
+    )
+    rates = [rate for _, rate in written_scalars(tmp_path / "run" / "train")["learning_rate"]]
+    assert 10 < len(rates) < 40  # a rate of thousands ends it
+    np.testing.assert_allclose(rates, np.geomspace(1e-4, 1e4, 40)[: len(rates)], rtol=1e-5)
+    assert re.search(r"as the highest rate\.$|suggests no learning rate", capsys.readouterr().out, re.MULTILINE)
+    assert not (tmp_path / "run" / "eval").exists()
 
 
 @pytest.mark.parametrize(
