@@ -29,7 +29,11 @@ class ConfigFacts:
       localization_weight, classification_weight: of the losses.
       max_number_of_boxes: that training keeps of an image.
       fields: name of an attribute above -> the field of this config that holds it:
-        `model.ssd.post_processing.batch_non_max_suppression.max_total_detections`. Only those that there are.
+        `model.ssd.post_processing.batch_non_max_suppression.max_total_detections`. Only those that there are. With a
+        resizer that keeps the aspect ratio, the fields of `input_height` and `input_width` are its shortest and its
+        longest side, which only make sense together.
+      rates: field -> value of every rate of the schedule: of the warm-up and of the steps, too.
+      resize_range: `min_dimension` and `max_dimension` of a `keep_aspect_ratio_resizer`; None with another resizer.
     """
 
     source: str
@@ -59,10 +63,22 @@ class ConfigFacts:
     classification_weight: float | None
     max_number_of_boxes: int
     fields: Mapping[str, str]
+    rates: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    resize_range: tuple[int, int] | None = None
 
     def setting(self, **values: Any) -> tuple[str, ...]:
         """What to pass to `--set` so that these attributes have these values; nothing for those without a field.
 
         facts.setting(max_total_detections=300)
+
+        With `learning_rate` all rates of the schedule change by the same factor: a warm-up that starts above the
+        highest rate is an error.
         """
-        return tuple(f"{self.fields[name]}={value}" for name, value in values.items() if name in self.fields)
+        settings = []
+        for name, value in values.items():
+            if name == "learning_rate" and self.rates and self.learning_rate > 0:
+                factor = value / self.learning_rate
+                settings += [f"{field}={rate * factor:.6g}" for field, rate in self.rates.items() if rate]
+            elif name in self.fields:
+                settings.append(f"{self.fields[name]}={value}")
+        return tuple(settings)
