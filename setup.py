@@ -28,6 +28,7 @@ setup(
         "setuptools>=65,<81; python_version < '3.13'",
         "protobuf>=5.28,<8",
         "numpy>=1.26,<3",
+        "scipy>=1.11,<2",
         "pandas>=2,<4",
         "pyarrow>=17,<27",
         "pillow>=10.1",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.findings.config_facts import ConfigFacts
+from od_eval.findings.outcomes import Outcomes, judged
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -43,6 +44,7 @@ class Evidence:
       config: of the pipeline.config; None for models of other kinds.
       last_step: the step at which training is to end; None if unknown.
       num_train_images: None if unknown.
+      stopped_early: whether early stopping ended it; False if that is unknown.
       train_objects: name of a category -> its number of objects in the training data; None if unknown.
       load_objects: reads the objects of the newest evaluation, or of the newest that has them.
     """
@@ -54,12 +56,18 @@ class Evidence:
     last_step: int | None = None
     num_train_images: int | None = None
     train_objects: Mapping[str, int] | None = None
+    stopped_early: bool = False
     load_objects: Callable[[], pd.DataFrame | None] = lambda: None
 
     @functools.cached_property
     def objects(self) -> pd.DataFrame | None:
         """The object table of boxes (`evaluation.object_columns.as_pandas`) of the newest evaluation, if any."""
         return self.load_objects()
+
+    @functools.cached_property
+    def outcomes(self) -> Outcomes | None:
+        """The same objects, judged at the confidence that is used; None without objects."""
+        return judged(self.objects, self.newest)
 
     def curve(self, tag: str) -> Curve:
         """A curve of training; an empty one if there is none."""

@@ -7,11 +7,13 @@ A check is a function that yields its findings; to raise the first one as an err
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from od_eval.errors import ODEvalError
+from od_eval.evaluation.section import plain
 
 Severity = Literal["error", "warning", "note"]
 Sureness = Literal["certain", "likely", "possible"]
@@ -70,17 +72,23 @@ def most_important_first(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def findings_section(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """The findings as the section `findings` of an evaluation: plain data, each with its sentence."""
+    """The findings as the section `findings` of an evaluation: plain data that JSON allows, each with its sentence."""
+    names = [field.name for field in dataclasses.fields(Finding)]
     return [
-        {
-            **dataclasses.asdict(finding),
-            "evidence": dict(finding.evidence),
-            "settings": list(finding.settings),
-            "images": list(finding.images),
-            "sentence": str(finding),
-        }
-        for finding in findings
+        plain({**{name: getattr(finding, name) for name in names}, "sentence": str(finding)}) for finding in findings
     ]
+
+
+def findings_in(section: Iterable[Any]) -> list[Finding]:
+    """The inverse of `findings_section`; what is no finding, of a user's own, is left out."""
+    names = {field.name for field in dataclasses.fields(Finding)}
+    found = []
+    for entry in section:
+        values = {name: entry[name] for name in names & entry.keys()} if isinstance(entry, Mapping) else {}
+        if values.get("severity") in SEVERITIES and values.get("sureness", SURENESSES[0]) in SURENESSES:
+            with contextlib.suppress(TypeError):  # an attribute is missing
+                found.append(Finding(**values))
+    return found
 
 
 def raise_first_error(findings: Iterable[Finding]) -> None:
