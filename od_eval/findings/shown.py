@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import re
+import shlex
 from collections.abc import Sequence
 
 from od_eval.findings.finding import Finding, Severity
@@ -37,7 +38,7 @@ def as_html(findings: Sequence[Finding], nothing: str = "") -> str:
 def _lines(finding: Finding) -> list[str]:
     label = finding.severity + (f" ({_HOW_SURE[finding.sureness]})" if _HOW_SURE[finding.sureness] else "")
     lines = [f"{label}: {printable(str(finding))}"]
-    lines += [f"    --set {printable(setting)}" for setting in finding.settings]
+    lines += [f"    --set {shlex.quote(printable(setting))}" for setting in finding.settings]
     if finding.images:
         lines.append(f"    images: {printable(_images(finding))}")
     return lines
@@ -52,10 +53,10 @@ def _images(finding: Finding) -> str:
 def _markdown_of(finding: Finding) -> str:
     first, *others = _lines(finding)
     label, _, sentence = first.partition(": ")
-    parts = [f"* **{label}**: {_escaped(sentence)}"]
+    parts = [f"* **{label}**: {escaped(sentence)}"]
     for line in others:
         line = line.strip()
-        parts.append(f"    * {_code(line) if line.startswith('--set') else _escaped(line)}")
+        parts.append(f"    * {_code(line) if line.startswith('--set') else escaped(line)}")
     return "\n".join(parts)
 
 
@@ -70,7 +71,7 @@ def _html_of(finding: Finding) -> str:
     return "".join(parts) + "</li>"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that Markdown and the HTML in it leave as it is."""
     return re.sub(r"([\\`*_{}\[\]()#+!|~>-])", r"\\\1", html.escape(text, quote=False).replace("&gt;", ">")).replace(
         "\n", " "

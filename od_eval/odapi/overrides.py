@@ -12,14 +12,17 @@ An override is a field path with a value, or a text proto to be merged:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from object_detection.protos import pipeline_pb2
 
 from od_eval.errors import ODEvalError
 from od_eval.text import did_you_mean, named
-from od_eval.text_proto import parse_text_proto
+from od_eval.text_proto import parse_text_proto, read_text
 
 _MOST_DIGITS = 9  # of an index
 _FIELD_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\[\d+\])?(?:\.[A-Za-z_]\w*(?:\[\d+\])?)*)\s*=(.*)", re.DOTALL)
@@ -50,6 +53,61 @@ def apply_override(config: Message, override: str) -> None:
     for part in parents:
         message = _descend(message, part, override)
     _assign(message, last, match[2].strip(), override)
+
+
+def overridden(path: str, overrides: Sequence[str]) -> pipeline_pb2.TrainEvalPipelineConfig:
+    """A pipeline.config with overrides, as it is written: neither checked nor with paths resolved.
+
+    Raises:
+      ODEvalError: the file cannot be read or parsed, or an override does not fit.
+    """
+    config = pipeline_pb2.TrainEvalPipelineConfig()
+    parse_text_proto(read_text(path, "pipeline config"), config, path)
+    for override in overrides:
+        apply_override(config, override)
+    return config
+
+
+def field_value(config: Message, path: str) -> str | float | int | bool:
+    """The value of a field, named as in an override; of a message or of a repeated field, its text.
+
+    Raises:
+      ODEvalError: the field does not exist.
+    """
+    message = type(config)()
+    message.CopyFrom(config)  # looking for an element may create it
+    *parents, last = path.split(".")
+    for part in parents:
+        message = _descend(message, part, path)
+    field, index = _field(message, last, path)
+    value = getattr(message, field.name)
+    if field.is_repeated and index is not None and index < len(value):
+        value = value[index]
+    elif field.is_repeated:
+        holder = type(message)()
+        getattr(holder, field.name).MergeFrom(value)
+        return text_format.MessageToString(holder, as_one_line=True).strip()
+    if field.message_type is not None:
+        return text_format.MessageToString(value, as_one_line=True).strip()
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name
+    # A float32 as it was written: 0.08 for 0.079999998.
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def short_names(paths: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Path of a field -> the shortest end of it that no other path ends with, and that is not taken."""
+    paths, taken = list(paths), set(taken)
+    names = {}
+    for path in paths:
+        parts = path.split(".")
+        ends = [".".join(parts[-count:]) for count in range(1, len(parts) + 1)]
+        others = [other for other in paths if other != path]
+        names[path] = next(
+            (end for end in ends if end not in taken and not any(f".{other}".endswith(f".{end}") for other in others)),
+            path,
+        )
+    return names
 
 
 def _field(message: Message, part: str, override: str) -> tuple[FieldDescriptor, int | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from collections import Counter
@@ -12,10 +13,11 @@ from object_detection.protos import input_reader_pb2
 
 from od_eval import files
 from od_eval.findings.finding import Finding
+from od_eval.findings.survey import Progress, reported
 from od_eval.label_map import read_label_map
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.odapi.record_contents import BrokenRecord, Classes, Loss, losses, parse
-from od_eval.odapi.records import input_files, serialized_records
+from od_eval.odapi.records import count, input_files, serialized_records
 from od_eval.text import did_you_mean, quoted
 
 # Before the first step: long enough for some thousand records, short beside the tracing that follows.
@@ -81,7 +83,7 @@ class _Tally:
 
 
 class RecordScan:
-    """Counts, beside a training, what is lost of the data that it reads.
+    """Counts what is lost of the data that a training reads: beside it, or before.
 
         scan = RecordScan(pipeline, {"train_input_reader": pipeline.config.train_input_reader})
         scan.begin()       # the first records; the others in a thread
@@ -97,7 +99,7 @@ class RecordScan:
 
     def __init__(self, pipeline: Pipeline, readers: dict[str, input_reader_pb2.InputReader]):
         self._readers = [
-            (_Tally(field, _classes(reader, pipeline.num_classes)), reader)
+            (_Tally(field, classes_of(reader, pipeline.num_classes)), reader)
             for field, reader in readers.items()
             if reader.input_type != input_reader_pb2.InputType.Value("TF_SEQUENCE_EXAMPLE")
         ]
@@ -121,6 +123,22 @@ class RecordScan:
             for _ in reading:
                 if self._stopped.is_set():
                     return
+
+    def read(self, max_records: int | None = None, progress: Progress | None = None) -> None:
+        """Reads the records, instead of `begin` and `finish`.
+
+        Args:
+          max_records: of each reader, no more than so many; by default all.
+          progress: called about twice a second with the number of records so far and of all, which may be None.
+        """
+        readings = itertools.chain.from_iterable(
+            itertools.islice(_read(tally, reader), max_records) for tally, reader in self._readers
+        )
+        numbers = [count(reader) for _, reader in self._readers]
+        known = [number for number in numbers if number is not None]
+        total = sum(min(number, max_records or number) for number in known) if len(known) == len(numbers) else None
+        for _ in reported(readings, progress, total):
+            pass
 
     def is_running(self) -> bool:
         """Whether there are records that were not read yet."""
@@ -177,7 +195,8 @@ def _read(tally: _Tally, reader: input_reader_pb2.InputReader) -> Iterator[None]
     tally.is_complete = True
 
 
-def _classes(reader: input_reader_pb2.InputReader, num_classes: int) -> Classes:
+def classes_of(reader: input_reader_pb2.InputReader, num_classes: int) -> Classes:
+    """How an input reader tells classes, of a model with so many."""
     if not reader.label_map_path:
         return Classes(None, num_classes)
     categories = read_label_map(reader.label_map_path)

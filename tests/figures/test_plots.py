@@ -47,13 +47,13 @@ def has(picture: np.ndarray, color: tuple[int, int, int]) -> bool:
 def figures(monkeypatch) -> list:
     """The figures of all pictures."""
     drawn: list = []
-    draw = plots._drawn
+    draw = plots.drawn
 
     def spying(figure):
         drawn.append(figure)
         return draw(figure)
 
-    monkeypatch.setattr(plots, "_drawn", spying)
+    monkeypatch.setattr(plots, "drawn", spying)
     return drawn
 
 
@@ -303,4 +303,4 @@ def test_matplotlib_is_imported_when_something_is_drawn():
     ],
 )
 def test_large_numbers_are_short(number, text):
-    assert plots._compact(number) == text
+    assert plots.compact(number) == text

@@ -266,7 +266,8 @@ def whole(folder):
 
 
 def test_a_config_that_can_be_run_has_no_findings(ssd_config, config_overrides):
-    pipeline = Pipeline.load(ssd_config, [*config_overrides, "train_config.fine_tune_checkpoint="], check=False)
+    overrides = [*config_overrides, "train_config.fine_tune_checkpoint=", "train_config.batch_size=4"]
+    pipeline = Pipeline.load(ssd_config, overrides, check=False)
     assert list(check_pipeline(pipeline, "runs/a")) == []
 
 

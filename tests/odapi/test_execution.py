@@ -22,7 +22,7 @@ def test_an_execution_gives_the_values_of_each_of_its_steps_and_the_step_is_trac
         traced.append(number)
         return {"number": number, "half": tf.cast(number, tf.float32) / 2}
 
-    (names, values), (_, next_values) = values_of(step, [3, 1])
+    (names, values, _), (_, next_values, _) = values_of(step, [3, 1])
     assert names == ["number", "half"]
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, [[1, 0.5], [2, 1], [3, 1.5]])
@@ -34,7 +34,7 @@ def test_a_step_that_asks_a_tensor_for_its_truth_is_traced_with_autograph():
     def step(number):
         return {"value": number * 10 if number > 1 else number}
 
-    ((_, values),) = values_of(step, [2])
+    ((_, values, _),) = values_of(step, [2])
     np.testing.assert_array_equal(values, [[1], [20]])
 
 
@@ -53,3 +53,16 @@ def test_logs_are_losses_by_category_by_their_native_names_and_the_norm_of_the_g
     assert logs["localization_loss"] == logs["Loss/localization_loss"] == logs["total_loss"] == 1.0
     assert logs["gradient_norm"] == 3.0
     assert "learning_rate" not in logs
+
+
+def test_an_execution_gives_the_ids_of_the_records_of_each_step_also_where_batches_differ_in_size():
+    batches = tf.data.Dataset.from_tensor_slices({"hash": tf.range(5)}).batch(2).repeat()
+    execute = make_execution(lambda data: {"value": tf.size(data[0]["hash"])}, tf.distribute.get_strategy(), False)
+    _, values, ids = execute(iter(tf.data.Dataset.zip((batches, batches))), tf.constant(4, tf.int64))
+    assert [one.tolist() for one in ids] == [[0, 1], [2, 3], [4], [0, 1]]
+    np.testing.assert_array_equal(values, [[2], [2], [1], [2]])
+
+
+def test_batches_without_ids_of_records_have_none():
+    ((_, _, ids),) = values_of(lambda number: {"value": number}, [2])
+    assert [one.tolist() for one in ids] == [[], []]

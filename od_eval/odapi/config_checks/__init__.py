@@ -18,12 +18,14 @@ The stage determines when a check runs, and its arguments:
 | `evaluation_sets` | before all sets are evaluated; checks their names      | `config, source`            |
 | `fine_tuning`     | before `fine_tune_checkpoint` is loaded                | `train_config`              |
 | `model_dir`       | before training, against the folder it will write to   | `train_config`, `model_dir` |
+| `advice`          | before training; what works, but not as intended       | `config, source, facts`     |
+| `data`            | when the data were surveyed                            | a `SurveyedData`            |
 
 A caller that cannot continue with an error raises the first one of its stage; later findings are not computed:
 
     raise_first_error(findings("load", config, source))
 
-`check_pipeline` lists all findings of all stages.
+`check_pipeline` lists all findings of all stages but `data`.
 """
 
 from __future__ import annotations
@@ -31,21 +33,53 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
 
 from od_eval.discovery import modules_of
 from od_eval.errors import ODEvalError
+from od_eval.findings.config_facts import ConfigFacts
 from od_eval.findings.finding import Finding
+from od_eval.findings.survey import Survey
+from od_eval.odapi.config_facts import config_facts
 
 if TYPE_CHECKING:
     from od_eval.odapi.pipeline import Pipeline
 
-Stage = Literal["load", "model", "input", "evaluation", "evaluation_sets", "fine_tuning", "model_dir"]
+Stage = Literal[
+    "load",
+    "model",
+    "input",
+    "evaluation",
+    "evaluation_sets",
+    "fine_tuning",
+    "model_dir",
+    "advice",
+    "data",
+]
 Check = Callable[..., Iterator[Finding]]
 _Check = TypeVar("_Check", bound=Check)
+
+
+@dataclasses.dataclass(frozen=True)
+class SurveyedData:
+    """The argument of checks of a config against its data.
+
+    Attributes:
+      config: the whole config.
+      source: the name of the config in messages.
+      facts: what `config_facts` knows of it.
+      train: the training data, or a sample of it.
+      evaluation: the evaluation sets.
+    """
+
+    config: pipeline_pb2.TrainEvalPipelineConfig
+    source: str
+    facts: ConfigFacts
+    train: Survey
+    evaluation: Sequence[Survey] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +159,8 @@ def check_pipeline(pipeline: Pipeline, model_dir: str | None = None) -> Iterator
         runs.append(("evaluation", pipeline.evaluation))
     runs.append(("evaluation_sets", config, source))
     runs.append(("fine_tuning", config.train_config))
+    if has_num_classes(config.model):
+        runs.append(("advice", config, source, config_facts(pipeline)))
     if model_dir is not None:
         runs.append(("model_dir", config.train_config, model_dir))
     sentences = set()

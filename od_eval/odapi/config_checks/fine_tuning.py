@@ -6,13 +6,15 @@ import os
 import re
 from collections.abc import Iterator
 
+import tensorflow as tf
 from object_detection.protos import pipeline_pb2, train_pb2
 
 from od_eval import files
+from od_eval.findings.config_facts import ConfigFacts
 from od_eval.findings.finding import Finding
 from od_eval.odapi.checkpoints import find_checkpoints, how_it_is_missing
 from od_eval.odapi.config_checks import runs_at
-from od_eval.odapi.placeholder import placeholder
+from od_eval.odapi.placeholder import PLACEHOLDER, placeholder
 from od_eval.text import named, printable
 
 
@@ -89,6 +91,46 @@ def checkpoint_exists(train_config: train_pb2.TrainConfig) -> Iterator[Finding]:
             "correct the path, or set it to '' to train from scratch",
             field=field,
         )
+
+
+@runs_at("advice")
+def checkpoint_of_its_type(
+    config: pipeline_pb2.TrainEvalPipelineConfig, source: str, facts: ConfigFacts
+) -> Iterator[Finding]:
+    """The checkpoint is of the kind that its type says. That it exists is checked at `fine_tuning`."""
+    path, said = facts.fine_tune_checkpoint, facts.fine_tune_checkpoint_type
+    found = find_checkpoints(path) if path and PLACEHOLDER not in path else []
+    kind = _kind_of(found[0]) if found else None
+    if kind is None or (kind == "classification") == (said == "classification"):
+        return
+    holds = {
+        "classification": "only a backbone, of a classification",
+        "detection": "a whole detector",
+    }[kind]
+    yield Finding(
+        "fine_tune_checkpoint_of_another_type",
+        "error",
+        source,
+        f"train_config.fine_tune_checkpoint '{named(path)}' has {holds}, and fine_tune_checkpoint_type is"
+        f" '{named(said)}'",
+        f"set train_config.fine_tune_checkpoint_type to '{kind}'",
+        cause="so that it cannot be loaded",
+        field="train_config.fine_tune_checkpoint_type",
+        evidence={"holds": kind, "fine_tune_checkpoint_type": said},
+        settings=facts.setting(fine_tune_checkpoint_type=kind),
+    )
+
+
+def _kind_of(checkpoint: str) -> str | None:
+    """`detection` or `classification`, by what the Object Detection API asks of a checkpoint; None if unclear."""
+    try:
+        names = [name for name, _ in tf.train.list_variables(checkpoint)]
+    except (tf.errors.OpError, ValueError, RuntimeError):
+        return None  # a damaged one is told of when it is loaded
+    roots = {name.partition("/")[0] for name in names}
+    if ("model" in roots) == ("feature_extractor" in roots):
+        return None
+    return "detection" if "model" in roots else "classification"
 
 
 @runs_at("model_dir")
