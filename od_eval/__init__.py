@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from od_eval.evaluation.loop import evaluate
     from od_eval.evaluation.options import EvaluationOptions
     from od_eval.evaluation.result import EvaluationResult
+    from od_eval.health.checking import check
+    from od_eval.health.diagnosing import diagnose
     from od_eval.odapi.detector import Detector
     from od_eval.odapi.pipeline import Pipeline
     from od_eval.runs.comparison import compare
@@ -57,7 +59,9 @@ _MODULE_OF = {
     "LossLogger": "od_eval.callbacks.loss_logger",
     "ODEvalError": "od_eval.errors",
     "Pipeline": "od_eval.odapi.pipeline",
+    "check": "od_eval.health.checking",
     "compare": "od_eval.runs.comparison",
+    "diagnose": "od_eval.health.diagnosing",
     "evaluate": "od_eval.evaluation.loop",
     "load_history": "od_eval.runs.history",
     "load_metrics": "od_eval.runs.metrics_files",
@@ -78,7 +82,9 @@ __all__ = [
     "LossLogger",
     "ODEvalError",
     "Pipeline",
+    "check",
     "compare",
+    "diagnose",
     "evaluate",
     "load_history",
     "load_metrics",

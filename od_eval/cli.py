@@ -24,11 +24,15 @@ from collections.abc import Iterable, Sequence
 PROGRAMS = {
     "quickstart": ("quickstart", "draw images of shapes and train a small detector on them, to see what there is"),
     "train": ("train", "train a detector from a pipeline.config"),
+    "search": ("search", "try values of fields of the config: many trainings, the best values of them"),
     "convert": ("convert", "COCO JSON, Pascal VOC or CSV -> TFRecords and a label map"),
+    "check": ("check", "a config and its data, or annotations: find what is wrong before training"),
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
     "export": ("export", "write a SavedModel or a TensorFlow Lite model of a trained detector"),
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
     "compare": ("compare", "two runs, steps or files of detections: what differs, object by object"),
+    "diagnose": ("diagnose", "a training that runs or has ended: what it shows, why, and what to do"),
+    "replay": ("replay", "the batch of a training step again: which record is to blame for a loss"),
     "install_odapi": ("install_odapi", "add the Object Detection API on Python 3.13 or TensorFlow 2.21"),
 }
 

@@ -299,6 +299,20 @@ def write_whole(path: Path, contents: str | bytes) -> None:
                 remove(temporary)
 
 
+def append(path: Path, data: bytes) -> None:
+    """Adds bytes to the end of a file, which is created if missing. If it fails, a part of them may be there.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if is_remote(path):
+        with _gfile(path) as gfile, gfile.GFile(path, "ab") as file:
+            file.write(data)
+    else:
+        with open(path, "ab") as file:
+            file.write(data)
+
+
 def free_path(path: Path) -> str:
     """The path, or the first that is free when the number at its end is counted up: `a-1`, `a-2`; `a`, `a.2`, `a.3`."""
     wanted = os.fspath(path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Protocol
 
+from od_eval.findings.config_facts import ConfigFacts
+
 
 class TrainedModel(Protocol):
     """What a model may report about itself; every member is optional."""
@@ -23,6 +25,10 @@ class TrainedModel(Protocol):
     @property
     def num_train_images(self) -> int | None:
         """Images in the training data. Without it, their number is unknown."""
+
+    @property
+    def config_facts(self) -> ConfigFacts | None:
+        """What is known of its pipeline.config, for diagnoses. Without it, nothing is."""
 
     def checkpoint(self) -> Any:
         """The `tf.train.Checkpoint` to save. Without it, one of `model` and `optimizer` is made."""
@@ -123,6 +129,11 @@ def batch_size(model: Any) -> int | None:
 def num_train_images(model: Any) -> int | None:
     """The number of images in the training data, if the model reports it."""
     return getattr(model, "num_train_images", None)
+
+
+def config_facts(model: Any) -> ConfigFacts | None:
+    """What is known of the model's pipeline.config, if the model reports it."""
+    return getattr(model, "config_facts", None)
 
 
 def checkpoint(model: Any) -> Any:

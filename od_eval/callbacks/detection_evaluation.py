@@ -57,6 +57,12 @@ class DetectionEvaluation(Callback):
         `metrics.json`; by default nothing.
       extra_metrics: name -> function of the object table of boxes (as `od_eval.load_objects` returns it) that returns a
         number, or numbers by name. They become scalars `Custom/<name>`, entries of `logs` and of `metrics.json`.
+      diagnose: whether to diagnose the training after every evaluation, by its curves in `<log_dir>/train`, which
+        `LossLogger` writes, and its evaluations: what is wrong, why, and what to do. The findings are in the section
+        `findings` of `metrics.json` and in TensorBoard's Text, the newest first; new ones are printed. Training images
+        (the run `eval_train`) are not diagnosed, but compared with.
+      known: returns what diagnoses cannot know of the training by its files and its model, as keyword arguments of
+        `od_eval.runs.run_evidence.read_evidence`: `{"last_step": 10_000}`.
 
     Attributes:
       run, options: as given.
@@ -102,6 +108,8 @@ class DetectionEvaluation(Callback):
         checkpoint: Callable[[int], str | None] | None = None,
         findings: Callable[[], list[Any]] = list,
         extra_metrics: ExtraMetrics | None = None,
+        diagnose: bool = True,
+        known: Callable[[], Mapping[str, Any]] = dict,
     ):
         super().__init__()
         if not os.fspath(log_dir):
@@ -122,6 +130,8 @@ class DetectionEvaluation(Callback):
             detect=detect,
             findings=findings,
             extra_metrics=extra_metrics,
+            diagnose=diagnose,
+            known=known,
             asked_by="DetectionEvaluation",
         )
         self._every_n_epochs = every_n_epochs

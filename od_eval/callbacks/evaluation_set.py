@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from od_eval import files, losses
+from od_eval.callbacks.training_diagnoses import TrainingDiagnoses
 from od_eval.evaluation.analyses.intervals import Interval
 from od_eval.evaluation.analysis import ExtraMetrics, attempt
 from od_eval.evaluation.better import best_of, main_value
@@ -40,6 +41,7 @@ class EvaluationSet:
       options, detect: as for `od_eval.evaluate`.
       findings: as for `FoundInData`; by default there are none.
       extra_metrics: as for `od_eval.evaluation.analysis.analyse`.
+      diagnose, known: as for `DetectionEvaluation`.
       asked_by: the name of the caller, for messages.
 
     Attributes:
@@ -59,6 +61,8 @@ class EvaluationSet:
         detect: Detect | None = None,
         findings: Callable[[], list[Any]] = list,
         extra_metrics: ExtraMetrics | None = None,
+        diagnose: bool = False,
+        known: Callable[[], Mapping[str, Any]] = dict,
         asked_by: str = "EvaluationSet",
     ):
         self._dataset = dataset
@@ -68,6 +72,9 @@ class EvaluationSet:
         self._detect = detect
         self._findings = findings
         self._extra_metrics = extra_metrics
+        # Images of the training are evaluated to be compared with.
+        is_diagnosed = diagnose and run != tags.EVAL_TRAIN
+        self._diagnoses = TrainingDiagnoses(files.absolute(model_dir), run, known) if is_diagnosed else None
         self._prefix = prefix
         self._asked_by = asked_by
         self._num_images: int | None = None  # known after the first evaluation
@@ -81,9 +88,10 @@ class EvaluationSet:
     def evaluate(self, model: Any, step: int, checkpoint: str | None = None) -> EvaluationResult:
         """Evaluates a model with its current weights, writes losses, metrics and pictures, and prints a line.
 
-        Once in a process, it also prints which values are good, and how the losses are computed.
+        Once in a process, it also prints which values are good, and how the losses are computed; and what diagnoses
+        have found that they had not before.
 
-        A picture that cannot be drawn is reported and does not affect the numbers.
+        A picture that cannot be drawn, or a diagnosis that fails, is reported and does not affect the numbers.
 
         Args:
           model: as for `od_eval.evaluate`.
@@ -141,6 +149,10 @@ class EvaluationSet:
             best_step = None if self._best is None else self._best.step
             kept_steps = [kept for kept in (best_step, result.certainty.get("step")) if kept is not None]
             write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps)
+        diagnosed = None
+        if self._diagnoses is not None:
+            diagnosed = attempt("diagnoses", self._diagnoses.add, model, result, evaluator.analysis)
+            result = diagnosed or result
         write_evaluation(
             self.run_dir,
             result,
@@ -150,6 +162,9 @@ class EvaluationSet:
         )
         self._has_layout = True
         self._report(result, time.monotonic() - started, options.loss_formulas, difference)
+        if self._diagnoses is not None and diagnosed is not None:
+            attempt("new findings", self._diagnoses.print_new)
+            attempt("findings in TensorBoard", self._diagnoses.write, self.run_dir, result)
         self.results.append(result)
         num_pictures = 0
         if evaluator.analysis is not None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 class Section:
@@ -82,6 +84,21 @@ def all_sections() -> dict[str, Section]:
 
     defined = [section for module in modules_of(sections) for section in module.SECTIONS]
     return {section.name: section for section in sorted(defined, key=lambda section: section.rank)}
+
+
+def plain(value: Any) -> Any:
+    """The value as what JSON has: None for a number that is not finite, and text for what JSON does not have."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, Sequence):
+        return [plain(one) for one in value]
+    return str(value)
 
 
 class NumbersByName(Section):

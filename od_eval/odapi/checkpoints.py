@@ -240,6 +240,14 @@ def existing_checkpoint(path: str, name: str, remedy: str) -> str:
     return checkpoint
 
 
+def step_of(path: str) -> int | None:
+    """The training step of a checkpoint; None if it cannot be read."""
+    try:
+        return int(tf.train.load_variable(path, "step/.ATTRIBUTES/VARIABLE_VALUE"))
+    except (tf.errors.OpError, IndexError):
+        return None
+
+
 def find_checkpoints(path: str) -> list[str]:
     """The checkpoints that a path refers to: one, or those of a folder, the newest first; they may be damaged.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from object_detection.core.standard_fields import InputDataFields
 from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
 from object_detection.utils import config_util
 
+from od_eval.odapi.record_ids import as_source_ids
 from od_eval.odapi.records import glob
 
 # Labels with one value per image; the others have one value per box.
@@ -31,18 +33,24 @@ def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Datas
     """See `Pipeline.train_dataset`."""
 
     def build(input_context: tf.distribute.InputContext | None) -> tf.data.Dataset:
-        examples = _input(
-            inputs.train_input,
-            train_config=config.train_config,
-            train_input_config=config.train_input_reader,
-            model_config=config.model,
-            input_context=input_context,
-        )
+        with as_source_ids() if has_record_ids(config) else contextlib.nullcontext():
+            examples = _input(
+                inputs.train_input,
+                train_config=config.train_config,
+                train_input_config=config.train_input_reader,
+                model_config=config.model,
+                input_context=input_context,
+            )
         return without_autotuning(examples.repeat())
 
     if tf.distribute.has_strategy():
         return tf.distribute.get_strategy().distribute_datasets_from_function(build)
     return build(None)
+
+
+def has_record_ids(config: pipeline_pb2.TrainEvalPipelineConfig) -> bool:
+    """Whether the training input tells its records, see `record_ids`: not if the config asks for the source ids."""
+    return not config.train_input_reader.include_source_id
 
 
 def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
@@ -170,6 +178,11 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def num_workers(strategy: tf.distribute.Strategy) -> int:
     """The number of processes that train together under a strategy."""
     return getattr(strategy.extended, "_num_workers", 1)
+
+
+def worker(strategy: tf.distribute.Strategy) -> int:
+    """The number of this process among them, counted from 0."""
+    return getattr(strategy.extended, "_id_in_cluster", 0)
 
 
 def _input(build: Callable[..., tf.data.Dataset], **kwargs: Any) -> tf.data.Dataset:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -20,7 +20,9 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch
 from od_eval.evaluation.means import RunningMeans
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.findings.config_facts import ConfigFacts
 from od_eval.odapi import datasets, model_inputs, optimizers, records
+from od_eval.odapi.config_facts import config_facts
 from od_eval.odapi.eval_batches import (
     UniqueNames,
     batch_size_of,
@@ -62,6 +64,8 @@ class Detector(tf.keras.Model):
       model: the Object Detection API's `DetectionModel`, with its variables built.
       step: int64 variable, the number of training steps done; learning rate schedules follow it.
       batch_size: images per training batch, over all replicas.
+      on_batches: called after every execution, before its losses are checked, with its first step (counted from 1) and,
+        for each of its steps, the ids of the records in the batch of this worker (`odapi.record_ids`); None by default.
 
     Args:
       pipeline: the config. `model` defines what is built, `train_config` how it is trained.
@@ -104,6 +108,7 @@ class Detector(tf.keras.Model):
         self._graphs = Graphs()
         self._means = RunningMeans()
         self._has_warned = False
+        self.on_batches: Callable[[int, Sequence[npt.NDArray[Any]]], None] | None = None
 
     def _build_variables(self, pipeline: Pipeline) -> None:
         """Traces one prediction, so that all variables exist before anything is restored."""
@@ -127,6 +132,11 @@ class Detector(tf.keras.Model):
     def num_train_images(self) -> int | None:
         """The number of images in the files of `train_input_reader`; None if unknown, see `records.count`."""
         return records.count(self._config.train_input_reader)
+
+    @functools.cached_property
+    def config_facts(self) -> ConfigFacts:
+        """What diagnoses know of the config."""
+        return config_facts(Pipeline(self._config, self._source, check=False))
 
     def compile(self, optimizer: tf.keras.optimizers.legacy.Optimizer | None = None, **kwargs: Any) -> None:
         """Prepares the detector for `fit`.
@@ -415,7 +425,9 @@ class Detector(tf.keras.Model):
             )
 
             def train_function(iterator: Iterator[Any]) -> dict[str, float]:
-                names, values = execute(iterator, self._steps_per_execution.read_value())
+                names, values, record_ids = execute(iterator, self._steps_per_execution.read_value())
+                if self.on_batches is not None:
+                    self.on_batches(self.steps_done - len(values) + 1, record_ids)
                 check_finite(names, values, self.steps_done)
                 logs = logs_of(dict(zip(names, values.mean(axis=0).tolist(), strict=True)))
                 self._means.add(logs, weight=len(values))

@@ -10,9 +10,11 @@ import tensorflow as tf
 
 from od_eval import losses as loss_names
 from od_eval.errors import ODEvalError
+from od_eval.odapi.record_ids import ids_in
 
-# (iterator of a dataset, number of steps) -> (names of values, values: float32 [steps, names]).
-Execution = Callable[[Iterator[Any], tf.Tensor], tuple[list[str], np.ndarray]]
+# (iterator of a dataset, number of steps) -> (names of values, values: float32 [steps, names], for each step the ids of
+# the records in its batch: int32 [batch], of this worker).
+Execution = Callable[[Iterator[Any], tf.Tensor], tuple[list[str], np.ndarray, list[np.ndarray]]]
 
 
 class NonFiniteLossError(ODEvalError):
@@ -46,41 +48,48 @@ def make_execution(
       should_summarize: whether a step may write summaries.
 
     Returns:
-      A function from an iterator and a number of steps to names and values; values are summed over replicas.
+      A function from an iterator and a number of steps to names, values and ids of records; values are summed over
+      replicas.
     """
     names: list[str] = []
 
-    def run_step(data: Any) -> tf.Tensor:
+    def run_step(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
         values = step(data)
         names[:] = values  # known when the step is traced
-        return tf.stack([tf.cast(value, tf.float32) for value in values.values()])
+        return tf.stack([tf.cast(value, tf.float32) for value in values.values()]), ids_in(data)
 
     # One loop with one call of the step, so that the step is traced once.
-    def run(iterator: Iterator[Any], num_steps: tf.Tensor) -> tf.Tensor:
-        def body(done: tf.Tensor, values: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            of_replicas = strategy.run(run_step, args=(next(iterator),))
+    def run(iterator: Iterator[Any], num_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def body(done: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:
+            of_replicas, ids_of_replicas = strategy.run(run_step, args=(next(iterator),))
             of_batch = strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
-            return done + 1, values.write(tf.cast(done, tf.int32), of_batch)
+            ids = tf.concat(strategy.experimental_local_results(ids_of_replicas), axis=0)
+            index = tf.cast(done, tf.int32)
+            results = (of_batch, ids, tf.size(ids))
+            return done + 1, *(array.write(index, one) for array, one in zip(arrays, results, strict=True))
 
-        values = tf.TensorArray(tf.float32, size=tf.cast(num_steps, tf.int32), infer_shape=False)
+        arrays = [
+            tf.TensorArray(dtype, size=tf.cast(num_steps, tf.int32), infer_shape=False)
+            for dtype in (tf.float32, tf.int32, tf.int32)
+        ]
         with tf.summary.record_if(should_summarize):
-            _, values = tf.while_loop(
-                lambda done, _: done < num_steps, body, (tf.zeros_like(num_steps), values), parallel_iterations=1
+            _, values, ids, batch_sizes = tf.while_loop(
+                lambda done, *_: done < num_steps, body, (tf.zeros_like(num_steps), *arrays), parallel_iterations=1
             )
-        return values.stack()
+        return values.stack(), ids.concat(), batch_sizes.stack()  # the last batch of a pass may be smaller
 
     # With AutoGraph, tracing takes two to three times as long, and only DeepMAC is known to need it.
     quickly = tf.function(run, autograph=False, reduce_retracing=True)
     with_autograph = tf.function(run, autograph=True, reduce_retracing=True)
 
-    def execute(iterator: Iterator[Any], num_steps: tf.Tensor) -> tuple[list[str], np.ndarray]:
+    def execute(iterator: Iterator[Any], num_steps: tf.Tensor) -> tuple[list[str], np.ndarray, list[np.ndarray]]:
         nonlocal quickly
         try:
-            values = quickly(iterator, num_steps)
+            values, ids, batch_sizes = quickly(iterator, num_steps)
         except tf.errors.OperatorNotAllowedInGraphError:  # while tracing, before any step: `if tensor:`
             quickly = with_autograph
-            values = with_autograph(iterator, num_steps)
-        return names, values.numpy()
+            values, ids, batch_sizes = with_autograph(iterator, num_steps)
+        return names, values.numpy(), np.split(ids.numpy(), np.cumsum(batch_sizes.numpy())[:-1])
 
     return execute
 

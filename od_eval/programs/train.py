@@ -58,6 +58,12 @@ flags.DEFINE_string(
     " All values have defaults.",
 )
 flags.DEFINE_bool("strict", False, "Whether data that would be left out, which a warning counts, are an error.")
+flags.DEFINE_multi_string(
+    "hparam",
+    [],
+    "A field of the config that is a column of TensorBoard's HParams tab, beside the main ones, e.g."
+    " --hparam train_config.batch_size. May be given several times.",
+)
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
 flags.DEFINE_integer("num_workers", 1, "Above 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1, _MOST)
 flags.DEFINE_bool("use_tpu", False, "Whether to train on a Cloud TPU.")
@@ -145,6 +151,7 @@ def main() -> int:
             record_summaries=FLAGS.record_summaries,
             seed=FLAGS.seed,
             strict=FLAGS.strict,
+            hparam=FLAGS.hparam,
             strategy=_strategy(),
         )
     except Interrupted as interrupted:

@@ -212,7 +212,12 @@ def read_all(run_dir: str) -> list[EvaluationResult]:
     Raises:
       ODEvalError: a file is damaged; the message names it.
     """
-    return [_read_result(path) for path in _step_files(os.path.join(run_dir, _EVERY)).values()]
+    return [_read_result(path) for path in step_paths(run_dir).values()]
+
+
+def step_paths(run_dir: str) -> dict[int, str]:
+    """Step -> path of the file of each evaluation, in ascending order of steps; may be empty."""
+    return _step_files(os.path.join(run_dir, _EVERY))
 
 
 def read_step(run_dir: str, step: int) -> EvaluationResult | None:

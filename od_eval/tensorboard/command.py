@@ -25,16 +25,19 @@ _PINNED = (
 
 def how_to_look(model_dir: str) -> str:
     """Three lines for a folder of runs: the `tensorboard` command that works in this environment, and two links."""
+    return "\n".join([_command(model_dir), f"  losses and AP: {first_page()}", f"  pictures:      {_ADDRESS}/#images"])
+
+
+def how_to_look_at_check(log_dir: str) -> str:
+    """The same for a folder with a run `check`, which has texts and pictures."""
+    return "\n".join([_command(log_dir), f"  findings: {_ADDRESS}/#text", f"  plots:    {_ADDRESS}/#images"])
+
+
+def _command(folder: str) -> str:
     # If the environment is not activated, the command needs its path.
     beside_python = os.path.join(os.path.dirname(sys.executable), "tensorboard")
     tensorboard = "tensorboard" if shutil.which("tensorboard") else beside_python
-    return "\n".join(
-        [
-            f"Look at the results: {shlex.quote(tensorboard)} --logdir {shlex.quote(files.absolute(model_dir))}",
-            f"  losses and AP: {first_page()}",
-            f"  pictures:      {_ADDRESS}/#images",
-        ]
-    )
+    return f"Look at the results: {shlex.quote(tensorboard)} --logdir {shlex.quote(files.absolute(folder))}"
 
 
 def first_page() -> str:

@@ -26,10 +26,16 @@ from od_eval.tensorboard import writers
 _NUM_SHOWN = 5
 
 
-def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: bool = False) -> None:
+def write(
+    run_dir: str,
+    values: Mapping[str, str | float | bool | int],
+    masks: bool = False,
+    searched: Mapping[str, str | float | bool | int] | None = None,
+) -> None:
     """Adds a run to the table of the HParams tab when training starts.
 
-    Numbers are written as people write them, as texts: TensorBoard would show 8 as 8.0000 and 0.05 as 0.050000.
+    Numbers are written as people write them, as texts: TensorBoard would show 8 as 8.0000 and 0.05 as 0.050000. Those
+    that are searched stay numbers, by which its plots have axes.
 
     TensorBoard keeps the first values of a run: other values of resumed training are not shown. It takes the columns
     from one of the runs under its logdir, so all of them should have the same names of values.
@@ -39,8 +45,13 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
       values: name -> value; see `od_eval.odapi.hyperparameters`. The first five are shown as columns, the others can
         be selected by the user.
       masks: whether there are mask metrics to show.
+      searched: values of a search, which stand before the others, and are all shown; name -> value.
     """
-    texts = {name: value if isinstance(value, bool) else f"{value}" for name, value in values.items()}
+    searched = searched or {}
+    shown: dict[str, str | float | bool] = {
+        **searched,
+        **{name: value if isinstance(value, bool) else f"{value}" for name, value in values.items()},
+    }
     metrics = {"AP": metric_tag("AP"), "AP50": metric_tag("AP50"), "AR100": metric_tag("AR100")}
     if masks:
         metrics["mask AP"] = metric_tag("AP", "segm")
@@ -52,10 +63,10 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
             # TensorBoard sorts by name, but puts those that "differ" first.
             api_pb2.HParamInfo(
                 name=name,
-                type=api_pb2.DATA_TYPE_BOOL if isinstance(value, bool) else api_pb2.DATA_TYPE_STRING,
-                differs=index < _NUM_SHOWN,
+                type=_type(value),
+                differs=index < max(_NUM_SHOWN, len(searched)),
             )
-            for index, (name, value) in enumerate(texts.items())
+            for index, (name, value) in enumerate(shown.items())
         ],
         metric_infos=[
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=name) for name, tag in metrics.items()
@@ -64,8 +75,14 @@ def write(run_dir: str, values: Mapping[str, str | float | bool | int], masks: b
     )
     summary = _summary(hparams_metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
     # Without a group, a session is its own group, named after its run instead of a hash of its values.
-    summary.MergeFrom(summary_v2.hparams_pb(texts, trial_id=""))
+    summary.MergeFrom(summary_v2.hparams_pb(shown, trial_id=""))
     writers.write_summary(run_dir, 0, summary)
+
+
+def _type(value: str | float | bool) -> api_pb2.DataType:
+    if isinstance(value, bool):
+        return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64
 
 
 def end(run_dir: str, succeeded: bool, step: int) -> None:

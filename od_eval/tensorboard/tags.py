@@ -11,6 +11,7 @@ from od_eval.evaluation.section import all_sections
 TRAIN = "train"
 EVAL = "eval"
 EVAL_TRAIN = "eval_train"  # evaluation on training images
+CHECK = "check"  # of config and data, before training
 
 # Scalars. `learning_rate` and `steps_per_sec` are the Object Detection API's tags.
 LEARNING_RATE = "learning_rate"
@@ -23,20 +24,23 @@ EPOCH = "Epoch"  # passes over the training images
 SUMMARY = "summary"
 PIPELINE_CONFIG = "pipeline_config"
 LABEL_MAP = "label_map"
+FINDINGS = "findings"
+STATISTICS = "statistics"  # of the data
 
 _PICTURE = "detections/"
 _ERROR = "errors/"
 _COUNTS = {"bbox": "counts", "segm": "counts of masks"}
 _PLOT = {"bbox": "plots/", "segm": "plots of masks/"}
+_SURVEY = "data/"
 # Not with the prefixes of metrics, or histograms would come first in TensorBoard.
 _DISTRIBUTION = {"bbox": "Distributions/", "segm": "Distributions of masks/"}
 
 
 def of_detections() -> tuple[str, ...]:
-    """How the tags of metrics and pictures of detections begin."""
+    """How the tags of metrics and pictures of detections, and of what is found in them, begin."""
     return (
         *(prefix for section in all_sections().values() for prefix in section.tag_prefixes),
-        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values(), *_COUNTS.values()),
+        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values(), *_COUNTS.values(), FINDINGS),
     )
 
 
@@ -66,3 +70,8 @@ def counts(iou_type: str) -> str:
 def plot(name: str, iou_type: str) -> str:
     """The tag of a plot of an analysis of boxes or of masks."""
     return _PLOT[iou_type] + name
+
+
+def survey(name: str) -> str:
+    """The tag of a plot of what datasets are like."""
+    return _SURVEY + name

@@ -235,6 +235,11 @@ def write_text(run_dir: str, tag: str, text: str, step: int = 0) -> None:
     write_summary(run_dir, step, text_pb(tag, "\n".join(f"    {line}" for line in utf8(text).split("\n"))))
 
 
+def write_markdown(run_dir: str, tag: str, text: str, step: int = 0) -> None:
+    """Writes a text to a run's Text, where it is shown as Markdown. Names of others in it were escaped."""
+    write_summary(run_dir, step, text_pb(tag, utf8(text)))
+
+
 def resume(run_dir: str, step: int) -> bool:
     """Prepares a run for training that continues from `step`: events of later steps are removed.
 

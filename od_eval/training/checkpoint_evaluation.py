@@ -7,16 +7,15 @@ import math
 import os
 import re
 import sys
-from collections.abc import Sequence
-
-import tensorflow as tf
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from od_eval import checkpoint_files, files
 from od_eval.callbacks.evaluation_set import EvaluationSet
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.losses import how_to_read
-from od_eval.odapi.checkpoints import Checkpoints, DamagedCheckpoint
+from od_eval.odapi.checkpoints import Checkpoints, DamagedCheckpoint, step_of
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.runs.model_dir import check_model_dir
@@ -83,7 +82,8 @@ def evaluate_checkpoints(
         say(f"Building {pipeline.meta_architecture} for {pipeline.num_classes} classes …")
         detector = Detector(pipeline)
         detector.compile()
-        evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir, watch)
+        known = {} if math.isinf(last_step) else {"last_step": last_step}
+        evaluator = _CheckpointEvaluator(pipeline, options, detector, plan, model_dir, watch, known)
         if single:
             if not evaluator.restore(single, single):
                 raise ODEvalError(f"checkpoint '{single}' cannot be read; choose another one.")
@@ -138,10 +138,11 @@ class _CheckpointEvaluator:
         plan: EvaluationPlan,
         model_dir: str,
         watch: RecordWatch,
+        known: Mapping[str, Any],
     ):
         self._detector = detector
         self._checkpoints = Checkpoints(detector, model_dir)
-        self.sets = plan.evaluation_sets(pipeline, options, model_dir, watch.section)
+        self.sets = plan.evaluation_sets(pipeline, options, model_dir, watch.section, lambda: known)
         self._best = plan.best_checkpoint(model_dir)
         self._best.set_model(detector)
         self._best.begin(starts_anew=False)
@@ -156,7 +157,7 @@ class _CheckpointEvaluator:
           original: the path of the checkpoint to record in files.
           kept: the path from which it can be read.
         """
-        step = _step_of(kept)  # None: restoring it reports what is wrong
+        step = step_of(kept)  # None: restoring it reports what is wrong
         missing = [one for one in self.sets if step is None or not self._has(one, original, step)]
         # A recorded one may be the best that a killed process did not keep any more.
         if (missing or self._best.is_better(self._recorded_logs(step))) and self.restore(original, kept):
@@ -199,11 +200,3 @@ class _CheckpointEvaluator:
         if is_recorded:
             self.newest_step = max(self.newest_step, step)
         return is_recorded
-
-
-def _step_of(checkpoint: str) -> int | None:
-    """The step in a checkpoint; None if it cannot be read."""
-    try:
-        return int(tf.train.load_variable(checkpoint, "step/.ATTRIBUTES/VARIABLE_VALUE"))
-    except (tf.errors.OpError, IndexError):
-        return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from od_eval.callbacks.best_checkpoint import BestCheckpoint
@@ -90,6 +90,7 @@ class EvaluationPlan:
         interruptible: Callable[[Iterable[Any]], Iterable[Any]],
         on_error: Literal["report", "raise"],
         findings: Callable[[], list[Any]],
+        known: Callable[[], Mapping[str, Any]] = dict,
     ) -> list[DetectionEvaluation]:
         """The callbacks that evaluate: one for each `eval_input_reader`, and one for the training data if requested.
 
@@ -97,22 +98,33 @@ class EvaluationPlan:
           pipeline: provides the datasets.
           options: from `check`.
           model_dir: the folder of the runs.
-          checkpoint, on_error, findings: as for `DetectionEvaluation`.
+          checkpoint, on_error, findings, known: as for `DetectionEvaluation`.
           interruptible: wraps batches so that an evaluation can be interrupted.
         """
         return [
             DetectionEvaluation(
-                dataset, model_dir, **about, checkpoint=checkpoint, on_error=on_error, findings=findings
+                dataset,
+                model_dir,
+                **about,
+                checkpoint=checkpoint,
+                on_error=on_error,
+                findings=findings,
+                known=known,
             )
             for dataset, about in self._datasets(pipeline, options, interruptible)
         ]
 
     def evaluation_sets(
-        self, pipeline: Pipeline, options: EvaluationOptions, model_dir: str, findings: Callable[[], list[Any]]
+        self,
+        pipeline: Pipeline,
+        options: EvaluationOptions,
+        model_dir: str,
+        findings: Callable[[], list[Any]],
+        known: Callable[[], Mapping[str, Any]] = dict,
     ) -> list[EvaluationSet]:
         """The same sets for evaluations without training; arguments as for `evaluations`."""
         return [
-            EvaluationSet(dataset, model_dir, **about, findings=findings)
+            EvaluationSet(dataset, model_dir, **about, findings=findings, diagnose=True, known=known)
             for dataset, about in self._datasets(pipeline, options, interruptible=lambda batches: batches)
         ]
 

@@ -16,6 +16,7 @@ from od_eval.findings.finding import Finding
 from od_eval.label_map import label_map_text
 from od_eval.odapi import records
 from od_eval.odapi.hyperparameters import hyperparameters
+from od_eval.odapi.overrides import field_value, short_names
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.runs import best
 from od_eval.tensorboard import hparams, tags, writers
@@ -71,7 +72,17 @@ def _version(package: str) -> str:
         return "?"
 
 
-def enter_hyperparameters(pipeline: Pipeline, evaluation: DetectionEvaluation | EvaluationSet) -> None:
-    """Adds the run of an evaluation, which has its own options, to the table of the HParams tab."""
+def enter_hyperparameters(
+    pipeline: Pipeline, evaluation: DetectionEvaluation | EvaluationSet, fields: Sequence[str] = ()
+) -> None:
+    """Adds the run of an evaluation, which has its own options, to the table of the HParams tab.
+
+    Args:
+      pipeline, evaluation: of the run.
+      fields: fields of the config that are columns, too.
+    """
     masks = evaluation.options is not None and evaluation.options.masks
-    hparams.write(evaluation.run_dir, hyperparameters(pipeline.config), masks)
+    values = hyperparameters(pipeline.config)
+    names = short_names(fields, taken=values)
+    searched = {name: field_value(pipeline.config, field) for field, name in names.items()}
+    hparams.write(evaluation.run_dir, values, masks, searched)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -22,9 +23,11 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.losses import how_to_read
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
+from od_eval.odapi.datasets import has_record_ids, worker
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.execution import NonFiniteLossError
 from od_eval.odapi.explained import explained_op_error
+from od_eval.odapi.overrides import field_value
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.runs.lock import locked
 from od_eval.runs.model_dir import check_model_dir
@@ -32,6 +35,8 @@ from od_eval.runs.summary import summary_table
 from od_eval.tensorboard import hparams, writers
 from od_eval.tensorboard.command import how_to_look
 from od_eval.training import strategies
+from od_eval.training.advice import print_advice
+from od_eval.training.batch_record import BatchRecord
 from od_eval.training.evaluation_plan import EvaluationPlan
 from od_eval.training.learning_rates import LearningRatePlan, learning_rate_callback
 from od_eval.training.record_watch import RecordWatch
@@ -56,6 +61,7 @@ def train(
     record_summaries: bool = True,
     seed: int | None = None,
     strict: bool = False,
+    hparam: Sequence[str] = (),
     strategy: tf.distribute.Strategy | None = None,
 ) -> None:
     """Trains and evaluates a detector, or continues where an earlier call with the same `model_dir` stopped.
@@ -83,6 +89,7 @@ def train(
         bit-identical curves: TensorFlow's deterministic operations are enabled, and stay enabled in this process. On
         GPUs, where some operations have no deterministic form, they are not.
       strict: whether data that would be left out end the training before it begins, instead of a warning.
+      hparam: fields of the config that are columns of TensorBoard's HParams tab, beside the main ones.
       strategy: the strategy to train under; by default all GPUs of the machine, or the CPU.
 
     Raises:
@@ -96,8 +103,10 @@ def train(
     plan = evaluation or EvaluationPlan()
     rate_plan = LearningRatePlan.parse(learning_rate) if learning_rate else None
     if seed is not None:
-        _make_reproducible(seed)
+        make_reproducible(seed)
     pipeline = Pipeline.load(pipeline_config_path, overrides, zoo=zoo)
+    for field in hparam:
+        field_value(pipeline.config, field)  # before anything is built
     plan.apply(pipeline)
     last_step = pipeline.config.train_config.num_steps if num_train_steps is None else num_train_steps
     if last_step < 1:
@@ -123,6 +132,7 @@ def train(
     is_chief = strategy.extended.should_checkpoint
     check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
     if is_chief:
+        print_advice(pipeline, last_step, with_schedule=rate_plan is None)
         check_model_dir(model_dir)
     watch = RecordWatch(pipeline, training=is_chief, evaluation=is_chief and bool(eval_every_n), strict=strict)
 
@@ -146,6 +156,8 @@ def train(
             checkpoint_max_to_keep,
             record_summaries,
             rate_plan,
+            seed,
+            hparam,
         )
         with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be prepared"):
             restored = training.restore()
@@ -198,6 +210,8 @@ class _Training:
         checkpoint_max_to_keep: int,
         record_summaries: bool,
         rate_plan: LearningRatePlan | None,
+        seed: int | None,
+        hparam: Sequence[str],
     ):
         self._pipeline = pipeline
         self._model_dir = model_dir
@@ -213,6 +227,8 @@ class _Training:
         self.progress = Progress(schedule.last_step, say)
         self._stopper = signals.callback()
         self._watch = watch
+        self._seed = seed
+        self._hparam = hparam
         self.evaluations: list[DetectionEvaluation] = []
         if options is not None:
             self.evaluations = plan.evaluations(
@@ -223,6 +239,7 @@ class _Training:
                 signals.interruptible,
                 on_error="report",
                 findings=watch.section,
+                known=lambda: {"last_step": schedule.last_step},
             )
         self._best_checkpoint = plan.best_checkpoint(model_dir) if self.evaluations else None
         self._early_stopping = plan.early_stopping(self.evaluations)
@@ -246,7 +263,7 @@ class _Training:
             self.summarize()
             for evaluation in self.evaluations:
                 writers.resume(evaluation.run_dir, self.detector.steps_done)
-                enter_hyperparameters(self._pipeline, evaluation)
+                enter_hyperparameters(self._pipeline, evaluation, self._hparam)
         return restored
 
     def summarize(self) -> None:
@@ -300,7 +317,9 @@ class _Training:
             if isinstance(self._learning_rate, RangeTest):  # as far as it could get
                 self._learning_rate.on_train_end()
                 return
-            raise ODEvalError(f"{error} The last good checkpoint is {self.checkpoints.newest()}.") from error
+            raise ODEvalError(
+                f"{error} The last good checkpoint is {self.checkpoints.newest()}.{self._how_to_replay(error.step)}"
+            ) from error
         except tf.errors.OpError as error:
             config = self._pipeline.config
             raise explained_op_error(
@@ -327,6 +346,10 @@ class _Training:
         further = (self._best_checkpoint, self._early_stopping, self._learning_rate)
         callbacks += [callback for callback in further if callback]
         step, schedule = self.detector.steps_done, self._schedule
+        number = worker(self.detector.distribute_strategy)
+        batches = BatchRecord(self._model_dir, worker=number, steps_done=step, seed=self._seed)
+        if has_record_ids(self._pipeline.config):
+            self.detector.on_batches = batches.add
         try:
             for epochs, steps_per_epoch in schedule.epochs(step):
                 self.detector.fit(
@@ -339,13 +362,23 @@ class _Training:
             # back.
             self._loss_logger.on_train_end()
             raise
+        finally:
+            batches.write()
+
+    def _how_to_replay(self, step: int) -> str:
+        """A sentence about the program that shows the records of a step; empty if they are not recorded."""
+        if not has_record_ids(self._pipeline.config):
+            return ""
+        command = f"od-eval replay --model_dir={shlex.quote(self._model_dir)} --step={step}"
+        return f" Whether a record is to blame, and which one, says: {command}"
 
     def _checkpoint_of(self, step: int) -> str | None:
         """The path of the checkpoint of this step, if it is the newest one."""
         return self.checkpoints.newest() if step == self._saver.saved_step else None
 
 
-def _make_reproducible(seed: int) -> None:
+def make_reproducible(seed: int) -> None:
+    """Seeds everything random in this process and, on a CPU, makes operations deterministic."""
     if not 0 <= seed < 2**32:
         raise ODEvalError(f"seed={seed} is out of range; give a number from 0 to {2**32 - 1}.")
     tf.keras.utils.set_random_seed(seed)

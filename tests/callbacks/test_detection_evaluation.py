@@ -29,6 +29,8 @@ from PIL import Image
 import od_eval
 from od_eval.evaluation.coco_files import read_detections, read_groundtruth
 from od_eval.evaluation.options import BOX_FORMATS
+from od_eval.findings import diagnosis
+from od_eval.findings.finding import Finding, findings_section
 from od_eval.tensorboard import writers
 from read_events import curves, shown_images, shown_tensors
 
@@ -82,7 +84,7 @@ class Detect:
 
 
 def evaluation(log_dir: Path, found=None, *, change=lambda step, batch: None, options=None, **arguments):
-    arguments = {"dataset": Detect.dataset, "detect": Detect(found, change), **arguments}
+    arguments = {"dataset": Detect.dataset, "detect": Detect(found, change), "diagnose": False, **arguments}
     options = od_eval.EvaluationOptions(CATEGORIES, **{"num_pictures": 0, **(options or {})})
     return od_eval.DetectionEvaluation(log_dir=log_dir, options=options, **arguments)
 
@@ -515,6 +517,151 @@ def test_wrong_arguments_are_refused_when_the_callback_is_made(tmp_path, argumen
     arguments = {"dataset": [], "log_dir": tmp_path, "detect": Detect(), "options": options, **arguments}
     with pytest.raises(ValueError, match=message):
         od_eval.DetectionEvaluation(**arguments)
+
+
+# ---- Diagnoses ------------------------------------------------------------------------------------------------------
+
+
+def finding(kind: str, severity: str = "warning", where: str = "") -> Finding:
+    return Finding(kind, severity, where, f"{kind} is <seen>", "do something", evidence={"number": np.float32("nan")})
+
+
+@pytest.fixture
+def finds(monkeypatch):
+    """Sets what the diagnoses find at a step, and returns the evidence that they were given."""
+    given = []
+
+    def finds(of_step: Mapping[int, list[Finding]]) -> list[Any]:
+        def diagnose(evidence):
+            given.append(evidence)
+            yield from of_step.get(evidence.newest.step, [])
+
+        monkeypatch.setattr(diagnosis, "all_diagnoses", lambda: (diagnose,))
+        return given
+
+    return finds
+
+
+def kinds(log_dir: Path, run: str = "eval") -> dict[int, list[str]]:
+    """Step -> kinds of its findings in the files."""
+    every = od_eval.load_metrics(str(log_dir), run=run, every=True)
+    return {one["step"]: [found["kind"] for found in one.get("findings", [])] for one in every}
+
+
+def findings_text(log_dir: Path) -> dict[int, str]:
+    return {step: text.item().decode() for step, text in shown_tensors(log_dir / "eval", "text").get("findings", [])}
+
+
+def test_every_evaluation_is_diagnosed_by_the_curves_the_evaluations_so_far_and_its_objects(tmp_path, keras, finds):
+    given = finds({})
+    callback = evaluation(tmp_path, {2: 1, 4: 3}, diagnose=True, known=lambda: {"last_step": 70})
+    fit(make_model(keras), od_eval.LossLogger(tmp_path, log_every_n_steps=1), callback, epochs=2)
+    assert [[result.step for result in evidence.evaluations] for evidence in given] == [[2], [2, 4]]
+    assert [evidence.curve("Loss/total_loss").steps.tolist() for evidence in given] == [[1, 2], [1, 2, 3, 4]]
+    assert [(evidence.objects.kind == "detection").sum() for evidence in given] == [1, 3]
+    assert {evidence.last_step for evidence in given} == {70}
+
+
+def test_findings_of_the_data_and_of_the_training_are_both_in_the_files(tmp_path, keras, finds):
+    finds({2: [finding("overfitting"), finding("slow", "note")], 4: []})
+    of_data = findings_section([finding("objects_dropped", where="train_input_reader")])
+    callback = evaluation(tmp_path, diagnose=True, findings=lambda: of_data)
+    fit(make_model(keras), callback, epochs=2)
+    assert callback.failures == []
+    assert kinds(tmp_path) == {2: ["objects_dropped", "overfitting", "slow"], 4: ["objects_dropped"]}
+    assert od_eval.load_metrics(str(tmp_path), every=True)[0]["findings"][1]["evidence"] == {"number": None}
+
+
+def test_findings_are_in_tensorboard_with_the_newest_first_and_what_is_gone_last(tmp_path, keras, finds):
+    finds({2: [finding("a")], 4: [finding("a"), finding("b", "note")], 6: [finding("b", "note")]})
+    fit(make_model(keras), evaluation(tmp_path, diagnose=True), epochs=3)
+    lines = {step: text.splitlines() for step, text in findings_text(tmp_path).items()}
+    a, b = (
+        f"* **{severity}**: {kind} is &lt;seen\\>; do something."
+        for kind, severity in (("a", "warning"), ("b", "note"))
+    )
+    assert lines == {
+        2: ["**New at step 2**", "", a],
+        4: ["**New at step 4**", "", b, "", "**Since step 2**", "", a],
+        6: ["**Since step 4**", "", b, "", "**Not any more, last at step 4**", "", a],
+    }
+
+
+def test_only_new_kinds_and_those_that_got_worse_are_printed_also_after_a_restart(tmp_path, keras, finds, capsys):
+    found = {
+        2: [finding("a")],
+        4: [finding("a"), finding("b", "note")],
+        6: [finding("a", "note"), finding("b")],
+        8: [finding("b"), finding("a"), finding("c", "error")],
+    }
+    finds(found)
+    for first in (0, 4):
+        fit(make_model(keras, step=first), evaluation(tmp_path, diagnose=True), epochs=2)
+    printed = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("eval at", "  warning", "  note", "  error"))
+    ]
+    assert [line.split(" is ")[0].split(": AP")[0] for line in printed] == [
+        "eval at step 2", "  warning: a", "eval at step 4", "  note: b", "eval at step 6", "  warning: b",
+        "eval at step 8", "  error: c",
+    ]  # fmt: skip
+
+
+def test_of_many_new_findings_the_most_important_are_printed(tmp_path, keras, finds, capsys):
+    finds({2: [finding(f"kind{number}") for number in range(7)]})
+    fit(make_model(keras), evaluation(tmp_path, diagnose=True))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("  warning: kind") for line in lines) == 5
+    assert "  2 more are in TensorBoard: Text, findings" in lines
+
+
+def test_what_two_evaluation_sets_say_of_a_training_is_printed_once(tmp_path, keras, finds, capsys):
+    finds({2: [finding("a")]})
+    night = evaluation(tmp_path, run="eval/night", prefix="val_night_", diagnose=True)
+    fit(make_model(keras), evaluation(tmp_path, diagnose=True), night)
+    assert capsys.readouterr().out.count("a is <seen>") == 1
+    assert kinds(tmp_path) == kinds(tmp_path, "eval/night") == {2: ["a"]}
+
+
+def test_images_of_the_training_are_compared_with_and_not_diagnosed(tmp_path, keras, finds):
+    given = finds({2: [finding("a")], 4: [finding("a")]})
+    of_training = evaluation(tmp_path, {2: 4}, run="eval_train", prefix="val_train_", diagnose=True)
+    fit(make_model(keras), of_training, evaluation(tmp_path, {2: 1}, diagnose=True))
+    assert [result.bbox["AP"] for evidence in given for result in evidence.train_evaluations] == aps(4)
+    assert kinds(tmp_path, "eval_train") == {2: []}
+
+
+def test_nothing_is_diagnosed_where_it_is_not_asked_for(tmp_path, keras, finds):
+    given = finds({2: [finding("a")]})
+    fit(make_model(keras), evaluation(tmp_path, diagnose=False))
+    assert given == []
+    assert findings_text(tmp_path) == {}
+
+
+def test_a_training_without_findings_has_no_text_of_them(tmp_path, keras, finds):
+    finds({})
+    fit(make_model(keras), evaluation(tmp_path, diagnose=True))
+    assert findings_text(tmp_path) == {}
+
+
+def test_diagnosing_that_fails_costs_no_metric_and_is_said(tmp_path, keras, capsys):
+    def known():
+        raise RuntimeError("nobody knows")
+
+    callback = evaluation(tmp_path, {2: 1}, diagnose=True, known=known)
+    fit(make_model(keras), callback)
+    assert callback.failures == []
+    assert in_files(tmp_path) == {2: pytest.approx(AP[1])}
+    assert "the analysis 'diagnoses' failed and is left out: RuntimeError: nobody knows" in capsys.readouterr().err
+
+
+def test_the_real_diagnoses_find_that_four_images_are_few(tmp_path, keras, capsys):
+    fit(make_model(keras), od_eval.LossLogger(tmp_path), evaluation(tmp_path, diagnose=True))
+    assert "small_evaluation_set" in kinds(tmp_path)[2]
+    assert "diagnosis_failed" not in kinds(tmp_path)[2]
+    assert "of the 4 evaluated images have objects" in capsys.readouterr().out
+    assert "of the 4 evaluated images have objects" in findings_text(tmp_path)[2]
 
 
 # ---- Resuming -------------------------------------------------------------------------------------------------------

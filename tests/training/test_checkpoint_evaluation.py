@@ -68,6 +68,11 @@ def test_one_that_was_killed_before_it_kept_the_best_keeps_it_at_the_next_start(
     assert steps(run) == list(curves(run / "eval")["DetectionBoxes_Precision/mAP"]) == [2, 4, 6]
 
 
+def test_checkpoints_are_diagnosed_too(evaluate, tmp_path):
+    for one in od_eval.load_metrics(str(evaluate()), every=True):
+        assert "small_evaluation_set" in {finding["kind"] for finding in one["findings"]}
+
+
 def test_a_checkpoint_given_twice_has_one_point(evaluate, ssd_config, config_overrides, tmp_path):
     run = evaluate()
     for _ in range(2):

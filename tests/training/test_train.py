@@ -214,6 +214,21 @@ def test_good_values_and_loss_formulas_are_said_after_the_first_evaluation_and_a
     assert lines[lines.index(losses) - 1].startswith("eval F1 ")
 
 
+def test_a_training_is_diagnosed_after_every_evaluation_and_what_is_new_is_printed(finished):
+    model_dir, process = finished
+    kinds = [{finding["kind"] for finding in one["findings"]} for one in od_eval.load_metrics(model_dir, every=True)]
+    assert all("small_evaluation_set" in of_step and "diagnosis_failed" not in of_step for of_step in kinds)
+    printed = re.findall(
+        r"^  \S+.*: fewer than \d+ of the 4 evaluated images have objects", process.stdout, re.MULTILINE
+    )
+    assert len(printed) == 1
+    assert [step for step, _ in shown_tensors(model_dir / "eval", "text")["findings"]] == [3, 6, 7]
+    report = od_eval.diagnose(model_dir)
+    assert (report.step, report.last_step, report.num_points, report.num_evaluations) == (7, 7, 4, 3)
+    assert report.notes == []
+    assert "small_evaluation_set" in {finding.kind for finding in report.findings}
+
+
 def test_a_finished_run_started_again_does_nothing(finished, ssd_config, config_overrides, capsys):
     before = sorted((path, path.stat().st_mtime_ns) for path in finished[0].rglob("ckpt-*"))
     training.train(str(ssd_config), str(finished[0]), overrides=config_overrides, num_train_steps=7)

@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from od_eval.evaluation.section import Section
+from od_eval.evaluation.section import Section, plain
 
 
 class Findings(Section):
     name = "findings"
     rank = 90
     absent: Sequence[Any] = ()
+
+    def checked(self, value: Sequence[Any]) -> list[Any]:
+        return [plain(finding) for finding in value]
 
     def from_json(self, value: Any) -> list[Any]:
         if not isinstance(value, list):

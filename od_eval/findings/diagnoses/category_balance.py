@@ -19,6 +19,8 @@ from od_eval.text import named, some
 _FAR_BELOW = 0.5
 # The same the other way round.
 _FAR_ABOVE = 2
+# Below, no category is good, and which is ahead changes from evaluation to evaluation.
+_WORTH_A_WORD = 0.1
 # With more categories one cannot carry the average.
 _MOST_CARRIED = 5
 # A tenth of the objects of the median category: about 3 doublings fewer.
@@ -133,7 +135,7 @@ def category_carries_average(evidence: Evidence) -> Iterator[Finding]:
     others = float(np.mean([value for name, value in ap.items() if name != best]))
     interval = _interval(evidence, best)
     highest = max((_interval(evidence, name) or [0, 1])[1] for name in ap if name != best)
-    if ap[best] < _FAR_ABOVE * others or interval is None or interval[0] <= highest:
+    if ap[best] < max(_FAR_ABOVE * others, _WORTH_A_WORD) or interval is None or interval[0] <= highest:
         return
     counts = {name: evidence.newest.per_category[name]["num_groundtruth"] for name in ap}
     listed = some((f"'{named(name)}' {value:.2f} ({counts[name]} objects)" for name, value in ap.items()), 5)

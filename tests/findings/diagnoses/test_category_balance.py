@@ -79,3 +79,4 @@ def test_a_category_that_carries_the_average_is_named():
     assert finding.severity == "note"
     assert not list(category_carries_average(of({"a": 0.5, "b": 0.3, "c": 0.35})))
     assert not list(category_carries_average(of({"a": 0.5, "b": 0.1, "c": 0.15}, half=0.25)))
+    assert not list(category_carries_average(of({"a": 0.05, "b": 0.01, "c": 0.0}, half=0.001)))  # none is good
