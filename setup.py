@@ -45,6 +45,7 @@ setup(
             "mlflow-skinny>=3,<4",
             "mypy>=1.18,<3",
             "nbclient>=0.10,<1",
+            "optuna>=4,<6",
             "psutil>=5.9,<8",
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
@@ -53,6 +54,8 @@ setup(
             # What analyses of errors are compared with in their tests.
             "supervision>=0.26,<1",
             "tidecv>=1.0.1,<2",
-        ]
+        ],
+        # For `od-eval search --method=bayes`.
+        "search": ["optuna>=4,<6"],
     },
 )

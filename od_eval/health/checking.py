@@ -115,7 +115,6 @@ def _check_config(
     """Surveys what can be read of a config's data; and what is known of the config, and the findings so far."""
     from od_eval.odapi import config_checks
     from od_eval.odapi.config_facts import config_facts
-    from od_eval.odapi.record_scan import RecordScan
 
     config, source = pipeline.config, pipeline.source
     found = list(config_checks.check_pipeline(pipeline))
@@ -126,12 +125,6 @@ def _check_config(
     readers |= {f"eval_input_reader[{index}]": one for index, one in enumerate(config.eval_input_reader)}
     readable = {field: one for field, one in readers.items() if _is_readable(pipeline, field, one)}
     surveys = {field: _survey_records(field, one, pipeline, max_examples) for field, one in readable.items()}
-    if readable and facts is not None:
-        scan = RecordScan(pipeline, readable)
-        with _progress("objects that are lost") as progress:
-            scan.read(max_examples, progress)
-        told = {(fault.kind, fault.field) for survey in surveys.values() for fault in survey.faults}
-        found += [finding for finding in scan.findings() if (finding.kind, finding.field) not in told]
     train = surveys.get("train_input_reader")
     evaluation = [survey for field, survey in surveys.items() if field != "train_input_reader"]
     if train is not None:
@@ -163,13 +156,15 @@ def _survey_records(field: str, reader: Any, pipeline: Pipeline, max_examples: i
     from od_eval.odapi.eval_config import category_names
     from od_eval.odapi.record_survey import survey_records
 
+    num_classes = pipeline.num_classes if has_num_classes(pipeline.config.model) else None
     if reader.label_map_path:
         categories = category_names(read_label_map(reader.label_map_path))
     else:
-        num_classes = pipeline.num_classes if has_num_classes(pipeline.config.model) else 0
-        categories = {number: str(number) for number in range(1, num_classes + 1)}
+        categories = {number: str(number) for number in range(1, (num_classes or 0) + 1)}
     with _progress(field) as progress:
-        return survey_records(reader, field, categories, max_examples=max_examples, progress=progress)
+        return survey_records(
+            reader, field, categories, num_classes=num_classes, max_examples=max_examples, progress=progress
+        )
 
 
 def _built(pipeline: Pipeline, found: Sequence[Finding]) -> list[Finding]:

@@ -18,13 +18,14 @@ from od_eval.text import named, short
 
 _CORNERS = ("ymin", "xmin", "ymax", "xmax")
 _BOX = "image/object/bbox/"
-_TEXT, _LABEL = "image/object/class/text", "image/object/class/label"
+TEXT, _LABEL = "image/object/class/text", "image/object/class/label"  # of the classes of objects
+_COORDINATES = tuple(f"{_BOX}{corner}" for corner in _CORNERS)
 # Features with one value for each object, if they are given at all.
-_OF_OBJECTS = ("is_crowd", "difficult", "group_of", "weight", "area")
+_OF_OBJECTS = tuple(f"image/object/{name}" for name in ("is_crowd", "difficult", "group_of", "weight", "area"))
 # Features whose type the decoder insists on; an empty one has none.
 _TYPES = {
-    **{f"{_BOX}{corner}": "float_list" for corner in _CORNERS},
-    **dict.fromkeys(("image/encoded", "image/filename", "image/format", "image/source_id", _TEXT), "bytes_list"),
+    **dict.fromkeys(_COORDINATES, "float_list"),
+    **dict.fromkeys(("image/encoded", "image/filename", "image/format", "image/source_id", TEXT), "bytes_list"),
     **dict.fromkeys(("image/height", "image/width", _LABEL), "int64_list"),
     **dict.fromkeys([f"image/object/{name}" for name in ("is_crowd", "difficult", "group_of")], "int64_list"),
     **dict.fromkeys([f"image/object/{name}" for name in ("weight", "area")], "float_list"),
@@ -88,18 +89,24 @@ def parse(serialized: bytes) -> example_pb2.Example:
     features = example.features.feature
     if "image/encoded" not in features:
         raise BrokenRecord("has no feature 'image/encoded'")
+    # Read once: that costs as much as what is checked of it.
+    kinds = {name: feature.WhichOneof("kind") for name, feature in features.items() if name in _TYPES}
+    values = {name: getattr(features[name], kind).value if kind else () for name, kind in kinds.items()}
     for name, wanted in _TYPES.items():
-        kind = features[name].WhichOneof("kind") if name in features else None
-        if kind not in (None, wanted) and getattr(features[name], kind).value:
-            raise BrokenRecord(f"has {_CALLED[kind]} in '{name}', which must be {_CALLED[wanted]}")
-    _check_image(features)
-    _check_objects(features)
+        if kinds.get(name) not in (None, wanted) and values[name]:
+            raise BrokenRecord(f"has {_CALLED[kinds[name]]} in '{name}', which must be {_CALLED[wanted]}")
+    _check_image(values)
+    _check_objects(values)
     return example
 
 
 def name_of_image(features: Mapping[str, Any]) -> str:
     """The name of the image file in the features of a record, for messages: `'a.jpg'`."""
-    return short(b"".join(_values(features, "image/filename")[:1]).decode("utf-8", "replace"), 200)
+    return _shown_name(_values(features, "image/filename"))
+
+
+def _shown_name(values: Sequence[bytes]) -> str:
+    return short(b"".join(values[:1]).decode("utf-8", "replace"), 200)
 
 
 def losses(example: example_pb2.Example, classes: Classes) -> Iterator[Loss | None]:
@@ -116,8 +123,8 @@ def losses(example: example_pb2.Example, classes: Classes) -> Iterator[Loss | No
       BrokenRecord: its objects have a class text alone, and the reader has no label map to look it up in.
     """
     features = example.features.feature
-    boxes = list(zip(*(_values(features, f"{_BOX}{corner}") for corner in _CORNERS), strict=True))
-    texts = _values(features, _TEXT) if classes.ids is not None else []
+    boxes = list(zip(*(_values(features, name) for name in _COORDINATES), strict=True))
+    texts = _values(features, TEXT) if classes.ids is not None else []
     labels = _values(features, _LABEL)
     if boxes and not texts and not labels:
         raise BrokenRecord(f"has no '{_LABEL}', which the input reader needs, as it has no label_map_path")
@@ -151,39 +158,47 @@ def _loss_of_label(label: int, classes: Classes) -> Loss | None:
     return None
 
 
-def _check_image(features: Mapping[str, Any]) -> None:
-    encoded = _values(features, "image/encoded")
-    name = name_of_image(features)
-    if not encoded or not encoded[0]:
-        raise BrokenRecord(f"holds an image that does not decode, {name} (it is empty)")
+def _check_image(values: Mapping[str, Sequence[Any]]) -> None:
+    encoded = values["image/encoded"][0] if values["image/encoded"] else b""
+    unreadable = ""
+    if not encoded:
+        unreadable = "it is empty"
     for beginning, called in _UNREADABLE_FORMATS.items():
-        if encoded[0].startswith(beginning) and (called != "WebP" or encoded[0][8:12] == b"WEBP"):
-            raise BrokenRecord(f"holds an image that does not decode, {name} (it is a {called}; make it a JPEG or PNG)")
+        if encoded.startswith(beginning) and (called != "WebP" or encoded[8:12] == b"WEBP"):
+            unreadable = f"it is a {called}; make it a JPEG or PNG"
+    if unreadable:
+        name = _shown_name(values.get("image/filename", ()))
+        raise BrokenRecord(f"holds an image that does not decode, {name} ({unreadable})")
 
 
-def _check_objects(features: Mapping[str, Any]) -> None:
-    lengths = {f"{_BOX}{corner}": len(_values(features, f"{_BOX}{corner}")) for corner in _CORNERS}
+def _check_objects(values: Mapping[str, Sequence[Any]]) -> None:
+    coordinates = [values.get(name, ()) for name in _COORDINATES]
+    lengths = dict(zip(_COORDINATES, map(len, coordinates), strict=True))
     num_objects = max(lengths.values())
-    texts, labels = len(_values(features, _TEXT)), len(_values(features, _LABEL))
+    texts, labels = len(values.get(TEXT, ())), len(values.get(_LABEL, ()))
     if texts:
-        lengths[_TEXT] = texts
+        lengths[TEXT] = texts
     if labels or not texts:
         lengths[_LABEL] = labels
     for name in _OF_OBJECTS:
-        given = len(_values(features, f"image/object/{name}"))
-        if given:
-            lengths[f"image/object/{name}"] = given
+        if values.get(name):
+            lengths[name] = len(values[name])
     wrong = next((name for name, length in lengths.items() if length != num_objects), None)
     if wrong:
         longest = next(name for name, length in lengths.items() if length == num_objects)
         raise BrokenRecord(f"has {num_objects} values in '{longest}' and {lengths[wrong]} in '{wrong}'")
-    for index, box in enumerate(zip(*(_values(features, f"{_BOX}{corner}") for corner in _CORNERS), strict=True)):
+    for index, box in enumerate(zip(*coordinates, strict=True)):
         ymin, xmin, ymax, xmax = box
-        where = f"object {index}: ymin, xmin, ymax, xmax {short([round(value, 4) for value in box])}"
-        if max((value for value in box if math.isfinite(value)), default=0) > _LARGEST_COORDINATE:
-            raise BrokenRecord(f"has a box in pixels ({where}); coordinates are parts of the image, between 0 and 1")
+        if any(_LARGEST_COORDINATE < value < math.inf for value in box):
+            raise BrokenRecord(
+                f"has a box in pixels ({_shown_box(index, box)}); coordinates are parts of the image, between 0 and 1"
+            )
         if ymin > ymax or xmin > xmax:
-            raise BrokenRecord(f"has a box with reversed corners ({where})")
+            raise BrokenRecord(f"has a box with reversed corners ({_shown_box(index, box)})")
+
+
+def _shown_box(index: int, box: Sequence[float]) -> str:
+    return f"object {index}: ymin, xmin, ymax, xmax {short([round(value, 4) for value in box])}"
 
 
 def _values(features: Mapping[str, Any], name: str) -> Sequence[Any]:

@@ -3,70 +3,92 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from object_detection.protos import input_reader_pb2
 
 from od_eval import files
 from od_eval.findings.finding import Finding
-from od_eval.findings.survey import Progress, reported
 from od_eval.label_map import read_label_map
 from od_eval.odapi.pipeline import Pipeline
-from od_eval.odapi.record_contents import BrokenRecord, Classes, Loss, losses, parse
-from od_eval.odapi.records import count, input_files, serialized_records
+from od_eval.odapi.record_contents import TEXT, BrokenRecord, Classes, Loss, losses, parse
+from od_eval.odapi.records import input_files, serialized_records
 from od_eval.text import did_you_mean, quoted
 
 # Before the first step: long enough for some thousand records, short beside the tracing that follows.
 _SECONDS_BEFORE_TRAINING = 1.5
-_BECOME = {
-    "dropped": "are dropped",
-    "mistaken": "would become background or another class",
-    "unnamed": "are trained but not evaluated",
+_BECOME = {  # of one object, of several
+    "dropped": ("is dropped", "are dropped"),
+    "mistaken": ("would become background or another class",) * 2,
+    "unnamed": ("is trained but not evaluated", "are trained but not evaluated"),
 }
 
 
 @dataclasses.dataclass
-class _Tally:
-    """What was found in the records of one reader so far."""
+class LostObjects:
+    """Counts the objects of the records of an input reader, and those that a training loses.
+
+    One thread may add records while another one asks.
+
+    Attributes:
+      field: the input reader, in messages.
+      classes: how it tells classes.
+      num_records, num_objects: that were counted.
+      is_complete: whether these are all.
+    """
 
     field: str
     classes: Classes
     num_records: int = 0
     num_objects: int = 0
-    num_lost: Counter[Loss] = dataclasses.field(default_factory=Counter)
-    first: dict[Loss, str] = dataclasses.field(default_factory=dict)
-    seen: set[str] = dataclasses.field(default_factory=set)
-    broken: str = ""
     is_complete: bool = False
+    _num_lost: Counter[Loss] = dataclasses.field(default_factory=Counter)
+    _first: dict[Loss, str] = dataclasses.field(default_factory=dict)
+    _seen: set[bytes] = dataclasses.field(default_factory=set)
+
+    def add(self, where: str, of_objects: Iterable[Loss | None], texts: Iterable[bytes]) -> None:
+        """Adds a record.
+
+        Args:
+          where: what it is called: `record 3 of 'train.record'`.
+          of_objects: what `losses` says of each object.
+          texts: the names of their classes, if there are any.
+        """
+        for loss in of_objects:
+            self.num_objects += 1
+            if loss is not None:
+                # Before it is counted, as another thread asks for the first of all that is counted.
+                self._first.setdefault(loss, where)
+                self._num_lost[loss] += 1
+        self._seen.update(texts)
+        self.num_records += 1
 
     def has_error(self) -> bool:
         """Whether the records so far are reason enough not to train on them."""
-        return bool(self.broken) or any(loss.how == "mistaken" for loss in list(self.num_lost))
+        return any(loss.how == "mistaken" for loss in list(self._num_lost))
 
     def findings(self) -> Iterator[Finding]:
         """Errors first."""
-        name = f"{self.field}.tf_record_input_reader.input_path"
-        if self.broken:
-            yield Finding(
-                "broken_record", "error", "", self.broken, "create the file again or remove the record", field=name
-            )
-        records = f"{self.num_records} records" if self.is_complete else f"its first {self.num_records} records"
-        all_lost = self.is_complete and self.num_objects > 0 and self.num_lost.total() == self.num_objects
-        for loss, number in sorted(list(self.num_lost.items()), key=lambda item: item[0].how != "mistaken"):
+        records = f"{self.num_records} record{'' if self.num_records == 1 else 's'}"
+        if not self.is_complete:
+            records = f"its first {records}"
+        all_lost = self.is_complete and self.num_objects > 0 and self._num_lost.total() == self.num_objects
+        for loss, number in sorted(list(self._num_lost.items()), key=lambda item: item[0].how != "mistaken"):
             yield Finding(
                 {"dropped": "objects_dropped", "mistaken": "objects_mistaken", "unnamed": "objects_unnamed"}[loss.how],
                 "error" if all_lost or loss.how == "mistaken" else "warning",
                 self.field,
-                f"{number} of {self.num_objects} objects in {records} {_BECOME[loss.how]}: {loss.why}"
-                f" (first: {self.first[loss]})",
+                f"{number} of {self.num_objects} objects in {records} {_BECOME[loss.how][number > 1]}: {loss.why}"
+                f" (first: {self._first[loss]})",
                 self._remedy(loss),
                 cause="and no object is left" if all_lost else "",
-                field=name,
+                field=f"{self.field}.tf_record_input_reader.input_path",
                 evidence={"lost": number, "objects": self.num_objects, "records": self.num_records},
+                images=[self._first[loss]],
+                impact=number / self.num_objects,
             )
 
     def _remedy(self, loss: Loss) -> str:
@@ -77,13 +99,34 @@ class _Tally:
         )
         if similar:
             return f"correct the label map or the records{similar.removesuffix('?')}"
-        without = [name for name in self.classes.ids if name not in self.seen]
+        without = [name for name in self.classes.ids if name.encode() not in self._seen]
         hint = f", where {quoted(without[:5])} has no object" if without and self.is_complete else ""
         return f"add the class to the label map{hint}, or leave it out on purpose"
 
 
+@dataclasses.dataclass
+class _Tally:
+    """What was found in the records of one reader so far."""
+
+    lost: LostObjects
+    broken: str = ""
+
+    def findings(self) -> Iterator[Finding]:
+        """Errors first."""
+        if self.broken:
+            yield Finding(
+                "broken_record",
+                "error",
+                "",
+                self.broken,
+                "create the file again or remove the record",
+                field=f"{self.lost.field}.tf_record_input_reader.input_path",
+            )
+        yield from self.lost.findings()
+
+
 class RecordScan:
-    """Counts what is lost of the data that a training reads: beside it, or before.
+    """Counts what is lost of the data that a training reads, beside it.
 
         scan = RecordScan(pipeline, {"train_input_reader": pipeline.config.train_input_reader})
         scan.begin()       # the first records; the others in a thread
@@ -99,7 +142,7 @@ class RecordScan:
 
     def __init__(self, pipeline: Pipeline, readers: dict[str, input_reader_pb2.InputReader]):
         self._readers = [
-            (_Tally(field, classes_of(reader, pipeline.num_classes)), reader)
+            (_Tally(LostObjects(field, classes_of(reader, pipeline.num_classes))), reader)
             for field, reader in readers.items()
             if reader.input_type != input_reader_pb2.InputType.Value("TF_SEQUENCE_EXAMPLE")
         ]
@@ -114,7 +157,7 @@ class RecordScan:
             for _ in reading:
                 if time.monotonic() > end:
                     break
-        if not all(tally.is_complete or tally.broken for tally, _ in self._readers):
+        if not all(tally.lost.is_complete or tally.broken for tally, _ in self._readers):
             self._thread = threading.Thread(target=self._go_on, args=(readings,), daemon=True)
             self._thread.start()
 
@@ -124,29 +167,13 @@ class RecordScan:
                 if self._stopped.is_set():
                     return
 
-    def read(self, max_records: int | None = None, progress: Progress | None = None) -> None:
-        """Reads the records, instead of `begin` and `finish`.
-
-        Args:
-          max_records: of each reader, no more than so many; by default all.
-          progress: called about twice a second with the number of records so far and of all, which may be None.
-        """
-        readings = itertools.chain.from_iterable(
-            itertools.islice(_read(tally, reader), max_records) for tally, reader in self._readers
-        )
-        numbers = [count(reader) for _, reader in self._readers]
-        known = [number for number in numbers if number is not None]
-        total = sum(min(number, max_records or number) for number in known) if len(known) == len(numbers) else None
-        for _ in reported(readings, progress, total):
-            pass
-
     def is_running(self) -> bool:
         """Whether there are records that were not read yet."""
         return self._thread is not None and self._thread.is_alive()
 
     def num_records(self) -> int:
         """The number of records that were read so far."""
-        return sum(tally.num_records for tally, _ in self._readers)
+        return sum(tally.lost.num_records for tally, _ in self._readers)
 
     def finish(self) -> None:
         """Ends the reading, whether all was read or not."""
@@ -156,7 +183,7 @@ class RecordScan:
 
     def has_error(self) -> bool:
         """Whether an error was found so far; takes no time, so that it can be asked at every step."""
-        return any(tally.has_error() for tally, _ in self._readers)
+        return any(tally.broken or tally.lost.has_error() for tally, _ in self._readers)
 
     def findings(self) -> list[Finding]:
         """What was found so far: errors and warnings, the first ones first."""
@@ -170,17 +197,8 @@ def _read(tally: _Tally, reader: input_reader_pb2.InputReader) -> Iterator[None]
         try:
             for serialized in serialized_records(path):
                 example = parse(serialized)
-                for loss in losses(example, tally.classes):
-                    tally.num_objects += 1
-                    if loss is not None:
-                        # Before it is counted, as another thread asks for the first of all that is counted.
-                        tally.first.setdefault(loss, f"record {number} of '{path}'")
-                        tally.num_lost[loss] += 1
-                tally.seen.update(
-                    text.decode("utf-8", "replace")
-                    for text in example.features.feature["image/object/class/text"].bytes_list.value
-                )
-                tally.num_records += 1
+                texts = example.features.feature[TEXT].bytes_list.value
+                tally.lost.add(f"record {number} of '{path}'", losses(example, tally.lost.classes), texts)
                 number += 1
                 yield
         except BrokenRecord as error:
@@ -192,7 +210,7 @@ def _read(tally: _Tally, reader: input_reader_pb2.InputReader) -> Iterator[None]
         except OSError as error:
             tally.broken = f"'{path}' cannot be read ({files.reason(error)})"
             return
-    tally.is_complete = True
+    tally.lost.is_complete = True
 
 
 def classes_of(reader: input_reader_pb2.InputReader, num_classes: int) -> Classes:

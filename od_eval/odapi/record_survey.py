@@ -21,8 +21,8 @@ from od_eval import files
 from od_eval.findings.finding import Finding
 from od_eval.findings.image_measures import ImageMeasures, UnreadableImage, box_iou, in_threads, measure_image
 from od_eval.findings.survey import Progress, Survey, SurveyedObject, SurveyTables, reported
-from od_eval.label_map import read_label_map
-from od_eval.odapi.record_contents import BrokenRecord, name_of_image, parse
+from od_eval.odapi.record_contents import TEXT, BrokenRecord, Classes, Loss, losses, name_of_image, parse
+from od_eval.odapi.record_scan import LostObjects, classes_of
 from od_eval.odapi.records import count, input_files, serialized_records
 
 # Their mean length tells about how many records there are in files that would take long to count.
@@ -49,15 +49,18 @@ class _Read:
     filename: str = ""
     measures: ImageMeasures = _NO_MEASURES
     objects: Sequence[SurveyedObject] = ()
+    texts: Sequence[bytes] = ()
+    losses: Sequence[Loss | None] = ()
     fault: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Classes:
-    """Name or display name -> id, None without a label map; and the ids that there are."""
+    """How classes are told, and the ids of those that there are; what the model makes of objects is only counted."""
 
-    ids: Mapping[str, int] | None
+    told_by: Classes
     known: frozenset[int]
+    has_model: bool
 
 
 def survey_records(
@@ -65,6 +68,7 @@ def survey_records(
     name: str,
     categories: Mapping[int, str],
     *,
+    num_classes: int | None = None,
     max_examples: int | None = None,
     num_images_to_decode: int = 2000,
     progress: Progress | None = None,
@@ -79,12 +83,15 @@ def survey_records(
         record has texts, otherwise by their label.
       name: of the reader, in messages: `train_input_reader`.
       categories: id -> name, as in `Survey`.
+      num_classes: of the model that is to be trained, if there is one: the objects that training loses of the records
+        are counted, too.
       max_examples: read no more records than so many, the first ones.
       num_images_to_decode: about so many images are decoded; all, if there are no more.
       progress: called about twice a second with the number of records so far, and of all, None if that is unknown.
 
     Returns:
       The survey. Broken records are in `faults` only, as findings of kind `broken_record` that name the first one.
+      With `num_classes`, `faults` has the findings of `record_scan.LostObjects` as well.
       Sequence examples are not surveyed, of which `faults` tells, too.
 
     Raises:
@@ -101,7 +108,9 @@ def survey_records(
         total, expected = total and min(total, max_examples), min(expected, max_examples)
     unread = _unread(paths, num_images_to_decode / max(expected, 1))
 
-    classes = _Classes(_ids(reader.label_map_path), frozenset(categories))
+    told_by = classes_of(reader, num_classes or 0)
+    classes = _Classes(told_by, frozenset(categories), num_classes is not None)
+    lost = LostObjects(name, told_by)
     broken: list[tuple[str, str]] = []  # where, and the fault
     unreadable: list[tuple[str, str]] = []
     num_records = 0
@@ -117,18 +126,14 @@ def survey_records(
                 broken.append((one.where, record.fault))
             else:
                 tables.add(one.where, record.filename, record.measures, record.objects)
-    is_complete = not unreadable and next(unread, None) is None
+                lost.add(one.where, record.losses, record.texts)
+    is_complete = lost.is_complete = not unreadable and next(unread, None) is None
     faults = [
         *_faults(broken, f"{num_records} records", "record", name),
         *_faults(unreadable, f"{len(paths)} files", "file", name),
+        *lost.findings(),
     ]
     return Survey(name, categories, tables.images(), tables.objects(), is_complete, faults)
-
-
-def _ids(label_map: str) -> dict[str, int] | None:
-    if not label_map:
-        return None
-    return {text: one.id for one in read_label_map(label_map) for text in (one.name, one.display_name) if text}
 
 
 def _estimated_number(paths: Sequence[str]) -> int:
@@ -163,13 +168,15 @@ def _read(one: _Unread, classes: _Classes) -> tuple[_Unread, _Read]:
     if one.fault_of_file:
         return here, _Read()
     try:
-        features = parse(one.serialized).features.feature
+        example = parse(one.serialized)
+        features = example.features.feature
+        lost = tuple(losses(example, classes.told_by)) if classes.has_model else ()
         objects = _objects(features, classes, one.decode)
         measures = _measures(features, one.decode)
     except BrokenRecord as error:
         return here, _Read(fault=str(error))
     filename = b"".join(features["image/filename"].bytes_list.value[:1]).decode("utf-8", "replace")
-    return here, _Read(filename, measures, objects)
+    return here, _Read(filename, measures, objects, tuple(features[TEXT].bytes_list.value), lost)
 
 
 def _measures(features: Mapping[str, Any], decode: bool) -> ImageMeasures:
@@ -201,11 +208,12 @@ def _objects(features: Mapping[str, Any], classes: _Classes, with_masks: bool) -
     boxes: list[tuple[float, float, float, float]] = list(zip(*corners, strict=True))
     if not boxes:
         return []
-    texts = features[f"{_OBJECT}class/text"].bytes_list.value if classes.ids is not None else ()
+    ids = classes.told_by.ids
+    texts = features[TEXT].bytes_list.value if ids is not None else ()
     labels: Sequence[int] = features[f"{_OBJECT}class/label"].int64_list.value
     if texts:
-        assert classes.ids is not None
-        labels = [classes.ids.get(text.decode("utf-8", "replace"), 0) for text in texts]
+        assert ids is not None
+        labels = [ids.get(text.decode("utf-8", "replace"), 0) for text in texts]
     elif not labels:
         raise BrokenRecord(f"has no '{_OBJECT}class/label', which the input reader needs, as it has no label_map_path")
     nothing = (0,) * len(boxes)

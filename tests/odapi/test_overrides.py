@@ -3,6 +3,9 @@
 import pytest
 from small_config import error_of, load
 
+from od_eval.errors import ODEvalError
+from od_eval.odapi.overrides import field_value, overridden, short_names
+
 
 @pytest.mark.parametrize(
     ("override", "field", "value"),
@@ -111,3 +114,54 @@ def test_a_long_override_with_control_characters_is_quoted_in_short(folder, over
     message = error_of(load, folder, override.format("\x1b[2J" + "x" * 10_000))
     assert message.isprintable()
     assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("train_config.batch_size=4", "train_config.batch_size", 4),
+        ("train_config.use_bfloat16=true", "train_config.use_bfloat16", True),
+        ("train_config.fine_tune_checkpoint=/a b/ckpt-0", "train_config.fine_tune_checkpoint", "/a b/ckpt-0"),
+        ("train_config.fine_tune_checkpoint_version=V2", "train_config.fine_tune_checkpoint_version", "V2"),
+        # As a float32, which the field is, it is 0.07999999821186066.
+        ("train_config.gradient_clipping_by_norm=0.08", "train_config.gradient_clipping_by_norm", 0.08),
+        ("train_config.freeze_variables=[a, b]", "train_config.freeze_variables[1]", "b"),
+        (
+            "train_config.data_augmentation_options=[{random_vertical_flip {}}]",
+            "train_config.data_augmentation_options",
+            "data_augmentation_options { random_vertical_flip { } }",
+        ),
+        (
+            "train_config.data_augmentation_options=[{random_vertical_flip {}}]",
+            "train_config.data_augmentation_options[0]",
+            "random_vertical_flip { }",
+        ),
+        ("train_config.data_augmentation_options=[]", "train_config.data_augmentation_options", ""),
+    ],
+)
+def test_the_value_of_a_field_is_what_was_set(folder, override, field, value):
+    config = load(folder, override.replace("[a, b]", "['a', 'b']")).config
+    before = config.SerializeToString(deterministic=True)
+    found = field_value(config, field)
+    assert (found, type(found)) == (value, type(value))
+    assert config.SerializeToString(deterministic=True) == before
+
+
+def test_a_field_that_there_is_not_has_no_value(folder):
+    with pytest.raises(ODEvalError, match="did you mean 'batch_size'"):
+        field_value(load(folder).config, "train_config.batch_siz")
+
+
+def test_a_config_with_overrides_is_read_without_being_checked(folder, ssd_config):
+    config = overridden(str(ssd_config), ["train_config.batch_size=3", "eval_config.metrics_set=no_such_set"])
+    assert (config.train_config.batch_size, list(config.eval_config.metrics_set)) == (3, ["no_such_set"])
+
+
+def test_short_names_are_the_shortest_ends_that_tell_fields_apart():
+    assert short_names(["a.b.rate", "a.c.rate", "x.size", "size", "x.kind"], taken=["kind"]) == {
+        "a.b.rate": "b.rate",
+        "a.c.rate": "c.rate",
+        "x.size": "x.size",
+        "size": "size",
+        "x.kind": "x.kind",
+    }

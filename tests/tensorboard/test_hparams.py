@@ -69,6 +69,19 @@ def test_the_first_five_values_come_first_in_the_table(tmp_path):
     assert set(names[:5]) == set(list(VALUES)[:5])
 
 
+def test_what_is_searched_comes_first_and_its_numbers_stay_numbers(tmp_path):
+    searched = {"momentum": 0.25, "augmentation": "none", "nesterov": True, "steps": 3, "size": 96, "rate": 0.1}
+    hparams.write(str(tmp_path / "eval"), VALUES, searched=searched)
+    shown = Shown(tmp_path)
+    infos = {info.name: info for info in shown.experiment.hparam_infos}
+    assert {name for name, info in infos.items() if info.differs} == set(searched)
+    assert infos["momentum"].type == infos["steps"].type == api_pb2.DATA_TYPE_FLOAT64
+    values = shown.rows["eval"].hparams
+    assert (values["momentum"].number_value, values["steps"].number_value) == (0.25, 3)
+    assert (values["augmentation"].string_value, values["nesterov"].bool_value) == ("none", True)
+    assert values["batch_size"].string_value == "8"
+
+
 @pytest.mark.parametrize("masks", [False, True])
 def test_the_metrics_of_masks_are_in_the_table_where_there_are_some(tmp_path, masks):
     hparams.write(str(tmp_path / "eval"), VALUES, masks=masks)
