@@ -25,11 +25,11 @@ class LossLogger(Callback):
     `od_eval.losses` (`Loss/total_loss`, `Loss/classification_loss`, `Loss/localization_loss`,
     `Loss/regularization_loss`, `Loss/other_loss`) and each part under the model's own name for it
     (`Loss/RPNLoss/objectness_loss`). It also writes `learning_rate` (the optimizer's value after the step),
-    `gradient_norm` if the model reports it, `steps_per_sec`, `images_per_sec`, and `Epoch`, the passes over the
-    training images, if the model knows their number, as a `Detector` does. Training goes to `<log_dir>/train`, the
-    `val_*` losses of Keras's validation to `<log_dir>/eval`, so that TensorBoard draws both in one chart. Its Custom
-    Scalars tab shows what is written. Other entries of `logs`, such as accuracy, are left to
-    `tf.keras.callbacks.TensorBoard`.
+    `gradient_norm` and `input_wait` (the part of the time that steps wait for their batches) if the model reports them,
+    `steps_per_sec`, `images_per_sec`, and `Epoch`, the passes over the training images, if the model knows their
+    number, as a `Detector` does. Training goes to `<log_dir>/train`, the `val_*` losses of Keras's validation to
+    `<log_dir>/eval`, so that TensorBoard draws both in one chart. Its Custom Scalars tab shows what is written. Other
+    entries of `logs`, such as accuracy, are left to `tf.keras.callbacks.TensorBoard`.
 
     Each point is the mean over all steps since the previous point, whether the model reports the loss of its last batch
     or, like Keras's metrics, the mean since the start of the epoch. Points are placed at training steps (`steps_done`
@@ -226,12 +226,12 @@ class LossLogger(Callback):
                 ' LossLogger(log_dir, losses={"name": "total_loss"}).',
                 stacklevel=2,
             )
-        return names + [name for name in (tags.GRADIENT_NORM,) if name in logs]
+        return names + [name for name in (tags.GRADIENT_NORM, tags.INPUT_WAIT) if name in logs]
 
     def _write_point(self) -> None:
         means = self._means.take() if self._means else {}
         if means:
-            gradient_norm = means.pop(tags.GRADIENT_NORM, None)
+            gradient_norm, input_wait = means.pop(tags.GRADIENT_NORM, None), means.pop(tags.INPUT_WAIT, None)
             steps_per_sec = self._clock.steps_per_sec()
             images_per_step, num_images = self._batch_size or batch_size(self.model), num_train_images(self.model)
             scalars = {
@@ -239,6 +239,7 @@ class LossLogger(Callback):
                 tags.LEARNING_RATE: _learning_rate(self.model.optimizer),
                 tags.GRADIENT_NORM: gradient_norm,
                 tags.STEPS_PER_SEC: steps_per_sec,
+                tags.INPUT_WAIT: _share(input_wait, steps_per_sec),
                 tags.IMAGES_PER_SEC: steps_per_sec * images_per_step if steps_per_sec and images_per_step else None,
                 tags.EPOCH: self._step * images_per_step / num_images if images_per_step and num_images else None,
             }
@@ -324,6 +325,11 @@ class _Clock:
 
     def _now(self) -> float:
         return time.perf_counter() - _seconds_not_training
+
+
+def _share(seconds_per_step: float | None, steps_per_sec: float | None) -> float | None:
+    """The part of the time of a step."""
+    return min(seconds_per_step * steps_per_sec, 1.0) if seconds_per_step is not None and steps_per_sec else None
 
 
 def _learning_rate(optimizer: Any) -> float | None:

@@ -32,6 +32,7 @@ from od_eval.findings.survey_statistics import (
     statistics,
 )
 from od_eval.health.check_report import CheckReport
+from od_eval.health.deployment_scores import checkpoint_of, not_compared, score_findings
 
 if TYPE_CHECKING:
     from od_eval.odapi.pipeline import Pipeline
@@ -46,7 +47,10 @@ def check(
     overrides: str | Sequence[str] = (),
     annotations: str | os.PathLike[str] | None = None,
     images: str | os.PathLike[str] | None = None,
+    annotation_format: str | None = None,
+    label_map: str | os.PathLike[str] | None = None,
     deployment_images: str | os.PathLike[str] | None = None,
+    model_dir: str | os.PathLike[str] | None = None,
     max_examples: int | None = None,
     build: bool = False,
     log_dir: str | os.PathLike[str] | None = None,
@@ -60,7 +64,11 @@ def check(
       pipeline_config_path, zoo, overrides: as for `Pipeline.load`. Not with `annotations`.
       annotations: instead of a config, COCO's JSON file, a folder of VOC's XML files, or a CSV file.
       images: the folder of their images, as for `od_eval.data.conversion.convert_dataset`.
+      annotation_format: "coco", "voc" or "csv"; by default inferred from `annotations`.
+      label_map: with `annotations`, an existing label map, whose ids are used; classes that are not in it are told.
       deployment_images: a folder or a pattern of images from where the model is to be used, to compare with.
+      model_dir: the folder of a training with this config: the scores of its best checkpoint, or of its newest, in up
+        to 200 `deployment_images` are compared with those in as many images of the first `eval_input_reader`.
       max_examples: of each dataset, no more than its first so many images are read.
       build: whether to build the model, load its checkpoint, and take one step of training. It is left undone where
         there are errors without that.
@@ -71,29 +79,40 @@ def check(
 
     Raises:
       ODEvalError: the config cannot be read or parsed, the annotations cannot be read, there are no deployment images,
-        arguments contradict each other, or `log_dir` cannot be written.
+        `model_dir` has no checkpoint, arguments contradict each other, or `log_dir` cannot be written.
     """
     if (annotations is not None) == (pipeline_config_path is not None or zoo is not None):
         raise ODEvalError("give either a config, pipeline_config_path=PATH or zoo=NAME, or annotations=PATH.")
-    if images is not None and annotations is None:
-        raise ODEvalError(f"images={os.fspath(images)} belongs to annotations; give annotations=PATH, or leave it out.")
+    for name, value in (("images", images), ("annotation_format", annotation_format), ("label_map", label_map)):
+        if value is not None and annotations is None:
+            raise ODEvalError(
+                f"{name}={os.fspath(value)} belongs to annotations; give annotations=PATH, or leave it out."
+            )
+    if model_dir is not None and (annotations is not None or deployment_images is None):
+        raise ODEvalError(
+            f"model_dir={os.fspath(model_dir)} is for the scores of a model in deployment_images; give a config and"
+            " deployment_images=PATH with it, or leave it out."
+        )
     if build and annotations is not None:
         raise ODEvalError("build=True builds the model of a config; leave it out, or give pipeline_config_path=PATH.")
     if max_examples is not None and max_examples < 1:
         raise ODEvalError(f"max_examples={max_examples} leaves nothing to check; give a number above 0.")
     deployment = [] if deployment_images is None else [_survey_deployment(deployment_images, max_examples)]
     if annotations is not None:
-        train = _survey_annotations(annotations, images, max_examples)
+        train = _survey_annotations(annotations, images, annotation_format, label_map, max_examples)
         surveys, facts, source = [train, *deployment], None, os.fspath(annotations)
         found = check_data(train, deployment, None)
     else:
         from od_eval.odapi.pipeline import Pipeline
 
         pipeline = Pipeline.load(pipeline_config_path, overrides, zoo=zoo, check=False)
+        checkpoint = None if model_dir is None else checkpoint_of(os.fspath(model_dir))
         surveys, facts, found = _check_config(pipeline, deployment, max_examples)
         source = pipeline.source
         if build:
             found += _built(pipeline, found)
+        if checkpoint is not None:
+            found += _scores(pipeline, os.fspath(model_dir or ""), checkpoint, surveys)
     found += [fault for survey in surveys for fault in survey.faults]
     report = CheckReport(
         source,
@@ -189,6 +208,16 @@ def _built(pipeline: Pipeline, found: Sequence[Finding]) -> list[Finding]:
     return []
 
 
+def _scores(pipeline: Pipeline, model_dir: str, checkpoint: str, surveys: Sequence[Survey]) -> list[Finding]:
+    """What differs in the scores of a trained model between evaluation images and those of deployment."""
+    by_name = {survey.name: survey for survey in surveys}
+    evaluation, deployment = by_name.get("eval_input_reader[0]"), by_name["deployment_images"]
+    if evaluation is None or not len(evaluation.images):
+        return [not_compared(checkpoint, deployment, "there are no evaluation images to compare with")]
+    with _progress("scores of the model") as progress:
+        return score_findings(pipeline, model_dir, checkpoint, evaluation, deployment, progress)
+
+
 def _input_size(facts: ConfigFacts | None) -> str:
     if facts is None:
         return ""
@@ -204,12 +233,18 @@ def _input_size(facts: ConfigFacts | None) -> str:
 
 
 def _survey_annotations(
-    annotations: str | os.PathLike[str], images: str | os.PathLike[str] | None, max_examples: int | None
+    annotations: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None,
+    annotation_format: str | None,
+    label_map: str | os.PathLike[str] | None,
+    max_examples: int | None,
 ) -> Survey:
     from od_eval.data.annotation_survey import survey_annotations
 
     with _progress("annotations") as progress:
-        return survey_annotations(annotations, images, max_examples=max_examples, progress=progress)
+        return survey_annotations(
+            annotations, images, annotation_format, label_map=label_map, max_examples=max_examples, progress=progress
+        )
 
 
 def _survey_deployment(where: str | os.PathLike[str], max_examples: int | None) -> Survey:

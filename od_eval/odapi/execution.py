@@ -16,6 +16,9 @@ from od_eval.odapi.record_ids import ids_in
 # the records in its batch: int32 [batch], of this worker).
 Execution = Callable[[Iterator[Any], tf.Tensor], tuple[list[str], np.ndarray, list[np.ndarray]]]
 
+# The seconds that a step waited for its batch.
+INPUT_WAIT = "input_wait"
+
 
 class NonFiniteLossError(ODEvalError):
     """A loss became infinite or NaN: the weights are lost.
@@ -49,7 +52,7 @@ def make_execution(
 
     Returns:
       A function from an iterator and a number of steps to names, values and ids of records; values are summed over
-      replicas.
+      replicas, but for `INPUT_WAIT`, which is added to them.
     """
     names: list[str] = []
 
@@ -61,8 +64,10 @@ def make_execution(
     # One loop with one call of the step, so that the step is traced once.
     def run(iterator: Iterator[Any], num_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         def body(done: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:
-            of_replicas, ids_of_replicas = strategy.run(run_step, args=(next(iterator),))
+            batch, waited = _timed_next(iterator)
+            of_replicas, ids_of_replicas = strategy.run(run_step, args=(batch,))
             of_batch = strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
+            of_batch = tf.concat((of_batch, [waited]), axis=0)
             ids = tf.concat(strategy.experimental_local_results(ids_of_replicas), axis=0)
             index = tf.cast(done, tf.int32)
             results = (of_batch, ids, tf.size(ids))
@@ -89,9 +94,22 @@ def make_execution(
         except tf.errors.OperatorNotAllowedInGraphError:  # while tracing, before any step: `if tensor:`
             quickly = with_autograph
             values, ids, batch_sizes = with_autograph(iterator, num_steps)
-        return names, values.numpy(), np.split(ids.numpy(), np.cumsum(batch_sizes.numpy())[:-1])
+        values = values.numpy()
+        # In later steps of an execution, a GPU may still be computing while the next batch is waited for.
+        values[1:, -1] = values[0, -1]
+        return [*names, INPUT_WAIT], values, np.split(ids.numpy(), np.cumsum(batch_sizes.numpy())[:-1])
 
     return execute
+
+
+def _timed_next(iterator: Iterator[Any]) -> tuple[Any, tf.Tensor]:
+    """The next batch, and the seconds it took to come."""
+    before = tf.timestamp()
+    with tf.control_dependencies([before]):
+        batch = next(iterator)
+    with tf.control_dependencies([tf.nest.flatten(batch, expand_composites=True)[0]]):
+        after = tf.timestamp()
+    return batch, tf.cast(after - before, tf.float32)
 
 
 def check_finite(names: Sequence[str], values: np.ndarray, last_step: int) -> None:
@@ -116,6 +134,4 @@ def logs_of(values: Mapping[str, float]) -> dict[str, float]:
     """Converts the values of a step to Keras's logs."""
     native = {name: value for name, value in values.items() if name.startswith("Loss/")}
     logs = {**loss_names.categorize(native), **native}
-    if "gradient_norm" in values:
-        logs["gradient_norm"] = values["gradient_norm"]
-    return logs
+    return logs | {name: values[name] for name in ("gradient_norm", INPUT_WAIT) if name in values}

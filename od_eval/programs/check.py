@@ -21,6 +21,8 @@ import sys
 
 from absl import flags
 
+from od_eval.data.reading import FORMATS
+
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("pipeline_config_path", None, "The pipeline.config; default: that of the model in --zoo.")
@@ -35,8 +37,18 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "images", None, "Folder of the image files. By default VOC's JPEGImages, else the folder of the annotations."
 )
+flags.DEFINE_enum("format", None, FORMATS, "Format of the annotations. By default inferred from --annotations.")
+flags.DEFINE_string(
+    "label_map", None, "Label map (.pbtxt) whose ids are used for --annotations, as od-eval convert would use it."
+)
 flags.DEFINE_string(
     "deployment_images", None, "Folder or pattern of images from where the model is to be used, to compare with."
+)
+flags.DEFINE_string(
+    "model_dir",
+    None,
+    "Folder of a training with this config: the scores of its best checkpoint, or of its newest, in"
+    " --deployment_images are compared with those in evaluation images, up to 200 of each.",
 )
 flags.DEFINE_integer("max_examples", None, "Reads the first so many images of each dataset; default: all.", 1)
 flags.DEFINE_bool("build", False, "Whether to build the model as well, and to take one step of training.")
@@ -71,7 +83,10 @@ def main() -> int:
         overrides=[*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set],
         annotations=FLAGS.annotations,
         images=FLAGS.images,
+        annotation_format=FLAGS.format,
+        label_map=FLAGS.label_map,
         deployment_images=FLAGS.deployment_images,
+        model_dir=FLAGS.model_dir,
         max_examples=FLAGS.max_examples,
         build=FLAGS.build,
         log_dir=FLAGS.log_dir,

@@ -18,6 +18,7 @@ LEARNING_RATE = "learning_rate"
 GRADIENT_NORM = "gradient_norm"
 STEPS_PER_SEC = "steps_per_sec"
 IMAGES_PER_SEC = "images_per_sec"
+INPUT_WAIT = "input_wait"  # the part of the time that training waits for its input
 EPOCH = "Epoch"  # passes over the training images
 
 # Texts.

@@ -1,5 +1,7 @@
 """Several steps in one call; of a Detector: test_detector.py."""
 
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,10 +25,10 @@ def test_an_execution_gives_the_values_of_each_of_its_steps_and_the_step_is_trac
         return {"number": number, "half": tf.cast(number, tf.float32) / 2}
 
     (names, values, _), (_, next_values, _) = values_of(step, [3, 1])
-    assert names == ["number", "half"]
+    assert names == ["number", "half", "input_wait"]
     assert values.dtype == np.float32
-    np.testing.assert_array_equal(values, [[1, 0.5], [2, 1], [3, 1.5]])
-    np.testing.assert_array_equal(next_values, [[4, 2]])
+    np.testing.assert_array_equal(values[:, :-1], [[1, 0.5], [2, 1], [3, 1.5]])
+    np.testing.assert_array_equal(next_values[:, :-1], [[4, 2]])
     assert len(traced) == 1
 
 
@@ -35,7 +37,25 @@ def test_a_step_that_asks_a_tensor_for_its_truth_is_traced_with_autograph():
         return {"value": number * 10 if number > 1 else number}
 
     ((_, values, _),) = values_of(step, [2])
-    np.testing.assert_array_equal(values, [[1], [20]])
+    np.testing.assert_array_equal(values[:, :-1], [[1], [20]])
+
+
+def test_a_step_knows_how_long_it_waited_for_its_batch():
+    def slowly(number):
+        time.sleep(0.2 if number >= 3 else 0)
+        return number
+
+    dataset = tf.data.Dataset.range(1, 10).map(lambda number: tf.numpy_function(slowly, [number], tf.int64))
+    execute = make_execution(lambda number: {"value": number}, tf.distribute.get_strategy(), False)
+    iterator = iter(dataset)
+    one = tf.constant(1, tf.int64)
+    waits = [execute(iterator, one)[1][0, -1] for _ in range(4)]
+    assert waits[1] < 0.1
+    assert 0.19 <= waits[2] < 0.5
+    assert 0.19 <= waits[3] < 0.5
+    # of several steps the first counts: while the others wait, a GPU may compute
+    (_, values, _) = execute(iterator, tf.constant(2, tf.int64))
+    assert values[1, -1] == values[0, -1] >= 0.19
 
 
 def test_the_first_loss_that_is_not_finite_is_named_with_its_step():
@@ -60,7 +80,7 @@ def test_an_execution_gives_the_ids_of_the_records_of_each_step_also_where_batch
     execute = make_execution(lambda data: {"value": tf.size(data[0]["hash"])}, tf.distribute.get_strategy(), False)
     _, values, ids = execute(iter(tf.data.Dataset.zip((batches, batches))), tf.constant(4, tf.int64))
     assert [one.tolist() for one in ids] == [[0, 1], [2, 3], [4], [0, 1]]
-    np.testing.assert_array_equal(values, [[2], [2], [1], [2]])
+    np.testing.assert_array_equal(values[:, :-1], [[2], [2], [1], [2]])
 
 
 def test_batches_without_ids_of_records_have_none():

@@ -144,7 +144,7 @@ def test_what_is_dropped_is_counted_with_its_first_record(folder, scan):
         f" {folder}/label_map.pbtxt (first: record 1 of '{folder}/train-00000-of-00002'); correct the label map or the"
         " records; did you mean 'cup'."
     )
-    assert "1 of 6 objects in 3 records are dropped: class 'spoon'" in second
+    assert "1 of 6 objects in 3 records is dropped: class 'spoon'" in second
     assert f"record 0 of '{folder}/train-00001-of-00002'" in second
 
 
@@ -159,7 +159,7 @@ def test_an_error_is_what_would_be_trained_wrong_or_leaves_nothing(folder, scan)
     write(folder, record(image__object__class__text=None, image__object__class__label=[0, 1]))
     ((severity, sentence),) = sentences(scan())
     assert severity == "error"
-    assert "1 of 2 objects in 1 records would become background or another class: class label 0" in sentence
+    assert "1 of 2 objects in 1 record would become background or another class: class label 0" in sentence
     write(folder, record(image__object__class__text=[b"a", b"a"]))
     ((severity, sentence),) = sentences(scan())
     assert severity == "error"
@@ -194,7 +194,7 @@ def test_what_there_is_no_time_for_is_read_beside_the_training(folder, scan, mon
     while running.is_running():
         pass
     ((_, sentence),) = sentences(running)
-    assert "1 of 602 objects in 301 records are dropped: class 'fork'" in sentence
+    assert "1 of 602 objects in 301 records is dropped: class 'fork'" in sentence
     running.finish()
 
 

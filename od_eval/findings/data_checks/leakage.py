@@ -19,6 +19,8 @@ from od_eval.text import named
 # If all objects of one image in a hundred are found instead of some, AP rises by up to 0.01: as much as what trainings
 # are compared by.
 TOO_MANY_IN_COMMON = 0.01
+# By up to 0.05, AP rises more than models of neighboring sizes differ by; and a photograph or two are no leak of a set.
+ERROR_SHARE, ERROR_IMAGES = 0.05, 3
 # Where so many images of the training data look like another one of it, they are frames of videos. Copies of a few
 # images into both sets leave the training data as it is.
 SEQUENCE_SHARE = 0.2
@@ -26,10 +28,10 @@ SEQUENCE_SHARE = 0.2
 
 @pair_check
 def images_in_common(first: Survey, second: Survey, facts: ConfigFacts | None) -> Iterator[Finding]:
-    """The same image files in both datasets."""
+    """The same image files in both datasets, but not only them."""
     train, other = _digests(first), _digests(second)
     common = other[other.isin(train)]
-    if not len(common):
+    if not len(common) or (has_labels(second) and _are_the_same(first, second)):
         return
     row_of = pd.Series(train.index, index=train.to_numpy()).groupby(level=0).first()
     pairs = [(row_of[digest], row) for row, digest in common[:MOST_IMAGES].items()]
@@ -43,8 +45,30 @@ def images_in_common(first: Survey, second: Survey, facts: ConfigFacts | None) -
         pairs,
         {"images": len(common), "of": len(second.images), "in_train": in_train},
         share=len(common) / len(second.images),
-        severity="error" if len(common) >= TOO_MANY_IN_COMMON * len(second.images) else "warning",
+        severity="error" if len(common) >= max(ERROR_IMAGES, ERROR_SHARE * len(second.images)) else "warning",
     )
+
+
+@pair_check
+def same_files_for_training_and_evaluation(
+    first: Survey, second: Survey, facts: ConfigFacts | None
+) -> Iterator[Finding]:
+    """The images that are evaluated are those that are trained on, and no others."""
+    if has_labels(second) and _are_the_same(first, second):
+        which = "" if first.is_complete and second.is_complete else " that were read"
+        number = len(second.images)
+        yield Finding(
+            "same_files_for_training_and_evaluation",
+            "warning",
+            second.name,
+            f"{f'all {number} images' if number > 1 else 'the only image'}{which} {verb(number, 'is', 'are')}"
+            f" {verb(number, 'that', 'those')} of {first.name}",
+            "evaluate on images that are not trained on, unless this is meant as a test of the training itself",
+            cause="so that its AP says how well the images are remembered, and not how well others are detected",
+            field=f"{second.name}.tf_record_input_reader.input_path",
+            evidence={"images": number},
+            impact=1.0,
+        )
 
 
 @pair_check
@@ -130,6 +154,12 @@ def _finding(
         images=[name for _, name in names],
         impact=share,
     )
+
+
+def _are_the_same(first: Survey, second: Survey) -> bool:
+    """Whether both datasets have the same image files, as far as all of them are known."""
+    digests = [set(survey.images["digest"].astype(str)) for survey in (first, second)]
+    return bool(digests[0]) and "" not in digests[0] and digests[0] == digests[1]
 
 
 def _digests(survey: Survey) -> pd.Series[Any]:

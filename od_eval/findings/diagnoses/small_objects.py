@@ -50,12 +50,14 @@ def small_objects_missed(evidence: Evidence) -> Iterator[Finding]:
     facts = evidence.config
     scale = None if facts is None or evidence.objects is None else _scale(evidence.objects, facts)
     at_input = None if scale is None else side * scale
+    has_few_pixels = at_input is not None and at_input < _FEW_PIXELS
     settings = _larger_input(facts, at_input) if facts and at_input else {}
     sizes = (evidence.newest.sizes if evidence.newest else None) or {}
     ap = {name: sizes[name]["AP"] for name in ("small", "large") if sizes.get(name, {}).get("AP") is not None}
     yield Finding(
         "small_objects_missed",
-        "warning",
+        # Of every detector small objects are found less often: only where pixels are missing is that to be repaired.
+        "warning" if has_few_pixels else "note",
         "",
         f"of the smallest quarter of the objects ({len(small)}, median {side:.0f} × {side:.0f} pixels)"
         f" {percent(recall_small)} are found, of the largest quarter ({len(large)}) {percent(recall_large)}"
@@ -71,7 +73,7 @@ def small_objects_missed(evidence: Evidence) -> Iterator[Finding]:
             "side_at_input": at_input,
             **{f"AP_{name}": value for name, value in ap.items()},
         },
-        sureness="possible" if at_input is None or at_input >= _FEW_PIXELS else "likely",
+        sureness="likely" if has_few_pixels else "possible",
         settings=facts.setting(**settings) if facts else (),
         images=images_of(missed),
         # What would be found if small ones were found like large ones.

@@ -38,23 +38,56 @@ def texts(values):
 
 def test_the_same_files_are_found_with_their_partners():
     train = made([f"t{row}" for row in range(100)], "digest")
-    (finding,) = found(leakage.images_in_common, train, made(["a", "t7", "", "t9"], "digest", name=EVAL))
+    (finding,) = found(leakage.images_in_common, train, made(["a", "t7", "", "t9", "t3"], "digest", name=EVAL))
     assert (finding.severity, finding.sureness) == ("error", "certain")
     assert str(finding).startswith(
-        f"{EVAL}: 2 of 4 images (50%) are also in train_input_reader (the same files; 2 of 100 there), for example"
+        f"{EVAL}: 3 of 5 images (60%) are also in train_input_reader (the same files; 3 of 100 there), for example"
         f" {EVAL} image 1 and train_input_reader image 7, so that the score is too good; remove them"
     )
     assert finding.evidence["pairs"] == [
         ["train_input_reader image 7", f"{EVAL} image 1"],
         ["train_input_reader image 9", f"{EVAL} image 3"],
+        ["train_input_reader image 3", f"{EVAL} image 4"],
     ]
 
 
-def test_one_file_of_very_many_is_a_warning_and_unknown_files_are_none():
-    train, other = made(["a", "b", ""], "digest"), made(["a"] + [f"e{row}" for row in range(200)], "digest", name=EVAL)
-    (finding,) = found(leakage.images_in_common, train, other)
-    assert finding.severity == "warning"
-    assert not found(leakage.images_in_common, train, made(["c", "", ""], "digest", name=EVAL))
+@pytest.mark.parametrize(
+    ("common", "others", "severity"),
+    [(3, 57, "error"), (3, 58, "warning"), (2, 2, "warning"), (1, 39, "warning"), (1, 200, "warning")],
+)
+def test_common_files_are_an_error_from_three_of_them_that_are_5_percent(common, others, severity):
+    train = made([f"t{row}" for row in range(100)], "digest")
+    values = [f"t{row}" for row in range(common)] + [f"e{row}" for row in range(others)]
+    (finding,) = found(leakage.images_in_common, train, made(values, "digest", name=EVAL))
+    assert finding.severity == severity
+
+
+def test_unknown_files_are_not_in_common():
+    assert not found(leakage.images_in_common, made(["a", ""], "digest"), made(["c", "", ""], "digest", name=EVAL))
+
+
+def test_evaluation_on_what_is_trained_on_is_a_finding_of_its_own():
+    train, same = made(["a", "b", "b"], "digest"), made(["b", "a"], "digest", name=EVAL)
+    (finding,) = found(leakage.same_files_for_training_and_evaluation, train, same)
+    assert str(finding).startswith(
+        f"{EVAL}: all 2 images are those of train_input_reader, so that its AP says how well the images are remembered"
+    )
+    assert (finding.severity, finding.field) == ("warning", f"{EVAL}.tf_record_input_reader.input_path")
+    assert not found(leakage.images_in_common, train, same)
+    (alone,) = found(leakage.same_files_for_training_and_evaluation, made(["a"], "digest"), made(["a"], "digest"))
+    assert "the only image is that of train_input_reader" in str(alone)
+
+
+@pytest.mark.parametrize("values", [["a"], ["a", "b", "c"], ["a", "b", ""]])
+def test_a_part_of_what_is_trained_on_or_more_are_images_in_common(values):
+    train, other = made(["a", "b"], "digest"), made(values, "digest", name=EVAL)
+    assert not found(leakage.same_files_for_training_and_evaluation, train, other)
+    assert len(found(leakage.images_in_common, train, other)) == 1
+
+
+def test_images_without_any_known_file_are_not_the_same():
+    nothing = made(["", ""], "digest")
+    assert not found(leakage.same_files_for_training_and_evaluation, nothing, made(["", ""], "digest", name=EVAL))
 
 
 def test_images_of_deployment_that_are_trained_on_are_a_note():
@@ -62,6 +95,9 @@ def test_images_of_deployment_that_are_trained_on_are_a_note():
     (finding,) = found(leakage.images_in_common, made(["a", "b"], "digest"), other)
     assert finding.severity == "note"
     assert "score" not in str(finding)
+    same = survey(images=2, digest=["a", "b"], categories={}, name="deployment_images")
+    assert not found(leakage.same_files_for_training_and_evaluation, made(["a", "b"], "digest"), same)
+    assert len(found(leakage.images_in_common, made(["a", "b"], "digest"), same)) == 1
 
 
 def test_images_that_were_encoded_anew_are_found():
