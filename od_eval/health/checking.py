@@ -116,13 +116,23 @@ def check(
     found += [fault for survey in surveys for fault in survey.faults]
     report = CheckReport(
         source,
-        most_important_first(found),
+        most_important_first(_once_for_the_same_images(found)),
         {survey.name: statistics(survey, facts) for survey in surveys},
         _input_size(facts),
     )
     if log_dir is not None:
         _write(os.fspath(log_dir), report, surveys, facts)
     return report
+
+
+def _once_for_the_same_images(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Leaves out what is said of the same images again, for another reader of the same files."""
+    told = set()
+    for finding in findings:
+        said = (finding.kind, finding.symptom, tuple(finding.images))
+        if not finding.images or said not in told:
+            yield finding
+        told.add(said)
 
 
 # ---- A config -------------------------------------------------------------------------------------------------------

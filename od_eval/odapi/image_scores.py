@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -77,10 +78,8 @@ def sampled_images(reader: input_reader_pb2.InputReader, positions: Iterable[int
                 if position > last:
                     return
                 if position in wanted:
-                    try:
+                    with contextlib.suppress(BrokenRecord):
                         yield parse(serialized).features.feature["image/encoded"].bytes_list.value[0]
-                    except BrokenRecord:
-                        pass
                 position += 1
         except (OSError, EOFError):
             continue

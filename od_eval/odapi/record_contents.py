@@ -102,7 +102,7 @@ def parse(serialized: bytes) -> example_pb2.Example:
 
 def name_of_image(features: Mapping[str, Any]) -> str:
     """The name of the image file in the features of a record, for messages: `'a.jpg'`."""
-    return _shown_name(_values(features, "image/filename"))
+    return _shown_name(values_of(features, "image/filename"))
 
 
 def _shown_name(values: Sequence[bytes]) -> str:
@@ -123,9 +123,9 @@ def losses(example: example_pb2.Example, classes: Classes) -> Iterator[Loss | No
       BrokenRecord: its objects have a class text alone, and the reader has no label map to look it up in.
     """
     features = example.features.feature
-    boxes = list(zip(*(_values(features, name) for name in _COORDINATES), strict=True))
-    texts = _values(features, TEXT) if classes.ids is not None else []
-    labels = _values(features, _LABEL)
+    boxes = list(zip(*(values_of(features, name) for name in _COORDINATES), strict=True))
+    texts = values_of(features, TEXT) if classes.ids is not None else []
+    labels = values_of(features, _LABEL)
     if boxes and not texts and not labels:
         raise BrokenRecord(f"has no '{_LABEL}', which the input reader needs, as it has no label_map_path")
     for index, box in enumerate(boxes):
@@ -201,7 +201,8 @@ def _shown_box(index: int, box: Sequence[float]) -> str:
     return f"object {index}: ymin, xmin, ymax, xmax {short([round(value, 4) for value in box])}"
 
 
-def _values(features: Mapping[str, Any], name: str) -> Sequence[Any]:
+def values_of(features: Mapping[str, Any], name: str) -> Sequence[Any]:
+    """The values of a feature of a record, of whatever type; none if it is not there, which is not added then."""
     if name not in features:
         return ()
     kind = features[name].WhichOneof("kind")

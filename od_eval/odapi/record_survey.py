@@ -21,7 +21,7 @@ from od_eval import files
 from od_eval.findings.finding import Finding
 from od_eval.findings.image_measures import ImageMeasures, UnreadableImage, box_iou, in_threads, measure_image
 from od_eval.findings.survey import Progress, Survey, SurveyedObject, SurveyTables, reported
-from od_eval.odapi.record_contents import TEXT, BrokenRecord, Classes, Loss, losses, name_of_image, parse
+from od_eval.odapi.record_contents import TEXT, BrokenRecord, Classes, Loss, losses, name_of_image, parse, values_of
 from od_eval.odapi.record_scan import LostObjects, classes_of
 from od_eval.odapi.records import count, input_files, serialized_records
 
@@ -175,8 +175,8 @@ def _read(one: _Unread, classes: _Classes) -> tuple[_Unread, _Read]:
         measures = _measures(features, one.decode)
     except BrokenRecord as error:
         return here, _Read(fault=str(error))
-    filename = b"".join(features["image/filename"].bytes_list.value[:1]).decode("utf-8", "replace")
-    return here, _Read(filename, measures, objects, tuple(features[TEXT].bytes_list.value), lost)
+    filename = b"".join(values_of(features, "image/filename")[:1]).decode("utf-8", "replace")
+    return here, _Read(filename, measures, objects, tuple(values_of(features, TEXT)), lost)
 
 
 def _measures(features: Mapping[str, Any], decode: bool) -> ImageMeasures:
@@ -204,21 +204,21 @@ def _objects(features: Mapping[str, Any], classes: _Classes, with_masks: bool) -
     Raises:
       BrokenRecord: they have no label that the reader could use.
     """
-    corners = [features[f"{_OBJECT}bbox/{corner}"].float_list.value for corner in _CORNERS]
+    corners = [values_of(features, f"{_OBJECT}bbox/{corner}") for corner in _CORNERS]
     boxes: list[tuple[float, float, float, float]] = list(zip(*corners, strict=True))
     if not boxes:
         return []
     ids = classes.told_by.ids
-    texts = features[TEXT].bytes_list.value if ids is not None else ()
-    labels: Sequence[int] = features[f"{_OBJECT}class/label"].int64_list.value
+    texts = values_of(features, TEXT) if ids is not None else ()
+    labels: Sequence[int] = values_of(features, f"{_OBJECT}class/label")
     if texts:
         assert ids is not None
         labels = [ids.get(text.decode("utf-8", "replace"), 0) for text in texts]
     elif not labels:
         raise BrokenRecord(f"has no '{_OBJECT}class/label', which the input reader needs, as it has no label_map_path")
     nothing = (0,) * len(boxes)
-    crowd = features[f"{_OBJECT}is_crowd"].int64_list.value or nothing
-    difficult = features[f"{_OBJECT}difficult"].int64_list.value or nothing
+    crowd = values_of(features, f"{_OBJECT}is_crowd") or nothing
+    difficult = values_of(features, f"{_OBJECT}difficult") or nothing
     ious = _mask_ious(features, boxes) if with_masks else (math.nan,) * len(boxes)
     return [
         SurveyedObject(label if label in classes.known else 0, *box, bool(is_crowd), bool(is_difficult), iou)

@@ -3,11 +3,14 @@
     od-eval check --pipeline_config_path=pipeline.config
     od-eval check --annotations=instances.json --images=photos
     od-eval check --pipeline_config_path=pipeline.config --build --log_dir=runs/first
+    od-eval check --pipeline_config_path=pipeline.config --deployment_images=camera --model_dir=runs/first
 
 Reads the config, the label maps and all records, and prints what was found, the most important first: what cannot work
 ("error"), what is probably not as intended ("warning"), what is worth knowing ("note"); each with what to do about it
 and, where that is a field of the config, what to pass to --set. Then come statistics of the datasets, side by side.
-With --annotations, it is annotations that are checked, before od-eval convert.
+With --annotations, it is annotations that are checked, before od-eval convert. With --deployment_images, images from
+where the model is to be used are compared with the training data, and with --model_dir a trained model's scores in them
+with those in evaluation images.
 
 With --log_dir, findings, statistics and plots are in TensorBoard's run check, under Text and Images.
 

@@ -53,7 +53,7 @@ def load_objects(
       ODEvalError: there is no such evaluation, or the file is damaged.
     """
     path = analysis_files.find(os.fspath(model_dir), run, step, FILE_NAMES["segm" if masks else "bbox"])
-    objects, about = _read(path)
+    objects, about = read_rows(path)
     archive = ImageArchive(os.path.join(os.fspath(model_dir), run))
     pictures = [member_name(id) if id in archive else "" for id, *_ in about["images"]]
     objects["picture"] = pd.Categorical(pictures).take(objects[_IMAGE].to_numpy())
@@ -85,7 +85,7 @@ def read_object_table(path: str) -> ObjectTable:
     Raises:
       ODEvalError: the file cannot be read, or is damaged.
     """
-    objects, about = _read(path)
+    objects, about = read_rows(path)
     is_detection = (objects["kind"] == "detection").to_numpy()
     num_detections = int(is_detection.sum())
     columns = {
@@ -124,7 +124,15 @@ def _best_pairs(rows: Mapping[str, npt.NDArray[Any]], num_detections: int) -> Pa
     )
 
 
-def _read(path: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_rows(path: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The rows of a Parquet file, with the index of their image in `image`, and what they refer to.
+
+    Returns:
+      The rows, and a dict: `iou_type`; `categories`, id -> name; `images`, a list of id, height and width.
+
+    Raises:
+      ODEvalError: the file cannot be read, or is damaged.
+    """
     try:
         table = pq.read_table(pa.BufferReader(files.read_bytes(path)))
         return table.to_pandas(), json.loads(table.schema.metadata[_ABOUT])

@@ -362,7 +362,7 @@ class _Search:
             rows.append(
                 [trial.name, self._best_value(trial), "-" if best is None else str(best[0]), trial.state, *values]
             )
-        lines = ["", text.table(rows, left=(0, 3, *range(4, len(rows[0])))), ""]
+        lines = ["\n" + text.table(rows, left=(0, 3, *range(4, len(rows[0])))) + "\n"]
         best_of_all = [trial for trial in ranked if trial.curve and trial.state != "failed"]
         if best_of_all:
             sets = " ".join(
@@ -371,8 +371,7 @@ class _Search:
             lines.append(f"Best: {best_of_all[0].name}, {self._key()} {self._best_value(best_of_all[0])}: {sets}")
         if len(best_of_all) > 1:
             lines.append(self._certainty(*best_of_all[:2]))
-        lines.append(how_to_look(self._model_dir))
-        return "\n".join(filter(None, lines))
+        return "\n".join([*filter(None, lines), "", how_to_look(self._model_dir)])
 
     def _certainty(self, best: Trial, second: Trial) -> str:
         """A sentence about the difference of two trials; empty if the analyses of both do not tell it."""

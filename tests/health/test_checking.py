@@ -129,12 +129,30 @@ def test_annotations_are_checked_before_they_are_converted(tmp_path):
     shutil.rmtree(tmp_path / "runs")
 
 
+def test_annotations_are_told_by_their_format_and_classes_by_a_label_map(tmp_path):
+    Image.fromarray(np.full((80, 100, 3), 60, np.uint8)).save(tmp_path / "a.jpg")
+    (tmp_path / "boxes").write_text("filename,class,xmin,ymin,xmax,ymax\na.jpg,cat,10,10,60,50\na.jpg,cap,1,1,20,20\n")
+    (tmp_path / "label_map.pbtxt").write_text("item { id: 7 name: 'cat' }")
+    report = od_eval.check(
+        annotations=tmp_path / "boxes",
+        images=tmp_path,
+        annotation_format="csv",
+        label_map=tmp_path / "label_map.pbtxt",
+    )
+    assert {id: one["objects"] for id, one in report.statistics["annotations"]["categories"].items()} == {7: 1}
+    assert any("unknown class" in str(finding) and "'cap'" in str(finding) for finding in report.findings)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({}, "give either a config"),
         ({"pipeline_config_path": "a", "annotations": "b"}, "give either a config"),
         ({"pipeline_config_path": "a", "images": "b"}, "belongs to annotations"),
+        ({"pipeline_config_path": "a", "annotation_format": "coco"}, "annotation_format=coco belongs to annotations"),
+        ({"pipeline_config_path": "a", "label_map": "b"}, "label_map=b belongs to annotations"),
+        ({"pipeline_config_path": "a", "model_dir": "b"}, "model_dir=b is for the scores"),
+        ({"annotations": "a", "deployment_images": "b", "model_dir": "c"}, "model_dir=c is for the scores"),
         ({"annotations": "b", "build": True}, "builds the model of a config"),
         ({"pipeline_config_path": "a", "max_examples": 0}, "a number above 0"),
         ({"pipeline_config_path": "absent.config"}, "does not exist"),

@@ -127,6 +127,31 @@ def test_a_class_is_told_by_text_or_display_name_and_without_text_by_label(reade
     assert survey.objects["category"].tolist() == [2, 0, 2, 0]
 
 
+def test_objects_that_a_model_loses_are_told_in_the_words_of_the_scan_beside_a_training(reader_of, ssd_config):
+    strange = record(image__object__class__text=[b"fork", b"Cup"])
+    reader = reader_of([record(), strange], [strange, record(image__object__class__text=[b"", b"cup"])])
+    scan = RecordScan(Pipeline.load(ssd_config, "model.ssd.num_classes=2"), {NAME: reader})
+    scan.begin()
+    scan.finish()
+    faults = survey_records(reader, NAME, CATEGORIES, num_classes=2).faults
+    assert [fault.kind for fault in faults] == ["objects_mistaken", "objects_dropped", "objects_dropped"]
+    assert list(map(str, faults)) == list(map(str, scan.findings()))
+    assert [fault.evidence["lost"] for fault in faults] == [1, 2, 2]
+    assert "1 of 8 objects in 4 records would become background" in str(faults[0])
+    assert faults[1].images[0].startswith("record 1 of '")
+    assert not survey_records(reader, NAME, CATEGORIES).faults
+
+
+def test_objects_of_a_sample_are_those_of_its_first_records(reader_of):
+    strange = record(image__object__class__text=[b"fork", b"fork"])
+    (fault,) = survey_records(reader_of([strange] * 3), NAME, CATEGORIES, num_classes=2, max_examples=2).faults
+    assert fault.severity == "warning"
+    assert "4 of 4 objects in its first 2 records are dropped" in str(fault)
+    (fault,) = survey_records(reader_of([strange] * 3), NAME, CATEGORIES, num_classes=2).faults
+    assert fault.severity == "error"
+    assert "and no object is left" in str(fault)
+
+
 def test_a_class_is_told_by_label_without_a_label_map(reader_of):
     survey = survey_records(reader_of([record(image__object__class__label=[2, 1])], label_map=False), NAME, CATEGORIES)
     assert survey.objects["category"].tolist() == [2, 1]

@@ -129,7 +129,7 @@ def test_evaluations_are_said_and_a_table_ends_with_what_to_set(made):
     assert "trial-0001 of 2: batch_size=4" in made.said
     assert "trial-0001  step 200  AP 0.4000  best 0.4000 (trial-0001)" in made.said
     assert "trial-0002  step 100  AP 0.5000  best 0.5000 (trial-0002)" in made.said
-    table = made.said[-1].splitlines()
+    table = made.said[-1].strip().splitlines()
     assert table[0].split() == ["trial", "AP", "step", "state", "batch_size"]
     assert table[1].split() == ["trial-0002", "0.5000", "100", "finished", "8"]
     assert f"Best: trial-0002, AP 0.5000: --set {FIELD}=8" in table

@@ -38,15 +38,16 @@ def categories_without_objects(survey: Survey, facts: ConfigFacts | None) -> Ite
     table = per_category(survey)
     unused = table[table["objects"] == 0]
     if len(unused):
+        them, are = verb(len(unused), "it", "them"), verb(len(unused), "it is", "they are")
         yield Finding(
             "categories_without_objects",
             "warning" if survey.is_complete else "note",
             survey.name,
-            f"{len(unused)} of {len(table)} categories {verb(len(unused), 'has', 'have')} no object in"
+            f"{_of_all(len(unused), len(table))} {verb(len(unused), 'has', 'have')} no object in"
             f" {_images(survey)} ({_names(unused['name'])})",
-            "remove them from the label map (and reduce num_classes) if they are not needed; else add images, or"
+            f"remove {them} from the label map (and reduce num_classes) if {are} not needed; else add images, or"
             " correct names that are spelled in two ways",
-            cause="so that the model cannot learn them" if survey.is_complete else "so far",
+            cause=f"so that the model cannot learn {them}" if survey.is_complete else "so far",
             sureness="certain" if survey.is_complete else "possible",
             field=facts.fields.get("num_classes") if facts else None,
             evidence={"categories": unused["name"].tolist(), "of": len(table)},
@@ -62,14 +63,16 @@ def rare_categories(survey: Survey, facts: ConfigFacts | None) -> Iterator[Findi
     table = per_category(survey)
     rare = table[(table["images"] > 0) & (table["images"] <= RARE_IMAGES)].sort_values("images", kind="stable")
     if len(rare):
+        them = verb(len(rare), "it", "them")
         shown = ", ".join(f"'{named(str(row.name))}' in {row.images}" for row in rare[:_MOST_NAMES].itertuples())
         yield Finding(
             "rare_categories",
             "warning",
             survey.name,
-            f"{len(rare)} of {len(table)} categories {verb(len(rare), 'is', 'are')} in {RARE_IMAGES} images or fewer"
+            f"{_of_all(len(rare), len(table))} {verb(len(rare), 'is', 'are')} in {RARE_IMAGES} images or fewer"
             f" ({shown}{', …' if len(rare) > _MOST_NAMES else ''})",
-            f"add images of them ({FREQUENT_IMAGES} make a difference), or merge them with a similar category",
+            f"add images of {them} ({FREQUENT_IMAGES} make a difference)"
+            + (f", or merge {them} with a similar category" if len(table) > 1 else ""),
             cause="from which a model hardly learns to recognize others",
             evidence={str(row.name): int(row.images) for row in rare.itertuples()},
             impact=len(rare) / len(table),
@@ -227,6 +230,10 @@ def _have_labels(first: Survey, second: Survey) -> bool:
 def _names(names: Iterable[str]) -> str:
     names = list(names)
     return quoted(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+
+
+def _of_all(number: int, of: int) -> str:
+    return "the only category" if of == 1 else f"{number} of {of} categories"
 
 
 def _images(survey: Survey) -> str:

@@ -136,7 +136,7 @@ def _finding(
     share: float,
     severity: Severity,
     cause: str = "",
-    remedy: str = "remove them from one of the two",
+    remedy: str = "",
 ) -> Finding:
     names = [[str(first.images["id"].iloc[one]), str(second.images["id"].iloc[two])] for one, two in pairs]
     # Images from where a model is to be used are not scored.
@@ -147,7 +147,7 @@ def _finding(
         severity if scored else "note",
         second.name,
         f"{symptom}, for example {named(names[0][1])} and {named(names[0][0])}",
-        remedy,
+        remedy or f"remove {verb(evidence['images'], 'it', 'them')} from one of the two",
         cause=f"{cause}, {consequence}" if cause else consequence,
         sureness="likely" if cause else "certain",
         evidence={**evidence, "pairs": names},

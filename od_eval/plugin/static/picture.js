@@ -1,0 +1,616 @@
+/**
+ * Draws an image with what was detected in it and what is there, as `figures/error_pictures.py` does.
+ *
+ *     const shapes = shapesInImage(table, judged, index, choice.iou);
+ *     drawPicture(canvas, {picture, size: table.images[index], shapes, focus: null, width: 640, isLabeled: true});
+ *
+ * Blue and solid: right. Vermilion and dashed: wrong. Yellow and dotted: missed. Thin and white: an object that was
+ * found. Gray: ignored. The colors are Okabe's and Ito's (Color Universal Design, 2008), which the color-blind can tell
+ * apart.
+ */
+
+/**
+ * @typedef {import("./table.js").ObjectTable} ObjectTable
+ * @typedef {import("./table.js").Judged} Judged
+ * @typedef {"right" | "wrong" | "missed" | "found" | "ignored"} Outcome
+ */
+
+/**
+ * A detection or an object to draw.
+ *
+ * @typedef {object} Shape
+ * @property {"detection" | "object"} kind
+ * @property {number} row its row in the detections or the objects of the table
+ * @property {[number, number, number, number]} box x, y, width, height in pixels of the original image
+ * @property {Outcome} outcome
+ * @property {string} name of its category, in one line
+ * @property {string} score of a detection, such as "79%"; of an object ""
+ * @property {string} note why it is wrong or ignored, such as "IoU 0.43", "twice", "is", "crowd"; "" if there is nothing
+ * @property {string} meant the name of the category after "is": what a wrong detection really is; "" otherwise
+ */
+
+/**
+ * What stays vivid while the rest of a picture is dimmed: rows of detections and of objects.
+ *
+ * @typedef {{detections: Set<number>, objects: Set<number>}} Focus
+ */
+
+/**
+ * @typedef {object} Rectangle
+ * @property {number} left
+ * @property {number} top
+ * @property {number} right
+ * @property {number} bottom
+ */
+
+/**
+ * How an outcome looks. `ink` is the color of text on `color`; `dash` is the pattern of the line.
+ *
+ * @type {Record<Outcome, {color: string, ink: string, dash: number[], lineWidth: number, prefix: string}>}
+ */
+export const STYLES = {
+  right: { color: "rgb(0 114 178)", ink: "white", dash: [], lineWidth: 3, prefix: "" },
+  wrong: { color: "rgb(213 94 0)", ink: "black", dash: [10, 6], lineWidth: 3, prefix: "FP" },
+  missed: { color: "rgb(240 228 66)", ink: "black", dash: [3, 5], lineWidth: 3, prefix: "FN" },
+  found: { color: "white", ink: "black", dash: [], lineWidth: 1, prefix: "" },
+  ignored: { color: "rgb(170 170 170)", ink: "black", dash: [], lineWidth: 2, prefix: "" },
+};
+
+const HALO = "rgb(20 20 20)";
+const NO_PICTURE = "rgb(90 90 90)";
+const DIM = "rgb(110 110 110 / 65%)";
+const MARGIN_OF_FOCUS = 8;
+// Smaller boxes are drawn in this size, or nobody would see them.
+const SMALLEST_BOX = 7;
+const LABEL_HEIGHT = 18;
+const FONT = "13px system-ui, sans-serif";
+// The part of a picture's width that one name in a label may take.
+const NAME_WIDTH = 0.4;
+// How many labels of errors may be away from their boxes, connected with them by a line.
+const MOST_FAR_LABELS = 20;
+// Where such a label may be: on a grid of this many pixels.
+const GRID = { x: 24, y: 12 };
+// How many pixels of lines a label may cover at its box before it is put elsewhere.
+const COST_OF_FAR = 200;
+
+// The values of `Judged`.
+const DETECTION_OUTCOMES = /** @type {const} */ ([null, "right", "wrong", "ignored"]);
+const OBJECT_OUTCOMES = /** @type {const} */ (["found", "missed", "ignored", null]);
+
+/**
+ * The detections and objects of an image that a choice uses, and those in focus, whether it uses them or not.
+ *
+ * @param {ObjectTable} table
+ * @param {Judged} judged
+ * @param {number} image index of the image
+ * @param {number} iou index of the IoU threshold
+ * @param {Focus | null} focus
+ * @returns {Shape[]} objects first, then detections by descending score
+ */
+export function shapesInImage(table, judged, image, iou, focus = null) {
+  const { detections, objects } = table;
+  /** @type {Shape[]} */
+  const shapes = [];
+  for (const row of rowsOfImage(objects.image, image)) {
+    const outcome = OBJECT_OUTCOMES[judged.objects[row]] ?? (focus?.objects.has(row) ? "ignored" : null);
+    if (outcome === null) continue;
+    shapes.push({
+      kind: "object",
+      row,
+      box: [objects.x[row], objects.y[row], objects.width[row], objects.height[row]],
+      outcome,
+      name: categoryName(table, objects.category[row]),
+      score: "",
+      note: outcome === "ignored" ? kindOfIgnored(table, row) : "",
+      meant: "",
+    });
+  }
+  for (const row of rowsOfImage(detections.image, image)) {
+    const outcome = DETECTION_OUTCOMES[judged.detections[row]] ?? (focus?.detections.has(row) ? "ignored" : null);
+    if (outcome === null) continue;
+    const [note, meant] = outcome === "wrong" ? whatItIs(table, row) : [whyIgnored(table, row, iou, outcome), ""];
+    shapes.push({
+      kind: "detection",
+      row,
+      box: [detections.x[row], detections.y[row], detections.width[row], detections.height[row]],
+      outcome,
+      name: categoryName(table, detections.category[row]),
+      score: `${Math.round(100 * detections.score[row])}%`,
+      note,
+      meant,
+    });
+  }
+  return shapes;
+}
+
+/**
+ * The rows of an image; a column of image indices ascends.
+ *
+ * @param {Uint32Array} column
+ * @param {number} image
+ * @returns {Generator<number, void>}
+ */
+export function* rowsOfImage(column, image) {
+  let low = 0;
+  let high = column.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (column[middle] < image) low = middle + 1;
+    else high = middle;
+  }
+  for (let row = low; row < column.length && column[row] === image; row++) yield row;
+}
+
+/**
+ * What a label says, as one text. Names are isolated, so that one written from right to left moves nothing else.
+ *
+ * @param {Shape} shape
+ * @param {(name: string) => string} shorten what is left of a name if there is little room
+ */
+export function labelText(shape, shorten = (name) => name) {
+  const { prefix } = STYLES[shape.outcome];
+  const [name, meant] = [shape.name, shape.meant].map((text) => text && `\u2068${shorten(text)}\u2069`);
+  return [prefix, name, shape.score, shape.note, meant].filter((part) => part).join(" ");
+}
+
+/**
+ * Draws an image and its shapes, and makes the canvas as large as they need.
+ *
+ * @param {HTMLCanvasElement} canvas
+ * @param {object} scene
+ * @param {HTMLImageElement | null} scene.picture of any size; null to draw the shapes on gray
+ * @param {{width: number, height: number}} scene.size of the original image, which boxes refer to
+ * @param {Shape[]} scene.shapes
+ * @param {Focus | null} scene.focus what stays vivid and is labeled; null for everything
+ * @param {number} scene.width of the canvas, in CSS pixels
+ * @param {boolean} scene.isLabeled
+ */
+export function drawPicture(canvas, { picture, size, shapes, focus, width, isLabeled }) {
+  const scale = width / Math.max(size.width, 1);
+  const height = Math.max(1, Math.round(size.height * scale));
+  const ratio = globalThis.devicePixelRatio || 1;
+  canvas.width = Math.max(1, Math.round(width * ratio));
+  canvas.height = Math.max(1, Math.round(height * ratio));
+  canvas.style.width = `${width}px`;
+  canvas.style.height = `${height}px`;
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  pen.scale(ratio, ratio);
+  pen.font = FONT;
+  pen.textBaseline = "middle";
+  pen.direction = "ltr";
+
+  const placed = shapes
+    .map((shape) => ({ shape, rectangle: rectangleOf(shape.box, scale, width, height) }))
+    .filter(({ rectangle }) => rectangle !== null)
+    .map(({ shape, rectangle }) => ({
+      shape,
+      rectangle: /** @type {Rectangle} */ (rectangle),
+      isFocus: focus === null || rowsInFocus(focus, shape).has(shape.row),
+    }))
+    .sort((a, b) => Number(isError(a.shape)) - Number(isError(b.shape)) || area(b.rectangle) - area(a.rectangle));
+
+  const drawBackground = () => {
+    pen.fillStyle = NO_PICTURE;
+    pen.fillRect(0, 0, width, height);
+    if (picture) pen.drawImage(picture, 0, 0, width, height);
+    for (const each of placed) if (!each.isFocus) strokeShape(pen, each.shape, each.rectangle);
+  };
+  drawBackground();
+  const vivid = placed.filter((each) => each.isFocus);
+  if (focus !== null) {
+    pen.fillStyle = DIM;
+    pen.fillRect(0, 0, width, height);
+    pen.save();
+    pen.beginPath();
+    for (const { rectangle } of vivid) {
+      pen.rect(
+        rectangle.left - MARGIN_OF_FOCUS,
+        rectangle.top - MARGIN_OF_FOCUS,
+        rectangle.right - rectangle.left + 2 * MARGIN_OF_FOCUS,
+        rectangle.bottom - rectangle.top + 2 * MARGIN_OF_FOCUS,
+      );
+    }
+    pen.clip();
+    drawBackground();
+    pen.restore();
+  }
+  for (const { shape, rectangle } of vivid) strokeShape(pen, shape, rectangle);
+  if (!isLabeled) return;
+
+  const labels = vivid
+    .filter(({ shape }) => shape.outcome !== "found" || focus !== null)
+    .sort((a, b) => Number(isError(b.shape)) - Number(isError(a.shape)))
+    .map(({ shape, rectangle }) => {
+      const text = shortened(
+        pen,
+        labelText(shape, (name) => shortened(pen, name, NAME_WIDTH * width)),
+        width - 8,
+      );
+      return { shape, text, box: rectangle, width: Math.min(Math.ceil(pen.measureText(text).width) + 6, width) };
+    });
+  const places = placeLabels(
+    labels.map((label) => ({ box: label.box, width: label.width, mayBeFar: isError(label.shape) })),
+    vivid.map(({ rectangle }) => rectangle),
+    { width, height },
+  );
+  places.forEach((place, index) => {
+    if (place) connect(pen, place, labels[index].box, STYLES[labels[index].shape.outcome].color);
+  });
+  places.forEach((place, index) => {
+    if (place) writeLabel(pen, place, labels[index].text, STYLES[labels[index].shape.outcome]);
+  });
+}
+
+/**
+ * The smallest shape at a point, in pixels of the original image; null if there is none.
+ *
+ * @param {Shape[]} shapes
+ * @param {number} x
+ * @param {number} y
+ * @returns {Shape | null}
+ */
+export function shapeAt(shapes, x, y) {
+  let smallest = null;
+  for (const shape of shapes) {
+    const [left, top, width, height] = shape.box;
+    const isInside = x >= left && x <= left + width && y >= top && y <= top + height;
+    if (isInside && (smallest === null || width * height < smallest.box[2] * smallest.box[3])) smallest = shape;
+  }
+  return smallest;
+}
+
+/**
+ * Where labels are: where they cover no other label and few lines.
+ *
+ * A label is at its box, or, if there is no room and it may be far, elsewhere. The first ones are placed first.
+ *
+ * @param {{box: Rectangle, width: number, mayBeFar: boolean}[]} labels
+ * @param {Rectangle[]} boxes whose lines are not to be covered
+ * @param {{width: number, height: number}} picture
+ * @returns {(Rectangle | null)[]} a place for each label; null if there is none
+ */
+export function placeLabels(labels, boxes, picture) {
+  /** @type {Rectangle[]} */
+  const taken = [];
+  let numFar = 0;
+  return labels.map(({ box, width, mayBeFar }) => {
+    const near = nearPlaces(box, width, picture);
+    let best = cheapest(near, taken, boxes, picture, (place) => 10 * near.indexOf(place));
+    if (mayBeFar && best.cost > COST_OF_FAR && numFar < MOST_FAR_LABELS) {
+      const far = cheapest(
+        gridPlaces(width, picture),
+        taken,
+        boxes,
+        picture,
+        (place) => COST_OF_FAR + 4 * distance(place, box),
+      );
+      if (far.cost < best.cost) {
+        best = far;
+        numFar += 1;
+      }
+    }
+    if (best.place) taken.push(best.place);
+    return best.place;
+  });
+}
+
+/**
+ * A text in one line, without control characters and changes of writing direction.
+ *
+ * @param {unknown} text untrusted
+ */
+export function oneLine(text) {
+  return String(text)
+    .slice(0, 500)
+    .replace(/[\p{C}\p{Z}]+/gu, " ")
+    .trim();
+}
+
+// ---- What shapes are called -----------------------------------------------------------------------------------------
+
+/**
+ * @param {ObjectTable} table
+ * @param {number} category
+ */
+function categoryName(table, category) {
+  const { id, name } = table.categories[category];
+  return oneLine(name) || `category ${oneLine(id)}`;
+}
+
+/**
+ * What a wrong detection really is: a note, and the name of a category that follows it.
+ *
+ * @param {ObjectTable} table
+ * @param {number} row
+ * @returns {[string, string]}
+ */
+function whatItIs({ detections, objects, categories, ...table }, row) {
+  const kind = ERROR_KINDS[detections.error[row]];
+  const other = detections.iou_other_row[row];
+  const name = other < 0 ? "" : categoryName({ detections, objects, categories, ...table }, objects.category[other]);
+  if (kind === "duplicate") return ["twice", ""];
+  if (kind === "background") return ["background", ""];
+  if (kind === "class") return ["is", name];
+  if (kind === "both") return [`IoU ${truncated(detections.iou_other[row])} is`, name];
+  // "location", or right at an IoU of 0.50, but not at the chosen one.
+  return [`IoU ${truncated(detections.iou[row])}`, ""];
+}
+
+/**
+ * @param {ObjectTable} table
+ * @param {number} row of a detection
+ * @param {number} iou
+ * @param {Outcome} outcome
+ */
+function whyIgnored({ detections, ...table }, row, iou, outcome) {
+  if (outcome !== "ignored") return "";
+  const matched = detections.match[10 * row + iou];
+  return matched < 0 ? "not counted" : `matches ${kindOfIgnored({ detections, ...table }, matched)}`;
+}
+
+/**
+ * @param {ObjectTable} table
+ * @param {number} row of an object
+ */
+function kindOfIgnored({ objects }, row) {
+  if (objects.crowd[row]) return "crowd";
+  return objects.difficult[row] ? "difficult" : "out of choice";
+}
+
+/**
+ * Two digits, not rounded up: 0.499 is too little, 0.50 would not be.
+ *
+ * @param {number} iou
+ */
+function truncated(iou) {
+  return (Math.floor(100 * iou) / 100).toFixed(2);
+}
+
+/** @param {Shape} shape */
+function isError(shape) {
+  return shape.outcome === "wrong" || shape.outcome === "missed";
+}
+
+/**
+ * @param {Focus} focus
+ * @param {Shape} shape
+ */
+function rowsInFocus(focus, shape) {
+  return shape.kind === "detection" ? focus.detections : focus.objects;
+}
+
+// ---- Drawing --------------------------------------------------------------------------------------------------------
+
+/**
+ * A box in pixels of the canvas, cut at its borders, and not too small to see; null if it is outside or not finite.
+ *
+ * @param {[number, number, number, number]} box
+ * @param {number} scale
+ * @param {number} width of the canvas
+ * @param {number} height
+ * @returns {Rectangle | null}
+ */
+function rectangleOf(box, scale, width, height) {
+  if (!box.every(Number.isFinite)) return null;
+  const [x, y, w, h] = box.map((value) => value * scale);
+  if (x >= width || y >= height || x + w <= 0 || y + h <= 0) return null;
+  const [left, right] = enlarged(Math.max(x, 0), Math.min(x + w, width), width);
+  const [top, bottom] = enlarged(Math.max(y, 0), Math.min(y + h, height), height);
+  return { left, top, right, bottom };
+}
+
+/**
+ * @param {number} low
+ * @param {number} high
+ * @param {number} most
+ */
+function enlarged(low, high, most) {
+  const missing = Math.max(SMALLEST_BOX - (high - low), 0);
+  const start = Math.max(Math.min(low - missing / 2, most - SMALLEST_BOX), 0);
+  return missing ? [start, Math.min(start + SMALLEST_BOX, most)] : [low, high];
+}
+
+/** @param {Rectangle} rectangle */
+function area({ left, top, right, bottom }) {
+  return (right - left) * (bottom - top);
+}
+
+/**
+ * @param {CanvasRenderingContext2D} pen
+ * @param {Shape} shape
+ * @param {Rectangle} rectangle
+ */
+function strokeShape(pen, shape, { left, top, right, bottom }) {
+  const { color, dash, lineWidth } = STYLES[shape.outcome];
+  const inset = lineWidth / 2;
+  const box = /** @type {const} */ ([left + inset, top + inset, right - left - lineWidth, bottom - top - lineWidth]);
+  pen.setLineDash(dash);
+  pen.strokeStyle = HALO;
+  pen.lineWidth = lineWidth + 2;
+  pen.strokeRect(...box);
+  pen.strokeStyle = color;
+  pen.lineWidth = lineWidth;
+  pen.strokeRect(...box);
+  pen.setLineDash([]);
+}
+
+/**
+ * Draws a line from a label to its box if they are apart.
+ *
+ * @param {CanvasRenderingContext2D} pen
+ * @param {Rectangle} label
+ * @param {Rectangle} box
+ * @param {string} color
+ */
+function connect(pen, label, box, color) {
+  const [fromX, toX] = ends(label.left, label.right, box.left, box.right);
+  const [fromY, toY] = ends(label.top, label.bottom, box.top, box.bottom);
+  if (Math.max(Math.abs(fromX - toX), Math.abs(fromY - toY)) <= 4) return;
+  for (const [style, lineWidth] of /** @type {const} */ ([
+    [HALO, 4],
+    [color, 2],
+  ])) {
+    pen.strokeStyle = style;
+    pen.lineWidth = lineWidth;
+    pen.beginPath();
+    pen.moveTo(fromX, fromY);
+    pen.lineTo(toX, toY);
+    pen.stroke();
+  }
+}
+
+/**
+ * Where a line between two intervals begins and ends: at one place if they overlap.
+ *
+ * @param {number} low
+ * @param {number} high
+ * @param {number} otherLow
+ * @param {number} otherHigh
+ */
+function ends(low, high, otherLow, otherHigh) {
+  const [from, to] = [Math.max(low, otherLow), Math.min(high, otherHigh)];
+  if (from <= to) return [(from + to) / 2, (from + to) / 2];
+  return low < otherLow ? [high, otherLow] : [low, otherHigh];
+}
+
+/**
+ * @param {CanvasRenderingContext2D} pen
+ * @param {Rectangle} place
+ * @param {string} text
+ * @param {{color: string, ink: string}} style
+ */
+function writeLabel(pen, { left, top, right, bottom }, text, { color, ink }) {
+  pen.save();
+  pen.beginPath();
+  pen.rect(left, top, right - left, bottom - top);
+  pen.clip(); // parts above and below the line, as in some scripts
+  pen.fillStyle = color;
+  pen.fillRect(left, top, right - left, bottom - top);
+  pen.fillStyle = ink;
+  pen.fillText(text, left + 3, (top + bottom) / 2 + 0.5);
+  pen.restore();
+}
+
+/**
+ * As much of the beginning of a text as there is room for, with an ellipsis.
+ *
+ * @param {CanvasRenderingContext2D} pen
+ * @param {string} text
+ * @param {number} width
+ */
+function shortened(pen, text, width) {
+  if (pen.measureText(text).width <= width) return text;
+  const characters = [...text];
+  let [fits, tooLong] = [0, characters.length];
+  while (tooLong - fits > 1) {
+    const middle = (fits + tooLong) >> 1;
+    if (pen.measureText(`${characters.slice(0, middle).join("")}…`).width <= width) fits = middle;
+    else tooLong = middle;
+  }
+  return fits ? `${characters.slice(0, fits).join("")}…` : "";
+}
+
+// ---- Places of labels -----------------------------------------------------------------------------------------------
+
+/**
+ * @param {Rectangle} box
+ * @param {number} width
+ * @param {{width: number, height: number}} picture
+ */
+function nearPlaces({ left, top, right, bottom }, width, picture) {
+  const above = top - LABEL_HEIGHT - 1;
+  const below = bottom + 1;
+  return /** @type {const} */ ([
+    [left, above],
+    [right - width, above],
+    [left, below],
+    [right - width, below],
+    [left + 4, top + 4],
+    [left + 4, bottom - 4 - LABEL_HEIGHT],
+    [right + 1, top],
+    [left - width - 1, top],
+  ]).map(([x, y]) => labelAt(Math.max(Math.min(x, picture.width - width), 0), y, width));
+}
+
+/**
+ * @param {number} width
+ * @param {{width: number, height: number}} picture
+ */
+function gridPlaces(width, picture) {
+  const places = [];
+  for (let y = 0; y + LABEL_HEIGHT <= picture.height; y += GRID.y) {
+    for (let x = 0; x + width <= picture.width; x += GRID.x) places.push(labelAt(x, y, width));
+  }
+  return places;
+}
+
+/**
+ * @param {number} left
+ * @param {number} top
+ * @param {number} width
+ * @returns {Rectangle}
+ */
+function labelAt(left, top, width) {
+  return { left, top, right: left + width, bottom: top + LABEL_HEIGHT };
+}
+
+/**
+ * The place with the least cost, to which the pixels of lines that a label covers there are added, and this sum.
+ *
+ * @param {Rectangle[]} places
+ * @param {Rectangle[]} taken
+ * @param {Rectangle[]} boxes
+ * @param {{height: number}} picture
+ * @param {(place: Rectangle) => number} costOf
+ */
+function cheapest(places, taken, boxes, picture, costOf) {
+  /** @type {{place: Rectangle | null, cost: number}} */
+  let best = { place: null, cost: Infinity };
+  for (const place of places) {
+    if (place.top < 0 || place.bottom > picture.height) continue;
+    let cost = costOf(place);
+    if (cost >= best.cost || taken.some((other) => overlap(place, other))) continue;
+    for (const box of boxes) {
+      cost += coveredLines(place, box);
+      if (cost >= best.cost) break;
+    }
+    if (cost < best.cost) best = { place, cost };
+  }
+  return best;
+}
+
+/**
+ * @param {Rectangle} a
+ * @param {Rectangle} b
+ */
+function overlap(a, b) {
+  return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+}
+
+/**
+ * How many pixels of a box's lines, three pixels wide, a label covers.
+ *
+ * @param {Rectangle} label
+ * @param {Rectangle} box
+ */
+function coveredLines(label, box) {
+  if (!overlap(label, box)) return 0;
+  const across = Math.min(label.right, box.right) - Math.max(label.left, box.left);
+  const down = Math.min(label.bottom, box.bottom) - Math.max(label.top, box.top);
+  const isInside = (/** @type {number} */ line, /** @type {number} */ low, /** @type {number} */ high) =>
+    Number(line > low && line < high);
+  return (
+    3 * across * (isInside(box.top, label.top, label.bottom) + isInside(box.bottom, label.top, label.bottom)) +
+    3 * down * (isInside(box.left, label.left, label.right) + isInside(box.right, label.left, label.right))
+  );
+}
+
+/**
+ * @param {Rectangle} a
+ * @param {Rectangle} b
+ */
+function distance(a, b) {
+  const x = Math.max(a.left - b.right, b.left - a.right, 0);
+  const y = Math.max(a.top - b.bottom, b.top - a.bottom, 0);
+  return Math.max(x, y);
+}
