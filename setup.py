@@ -11,8 +11,17 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["od_eval", "od_eval.*"]),
-    package_data={"od_eval": ["py.typed", "programs/*.config"]},
-    entry_points={"console_scripts": ["od-eval = od_eval.cli:main"]},
+    package_data={
+        "od_eval": [
+            "py.typed",
+            "programs/*.config",
+            *("plugin/static/*.*", "plugin/static/vendor/*"),
+        ]
+    },
+    entry_points={
+        "console_scripts": ["od-eval = od_eval.cli:main"],
+        "tensorboard_plugins": ["od_eval = od_eval.plugin.loader:DetectionsLoader"],
+    },
     # Ranges that were installed together and tested. The Object Detection API itself is pinned to the release whose
     # incompatibilities od_eval/odapi/compat.py mends. tf-models-official pins TensorFlow to its own version, and the
     # Object Detection API wants a package that Python 3.13 does not have: there, and to keep TensorFlow 2.21,
@@ -46,6 +55,7 @@ setup(
             "mypy>=1.18,<3",
             "nbclient>=0.10,<1",
             "optuna>=4,<6",
+            "playwright>=1.50,<2",
             "psutil>=5.9,<8",
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from od_eval.evaluation.result import EvaluationResult
     from od_eval.health.checking import check
     from od_eval.health.diagnosing import diagnose
+    from od_eval.html_report import report
     from od_eval.odapi.detector import Detector
     from od_eval.odapi.pipeline import Pipeline
     from od_eval.runs.comparison import compare
@@ -67,6 +68,7 @@ _MODULE_OF = {
     "load_metrics": "od_eval.runs.metrics_files",
     "load_object_history": "od_eval.runs.object_history",
     "load_objects": "od_eval.runs.object_files",
+    "report": "od_eval.html_report",
 }
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "load_metrics",
     "load_object_history",
     "load_objects",
+    "report",
 ]
 
 

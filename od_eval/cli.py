@@ -32,6 +32,7 @@ PROGRAMS = {
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
     "compare": ("compare", "two runs, steps or files of detections: what differs, object by object"),
     "diagnose": ("diagnose", "a training that runs or has ended: what it shows, why, and what to do"),
+    "report": ("report", "evaluations as one HTML file, to look at the errors and to share"),
     "replay": ("replay", "the batch of a training step again: which record is to blame for a loss"),
     "install_odapi": ("install_odapi", "add the Object Detection API on Python 3.13 or TensorFlow 2.21"),
 }

@@ -37,7 +37,9 @@ SEES: dict[str, set[str]] = {
     "callbacks": {*SHOWN, "findings"},
     "training": {*SHOWN, "callbacks", "findings", "odapi"},
     "health": {*SHOWN, "data", "findings", "odapi"},
-    "programs": {*SHOWN, "callbacks", "data", "findings", "health", "odapi", "training"},
+    "programs": {*SHOWN, "callbacks", "data", "findings", "health", "html_report", "odapi", "training"},
+    "plugin": {"evaluation", "runs"},
+    "html_report": {"evaluation", "plugin", "runs"},
     "cli": {"programs"},
 }
 # Package -> the only rooms that import it.
@@ -59,6 +61,8 @@ WITHOUT_TENSORFLOW = {
     "callbacks",
     "data",
     "health",
+    "html_report",
+    "plugin",
     "programs",
     "cli",
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from od_eval import losses as loss_names
 from od_eval.errors import ODEvalError
@@ -52,9 +53,11 @@ def make_execution(
 
     Returns:
       A function from an iterator and a number of steps to names, values and ids of records; values are summed over
-      replicas, but for `INPUT_WAIT`, which is added to them.
+      replicas, but for `INPUT_WAIT`, which is added to them unless operations are deterministic.
     """
     names: list[str] = []
+    # Of deterministic operations, none tells the time.
+    is_timed = not is_op_determinism_enabled()
 
     def run_step(data: Any) -> tuple[tf.Tensor, tf.Tensor]:
         values = step(data)
@@ -64,7 +67,7 @@ def make_execution(
     # One loop with one call of the step, so that the step is traced once.
     def run(iterator: Iterator[Any], num_steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         def body(done: tf.Tensor, *arrays: tf.TensorArray) -> tuple[tf.Tensor, ...]:
-            batch, waited = _timed_next(iterator)
+            batch, waited = _timed_next(iterator) if is_timed else (next(iterator), tf.constant(0.0))
             of_replicas, ids_of_replicas = strategy.run(run_step, args=(batch,))
             of_batch = strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None)
             of_batch = tf.concat((of_batch, [waited]), axis=0)
@@ -95,9 +98,12 @@ def make_execution(
             quickly = with_autograph
             values, ids, batch_sizes = with_autograph(iterator, num_steps)
         values = values.numpy()
+        ids_of_steps = np.split(ids.numpy(), np.cumsum(batch_sizes.numpy())[:-1])
+        if not is_timed:
+            return names, values[:, :-1], ids_of_steps
         # In later steps of an execution, a GPU may still be computing while the next batch is waited for.
         values[1:, -1] = values[0, -1]
-        return [*names, INPUT_WAIT], values, np.split(ids.numpy(), np.cumsum(batch_sizes.numpy())[:-1])
+        return [*names, INPUT_WAIT], values, ids_of_steps
 
     return execute
 
@@ -127,7 +133,8 @@ def check_finite(names: Sequence[str], values: np.ndarray, last_step: int) -> No
     if broken.size:
         first = int(broken[0])
         step = last_step - len(values) + first + 1
-        raise NonFiniteLossError(step, dict(zip(names, values[first].tolist(), strict=True)))
+        of_step = dict(zip(names, values[first].tolist(), strict=True))
+        raise NonFiniteLossError(step, {name: value for name, value in of_step.items() if name != INPUT_WAIT})
 
 
 def logs_of(values: Mapping[str, float]) -> dict[str, float]:

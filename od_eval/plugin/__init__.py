@@ -1,0 +1,1 @@
+"""The page "Detections" of TensorBoard: the errors behind the curves."""

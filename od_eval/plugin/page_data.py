@@ -15,7 +15,7 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,37 +69,40 @@ def evaluation(run_dir: str, step: int) -> dict[str, Any]:
     return _sections(path)
 
 
-def objects(run_dir: str, step: int, iou_type: IouType) -> bytes:
+def objects(run_dir: str, step: int, iou_type: IouType, with_pictures: Container[int] | None = None) -> bytes:
     """The object table of a step, by boxes (`bbox`) or masks (`segm`), for `parseTable` in static/table.js.
 
-    A 32-bit length, little endian as all numbers; a header of that length, JSON in UTF-8; and columns, each of which
-    begins at a multiple of 8. The header:
+    Args:
+      run_dir: the folder of the run.
+      step: the step of the evaluation.
+      iou_type: `bbox` or `segm`.
+      with_pictures: the indices of the images of which the page has a picture; by default those that the run keeps.
 
-    * `iou_type`.
-    * `categories`: [{"id": 1, "name": "cat"}], and `images`: [{"id": "a.jpg", "width": 640, "height": 480,
-      "has_picture": true}]; ids of images are texts, a size of 0 is not known. Rows have an index in these.
-    * `detections`, `objects`: {"rows": 10, "columns": {"image": {"dtype": "uint32", "offset": 0, "length": 10}}}, where
-      `offset` counts bytes after the header, and `length` values.
+    Returns:
+      A 32-bit length, little endian as all numbers; a header of that length, JSON in UTF-8; and columns, each of which
+      begins at a multiple of 8. The header:
 
-    Columns of both, as in `od_eval.evaluation.object_columns`: `image`, `category`, `x`, `y`, `width`, `height`,
-    `area`; `match` `[rows, 10]`, the row of the partner among the other kind at IoU 0.50 to 0.95, -1 for none; `iou`,
-    `iou_row`, `iou_other`, `iou_other_row`; `error`, an index in `ERROR_KINDS`. Of detections also `score` and
-    `uncounted`, of objects `ignored`, `crowd` and `difficult`.
+      * `iou_type`.
+      * `categories`: [{"id": 1, "name": "cat"}], and `images`: [{"id": "a.jpg", "width": 640, "height": 480,
+        "has_picture": true}]; ids of images are texts, a size of 0 is not known. Rows have an index in these.
+      * `detections`, `objects`: {"rows": 10, "columns": {"image": {"dtype": "uint32", "offset": 0, "length": 10}}};
+        `offset` counts bytes after the header, `length` values.
+
+      Columns of both, as in `od_eval.evaluation.object_columns`: `image`, `category`, `x`, `y`, `width`, `height`,
+      `area`; `match` `[rows, 10]`, the row of the partner among the other kind at IoU 0.50 to 0.95, -1 for none; `iou`,
+      `iou_row`, `iou_other`, `iou_other_row`; `error`, an index in `ERROR_KINDS`. Of detections also `score` and
+      `uncounted`, of objects `ignored`, `crowd` and `difficult`.
 
     Raises:
       ODEvalError: there is no such table, or it is damaged.
     """
     rows, about = read_rows(_objects_path(run_dir, step, iou_type))
-    pictures = _pictures(run_dir)
+    if with_pictures is None:
+        with_pictures = _kept_images(run_dir, about["images"])
     categories = [{"id": int(id), "name": name} for id, name in about["categories"].items()]
     images = [
-        {
-            "id": str(id),
-            "width": width,
-            "height": height,
-            "has_picture": pictures is not None and image_archive.member_name(id) in pictures.NameToInfo,
-        }
-        for id, height, width in about["images"]
+        {"id": str(id), "width": width, "height": height, "has_picture": index in with_pictures}
+        for index, (id, height, width) in enumerate(about["images"])
     ]
     num_detections = int((rows["kind"] == "detection").sum())
     detections, groundtruth = rows.iloc[:num_detections], rows.iloc[num_detections:]
@@ -200,6 +203,13 @@ def _objects_path(run_dir: str, step: int, iou_type: IouType) -> str:
 def _image_ids(path: str, modified: float) -> tuple[int | str, ...]:
     _, about = read_rows(path)
     return tuple(id for id, *_ in about["images"])
+
+
+def _kept_images(run_dir: str, images: Sequence[tuple[int | str, int, int]]) -> set[int]:
+    archive = _pictures(run_dir)
+    if archive is None:
+        return set()
+    return {index for index, (id, *_) in enumerate(images) if image_archive.member_name(id) in archive.NameToInfo}
 
 
 def _pictures(run_dir: str) -> zipfile.ZipFile | None:

@@ -69,6 +69,7 @@ def write_evaluation(
     if with_layout:
         layout.write(run_dir, scalars)
     writers.write_scalars(run_dir, result.step or 0, scalars)
+    writers.write_mark_of_evaluation(run_dir, result.step or 0)
     metrics_files.write(run_dir, result)  # last: once this file exists, the step counts as evaluated
 
 

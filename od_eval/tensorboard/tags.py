@@ -28,6 +28,10 @@ LABEL_MAP = "label_map"
 FINDINGS = "findings"
 STATISTICS = "statistics"  # of the data
 
+# The page "Detections": its plugin, and the summary by which TensorBoard knows that a run has evaluations for it.
+PLUGIN = "od_eval"
+EVALUATION = "evaluation"
+
 _PICTURE = "detections/"
 _ERROR = "errors/"
 _COUNTS = {"bbox": "counts", "segm": "counts of masks"}
@@ -41,7 +45,7 @@ def of_detections() -> tuple[str, ...]:
     """How the tags of metrics and pictures of detections, and of what is found in them, begin."""
     return (
         *(prefix for section in all_sections().values() for prefix in section.tag_prefixes),
-        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values(), *_COUNTS.values(), FINDINGS),
+        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values(), *_COUNTS.values(), FINDINGS, EVALUATION),
     )
 
 

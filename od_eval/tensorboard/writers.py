@@ -36,7 +36,7 @@ from tensorboard.util import tensor_util
 
 from od_eval import files
 from od_eval.errors import ODEvalError
-from od_eval.tensorboard import event_files
+from od_eval.tensorboard import event_files, tags
 from od_eval.text import utf8
 
 _log = logging.getLogger(__name__)
@@ -209,6 +209,15 @@ def _scalar(tag: str, value: float) -> summary_pb2.Summary.Value:
     """Like `tensorboard.plugins.scalar.summary_v2.scalar_pb`, without the 20 µs that its detour via NumPy takes."""
     tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
     return summary_pb2.Summary.Value(tag=tag, metadata=_SCALAR_METADATA, tensor=tensor)
+
+
+def write_mark_of_evaluation(run_dir: str, step: int) -> None:
+    """Writes that the run has an evaluation of this step, for the page "Detections": its tab appears."""
+    plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name=tags.PLUGIN)
+    metadata = summary_pb2.SummaryMetadata(plugin_data=plugin, data_class=summary_pb2.DATA_CLASS_TENSOR)
+    tensor = tensor_util.make_tensor_proto(step)
+    value = summary_pb2.Summary.Value(tag=tags.EVALUATION, metadata=metadata, tensor=tensor)
+    write_summary(run_dir, step, summary_pb2.Summary(value=[value]))
 
 
 def write_pictures(run_dir: str, step: int, pictures: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -6,10 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import od_eval
 from od_eval.health import checking
+from od_eval.odapi.records import serialized_records
 from od_eval.tensorboard import tags
 from read_events import shown_images, shown_tensors
 
@@ -78,6 +80,23 @@ def test_a_broken_record_is_told_once_for_each_reader(ssd_config, config_overrid
     assert kinds(report) == ["broken_record"]
     assert str(broken) in str(report.findings[0])
     assert report.statistics[TRAIN]["images"] == 15
+
+
+def test_what_is_wrong_with_a_file_of_two_readers_is_told_once(ssd_config, config_overrides, shapes, tmp_path):
+    (train,) = shapes.glob("train-*")
+    records = list(serialized_records(str(train)))
+    with tf.io.TFRecordWriter(str(tmp_path / "broken.record")) as writer:
+        for record in [b"broken", *records, b"broken"]:
+            writer.write(record)
+    both = [f"{reader}.{INPUT}={tmp_path}/broken.record" for reader in (TRAIN, "eval_input_reader")]
+    report = od_eval.check(ssd_config, overrides=[*config_overrides, *both])
+    assert kinds(report) == ["broken_record"]
+    assert str(report.findings[0]).startswith(f"{TRAIN}: 2 of 18 records cannot be used")
+    assert "same_files_for_training_and_evaluation" in kinds(report, "warning")
+    other = tmp_path / "other.record"
+    other.write_bytes((tmp_path / "broken.record").read_bytes())
+    report = od_eval.check(ssd_config, overrides=[*config_overrides, both[0], f"eval_input_reader.{INPUT}={other}"])
+    assert kinds(report) == ["broken_record", "broken_record"]
 
 
 def test_a_sample_is_the_beginning_of_each_dataset(ssd_config, config_overrides):

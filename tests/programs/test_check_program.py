@@ -60,15 +60,25 @@ def test_annotations_are_checked_without_tensorflow_and_warnings_count_only_if_s
     assert any("missing.png" in finding["sentence"] for finding in report["findings"])
     assert report["num_warnings"] > 0 == report["num_errors"]
     assert result.returncode == 0
-    strict = run(tmp_path, "--annotations=boxes.csv", "--strict")
+    (tmp_path / "boxes.csv").rename(tmp_path / "boxes.txt")
+    (tmp_path / "label_map.pbtxt").write_text("item { id: 5 name: 'cat' }")
+    strict = run(tmp_path, "--annotations=boxes.txt", "--format=csv", "--label_map=label_map.pbtxt", "--strict")
     assert strict.returncode == 1
-    assert strict.stdout.startswith("boxes.csv: ")
+    assert strict.stdout.startswith("boxes.txt: ")
+    unknown = run(tmp_path, "--annotations=boxes.txt")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "cannot be inferred from its name; set format to coco, voc or csv" in unknown.stderr
 
 
 def test_wrong_flags_and_a_config_that_cannot_be_read_are_a_sentence(tmp_path) -> None:
     nothing = run(tmp_path)
     assert nothing.returncode == 2
     assert "--annotations to say what to check" in nothing.stderr
+    alone = run(tmp_path, "--pipeline_config_path=b", "--model_dir=runs")
+    assert alone.stderr.endswith(
+        "error: --model_dir=runs is for the scores of a model in deployment_images; give a config and"
+        " --deployment_images=PATH with it, or leave it out.\n"
+    )
     both = run(tmp_path, "--annotations=a.csv", "--pipeline_config_path=b")
     assert (both.returncode, both.stdout) == (1, "")
     assert both.stderr.endswith(

@@ -151,7 +151,9 @@ def unusual_image_modes(survey: Survey, facts: ConfigFacts | None) -> Iterator[F
 
 @data_check
 def same_image_several_times(survey: Survey, facts: ConfigFacts | None) -> Iterator[Finding]:
-    """Image files that are in a dataset more than once."""
+    """Image files that are in a dataset more than once; those without labels are only looked at."""
+    if not has_labels(survey):
+        return
     digests = survey.images["digest"].astype(str)
     copy = digests.duplicated() & (digests != "")
     if copy.any():

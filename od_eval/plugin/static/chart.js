@@ -3,7 +3,8 @@
  * on it; arrow keys go from one to the next, Enter selects it.
  */
 
-import { html, useState } from "./vendor/preact.js";
+import { Name } from "./format.js";
+import { html, useMemo, useState } from "./vendor/preact.js";
 
 /**
  * @typedef {object} Line
@@ -14,7 +15,7 @@ import { html, useState } from "./vendor/preact.js";
  * @property {string} [dash] of SVG's stroke-dasharray
  * @property {number} [width] in pixels
  * @property {boolean} [dots] whether each point has a dot
- * @property {(at: number) => unknown} describe what a point says
+ * @property {(at: number) => string} describe what a point says
  *
  * @typedef {object} Mark
  * @property {number} x
@@ -39,8 +40,6 @@ const PLOT_HEIGHT = HEIGHT - TOP - BOTTOM;
 
 /** A key moves over this part of the axis. */
 const STEP_OF_KEYS = 1 / 50;
-/** Counts have a logarithmic axis where one is this many times another: small bars would not be seen. */
-const LEAST_RATIO_OF_LOG = 50;
 /** Where the axis of logarithms begins: a bar of 1 has a height. */
 const FIRST_OF_LOG = 0.5;
 const MOST_LABELS = 12;
@@ -61,10 +60,8 @@ const MOST_LABELS = 12;
  */
 export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule, hint, onSelect }) {
   const [active, setActive] = useState(/** @type {{line: number, at: number} | null} */ (null));
-  const shown = lines.map((line) => ({
-    ...line,
-    points: Array.from(line.x, (value, at) => ({ x: xOf(value, x), y: yOf(line.y[at], y) })),
-  }));
+  // The mouse changes what is active, and no line.
+  const shown = useMemo(() => lines.map((line) => drawn(line, x, y)), [lines]);
   const point = active && shown[active.line]?.points[active.at] ? active : null;
   const nearestTo = (/** @type {PointerEvent} */ event) => nearest(shown, placeOf(event));
   const select = (/** @type {{line: number, at: number} | null} */ of) => of && onSelect(of.line, of.at);
@@ -91,7 +88,7 @@ export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule
         aria-valuemin="0"
         aria-valuemax=${point ? shown[point.line].points.length - 1 : 0}
         aria-valuenow=${point ? point.at : 0}
-        aria-valuetext=${point ? textOf(said) : hint}
+        aria-valuetext=${said}
         onPointerMove=${(/** @type {PointerEvent} */ event) => setActive(nearestTo(event))}
         onPointerLeave=${() => setActive(null)}
         onBlur=${() => setActive(null)}
@@ -108,7 +105,7 @@ export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule
           (line) => html`
             <path
               class="line"
-              d=${pathOf(line.points)}
+              d=${line.path}
               style=${`stroke: ${line.color}; stroke-width: ${line.width ?? 2}`}
               stroke-dasharray=${line.dash}
             />
@@ -152,15 +149,14 @@ export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule
  * @param {string} props.xLabel
  * @param {number[]} props.edges of the bins; one more than there are bins
  * @param {Series[]} props.series
+ * @param {boolean} [props.isLog] whether the axis of counts is logarithmic
  * @param {string} props.hint what a click does, or how to read the chart
  * @param {(series: number, bin: number) => string} props.describe what a bar says
  * @param {(series: number, bin: number) => void} props.onSelect
  */
-export function BarChart({ title, xLabel, edges, series, hint, describe, onSelect }) {
+export function BarChart({ title, xLabel, edges, series, isLog = false, hint, describe, onSelect }) {
   const [active, setActive] = useState(/** @type {{series: number, bin: number} | null} */ (null));
-  const counts = series.flatMap((of) => of.counts).filter((count) => count > 0);
-  const most = Math.max(...counts, 1);
-  const isLog = most > LEAST_RATIO_OF_LOG * Math.min(...counts, most);
+  const most = Math.max(1, ...series.flatMap(({ counts }) => counts));
   const heightOf = (/** @type {number} */ count) => {
     if (!isLog) return (count / most) * PLOT_HEIGHT;
     return count ? (Math.log(count / FIRST_OF_LOG) / Math.log(most / FIRST_OF_LOG)) * PLOT_HEIGHT : 0;
@@ -288,6 +284,17 @@ const xOf = (value, [low, high]) => LEFT + ((value - low) / (high - low)) * PLOT
 const yOf = (value, [low, high]) => TOP + PLOT_HEIGHT * (1 - (value - low) / (high - low));
 
 /**
+ * A line with the places of its points in the drawing.
+ * @param {Line} line
+ * @param {[number, number]} x
+ * @param {[number, number]} y
+ */
+function drawn(line, x, y) {
+  const points = Array.from(line.x, (value, at) => ({ x: xOf(value, x), y: yOf(line.y[at], y) }));
+  return { ...line, points, path: pathOf(points) };
+}
+
+/**
  * The line through points; it is interrupted where there is none.
  * @param {{x: number, y: number}[]} points
  */
@@ -404,7 +411,7 @@ const Legend = ({ entries }) => html`
               ? html`<rect x="6" y="0" width="14" height="12" style=${`fill: ${color}`} />`
               : html`<path d="M0 6H26" style=${`stroke: ${color}`} stroke-dasharray=${dash} />`}
           </svg>
-          <bdi>${name}</bdi>
+          <${Name} of=${name} />
         </li>
       `,
     )}

@@ -8,6 +8,7 @@ import { FOUND, MISSED, RIGHT, WRONG, judge, matchedIou } from "./table.js";
 /**
  * @typedef {import("./table.js").ObjectTable} ObjectTable
  * @typedef {import("./table.js").Choice} Choice
+ * @typedef {import("./table.js").Judged} Judged
  * @typedef {object} Distribution
  * @property {"detections" | "objects"} side whose rows it is of
  * @property {number} outcome the outcome of `judge` that a row must have
@@ -29,6 +30,10 @@ export const DISTRIBUTIONS = {
   aspect_missed: { side: "objects", outcome: MISSED, atConfidence: true, quantity: "aspect", who: "Missed objects" },
   aspect_wrong: { side: "detections", outcome: WRONG, atConfidence: true, quantity: "aspect", who: "Wrong detections" },
 };
+
+/** Choices change less often than they are asked for: all bars of a view have the same. */
+/** @type {WeakMap<Choice, {table: ObjectTable, judged: Map<boolean, Judged>}>} */
+const judgedByChoice = new WeakMap();
 
 const NUM_BINS_OF_CALIBRATION = 10;
 
@@ -179,9 +184,30 @@ function binOf(bins, value) {
  * @param {(value: number, row: number) => void} use
  */
 function forEachValue(table, choice, { side, outcome, atConfidence, quantity }, use) {
-  const outcomes = judge(table, atConfidence ? choice : { ...choice, confidence: -Infinity })[side];
+  const outcomes = judged(table, choice, atConfidence)[side];
   const value = VALUES[quantity](table, side, choice.iou);
   for (let row = 0; row < outcomes.length; row++) if (outcomes[row] === outcome) use(value(row), row);
+}
+
+/**
+ * What is right and wrong, at the confidence of a choice or at any.
+ * @param {ObjectTable} table
+ * @param {Choice} choice
+ * @param {boolean} atConfidence
+ * @returns {Judged}
+ */
+export function judged(table, choice, atConfidence) {
+  let known = judgedByChoice.get(choice);
+  if (known?.table !== table) {
+    known = { table, judged: new Map() };
+    judgedByChoice.set(choice, known);
+  }
+  let outcomes = known.judged.get(atConfidence);
+  if (!outcomes) {
+    outcomes = judge(table, atConfidence ? choice : { ...choice, confidence: -Infinity });
+    known.judged.set(atConfidence, outcomes);
+  }
+  return outcomes;
 }
 
 /** @type {Record<Quantity, (table: ObjectTable, side: "detections" | "objects", iou: number) => (row: number) => number>} */
@@ -206,7 +232,7 @@ const VALUES = {
  */
 export function calibration(table, choice) {
   const { score } = table.detections;
-  const outcomes = judge(table, { ...choice, confidence: -Infinity }).detections;
+  const outcomes = judged(table, choice, false).detections;
   const num = new Float64Array(NUM_BINS_OF_CALIBRATION);
   const sum = new Float64Array(NUM_BINS_OF_CALIBRATION);
   const right = new Float64Array(NUM_BINS_OF_CALIBRATION);

@@ -9,6 +9,9 @@
  * apart.
  */
 
+import { printable } from "./format.js";
+import { ERROR_KINDS, FOUND, IGNORED, MISSED, NEITHER, RIGHT, WRONG } from "./table.js";
+
 /**
  * @typedef {import("./table.js").ObjectTable} ObjectTable
  * @typedef {import("./table.js").Judged} Judged
@@ -23,7 +26,7 @@
  * @property {number} row its row in the detections or the objects of the table
  * @property {[number, number, number, number]} box x, y, width, height in pixels of the original image
  * @property {Outcome} outcome
- * @property {string} name of its category, in one line
+ * @property {string} name of its category, printable
  * @property {string} score of a detection, such as "79%"; of an object ""
  * @property {string} note why it is wrong or ignored, such as "IoU 0.43", "twice", "is", "crowd"; "" if there is nothing
  * @property {string} meant the name of the category after "is": what a wrong detection really is; "" otherwise
@@ -66,6 +69,7 @@ const LABEL_HEIGHT = 18;
 const FONT = "13px system-ui, sans-serif";
 // The part of a picture's width that one name in a label may take.
 const NAME_WIDTH = 0.4;
+const LONGEST_NAME = 200;
 // How many labels of errors may be away from their boxes, connected with them by a line.
 const MOST_FAR_LABELS = 20;
 // Where such a label may be: on a grid of this many pixels.
@@ -73,9 +77,10 @@ const GRID = { x: 24, y: 12 };
 // How many pixels of lines a label may cover at its box before it is put elsewhere.
 const COST_OF_FAR = 200;
 
-// The values of `Judged`.
-const DETECTION_OUTCOMES = /** @type {const} */ ([null, "right", "wrong", "ignored"]);
-const OBJECT_OUTCOMES = /** @type {const} */ (["found", "missed", "ignored", null]);
+/** @type {Record<number, Outcome>} */
+const DETECTION_OUTCOMES = { [RIGHT]: "right", [WRONG]: "wrong", [NEITHER]: "ignored" };
+/** @type {Record<number, Outcome>} */
+const OBJECT_OUTCOMES = { [FOUND]: "found", [MISSED]: "missed", [IGNORED]: "ignored" };
 
 /**
  * The detections and objects of an image that a choice uses, and those in focus, whether it uses them or not.
@@ -92,8 +97,8 @@ export function shapesInImage(table, judged, image, iou, focus = null) {
   /** @type {Shape[]} */
   const shapes = [];
   for (const row of rowsOfImage(objects.image, image)) {
-    const outcome = OBJECT_OUTCOMES[judged.objects[row]] ?? (focus?.objects.has(row) ? "ignored" : null);
-    if (outcome === null) continue;
+    const outcome = OBJECT_OUTCOMES[judged.objects[row]] ?? (focus?.objects.has(row) && "ignored");
+    if (!outcome) continue;
     shapes.push({
       kind: "object",
       row,
@@ -106,9 +111,9 @@ export function shapesInImage(table, judged, image, iou, focus = null) {
     });
   }
   for (const row of rowsOfImage(detections.image, image)) {
-    const outcome = DETECTION_OUTCOMES[judged.detections[row]] ?? (focus?.detections.has(row) ? "ignored" : null);
-    if (outcome === null) continue;
-    const [note, meant] = outcome === "wrong" ? whatItIs(table, row) : [whyIgnored(table, row, iou, outcome), ""];
+    const outcome = DETECTION_OUTCOMES[judged.detections[row]] ?? (focus?.detections.has(row) && "ignored");
+    if (!outcome) continue;
+    const [note, meant] = whatItIs(table, row, iou, outcome);
     shapes.push({
       kind: "detection",
       row,
@@ -189,15 +194,15 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
     }))
     .sort((a, b) => Number(isError(a.shape)) - Number(isError(b.shape)) || area(b.rectangle) - area(a.rectangle));
 
-  const drawBackground = () => {
+  const drawImage = () => {
     pen.fillStyle = NO_PICTURE;
     pen.fillRect(0, 0, width, height);
     if (picture) pen.drawImage(picture, 0, 0, width, height);
-    for (const each of placed) if (!each.isFocus) strokeShape(pen, each.shape, each.rectangle);
   };
-  drawBackground();
+  drawImage();
   const vivid = placed.filter((each) => each.isFocus);
   if (focus !== null) {
+    for (const each of placed) if (!each.isFocus) strokeShape(pen, each.shape, each.rectangle);
     pen.fillStyle = DIM;
     pen.fillRect(0, 0, width, height);
     pen.save();
@@ -211,7 +216,7 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
       );
     }
     pen.clip();
-    drawBackground();
+    drawImage();
     pen.restore();
   }
   for (const { shape, rectangle } of vivid) strokeShape(pen, shape, rectangle);
@@ -239,6 +244,19 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
   places.forEach((place, index) => {
     if (place) writeLabel(pen, place, labels[index].text, STYLES[labels[index].shape.outcome]);
   });
+}
+
+/**
+ * The size of an image; if it is not known, one that its boxes fit in.
+ *
+ * @param {{width: number, height: number}} image
+ * @param {Shape[]} shapes
+ */
+export function sizeOfImage({ width, height }, shapes) {
+  if (width > 0 && height > 0) return { width, height };
+  const boxes = shapes.map(({ box }) => box).filter((box) => box.every(Number.isFinite));
+  const furthest = (/** @type {0 | 1} */ side) => Math.max(1, ...boxes.map((box) => box[side] + box[side + 2]));
+  return { width: furthest(0), height: furthest(1) };
 }
 
 /**
@@ -294,58 +312,45 @@ export function placeLabels(labels, boxes, picture) {
   });
 }
 
-/**
- * A text in one line, without control characters and changes of writing direction.
- *
- * @param {unknown} text untrusted
- */
-export function oneLine(text) {
-  return String(text)
-    .slice(0, 500)
-    .replace(/[\p{C}\p{Z}]+/gu, " ")
-    .trim();
-}
-
 // ---- What shapes are called -----------------------------------------------------------------------------------------
 
 /**
+ * The name of a category as `Name` in format.js shows it.
+ *
  * @param {ObjectTable} table
  * @param {number} category
  */
 function categoryName(table, category) {
-  const { id, name } = table.categories[category];
-  return oneLine(name) || `category ${oneLine(id)}`;
+  // Not all of a name of a megabyte, of which there is room for a few letters.
+  return printable(table.categories[category].name.slice(0, LONGEST_NAME)) || "(no name)";
 }
 
 /**
- * What a wrong detection really is: a note, and the name of a category that follows it.
+ * What a detection really is if it is not right: a note, and the name of a category that follows it.
  *
  * @param {ObjectTable} table
  * @param {number} row
+ * @param {number} iou index of the IoU threshold
+ * @param {Outcome} outcome
  * @returns {[string, string]}
  */
-function whatItIs({ detections, objects, categories, ...table }, row) {
+function whatItIs(table, row, iou, outcome) {
+  const { detections, objects } = table;
+  if (outcome === "ignored") {
+    const matched = detections.match[10 * row + iou];
+    return [matched < 0 ? "not counted" : `matches ${kindOfIgnored(table, matched)}`, ""];
+  }
+  if (outcome === "right") return ["", ""];
   const kind = ERROR_KINDS[detections.error[row]];
-  const other = detections.iou_other_row[row];
-  const name = other < 0 ? "" : categoryName({ detections, objects, categories, ...table }, objects.category[other]);
   if (kind === "duplicate") return ["twice", ""];
   if (kind === "background") return ["background", ""];
-  if (kind === "class") return ["is", name];
-  if (kind === "both") return [`IoU ${truncated(detections.iou_other[row])} is`, name];
+  const other = detections.iou_other_row[row];
+  if (other >= 0 && (kind === "class" || kind === "both")) {
+    const overlap = kind === "both" ? `IoU ${truncated(detections.iou_other[row])} ` : "";
+    return [`${overlap}is`, categoryName(table, objects.category[other])];
+  }
   // "location", or right at an IoU of 0.50, but not at the chosen one.
   return [`IoU ${truncated(detections.iou[row])}`, ""];
-}
-
-/**
- * @param {ObjectTable} table
- * @param {number} row of a detection
- * @param {number} iou
- * @param {Outcome} outcome
- */
-function whyIgnored({ detections, ...table }, row, iou, outcome) {
-  if (outcome !== "ignored") return "";
-  const matched = detections.match[10 * row + iou];
-  return matched < 0 ? "not counted" : `matches ${kindOfIgnored({ detections, ...table }, matched)}`;
 }
 
 /**

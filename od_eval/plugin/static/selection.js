@@ -4,6 +4,7 @@
  */
 
 import { rowsBetween } from "./distributions.js";
+import { isolated } from "./format.js";
 import { ERROR_KINDS, MISSED, WRONG, confusion, judge } from "./table.js";
 
 /**
@@ -58,6 +59,12 @@ export function selected(table, choice, name) {
 const index = (text) => (text !== undefined && /^\d+$/.test(text) ? Number(text) : -1);
 
 /**
+ * A name that others gave, in a sentence.
+ * @param {string} name
+ */
+export const quoted = (name) => `“${isolated(name)}”`;
+
+/**
  * What a cell of the confusion matrix counts, in words.
  * @param {string[]} labels names of the categories, and of background
  * @param {number} actual
@@ -65,10 +72,10 @@ const index = (text) => (text !== undefined && /^\d+$/.test(text) ? Number(text)
  */
 export function titleOfCell(labels, actual, predicted) {
   const background = labels.length - 1;
-  if (predicted === background) return `“${labels[actual]}”, missed`;
-  if (actual === background) return `“${labels[predicted]}” where nothing is`;
-  if (actual === predicted) return `“${labels[actual]}”, right`;
-  return `“${labels[actual]}” taken for “${labels[predicted]}”`;
+  if (predicted === background) return `${quoted(labels[actual])}, missed`;
+  if (actual === background) return `${quoted(labels[predicted])} where nothing is`;
+  if (actual === predicted) return `${quoted(labels[actual])}, right`;
+  return `${quoted(labels[actual])} taken for ${quoted(labels[predicted])}`;
 }
 
 /**
@@ -82,7 +89,7 @@ function ofCell(table, choice, actual, predicted) {
   const isCell = (/** @type {number} */ at) => at >= 0 && at <= background;
   if (!isCell(actual) || !isCell(predicted) || (actual === background && predicted === background)) return null;
   const matrix = confusion(table, { ...choice, category: null });
-    return { title: titleOfCell(matrix.labels, actual, predicted), ...matrix.rowsOf(actual, predicted) };
+  return { title: titleOfCell(matrix.labels, actual, predicted), ...matrix.rowsOf(actual, predicted) };
 }
 
 /**
@@ -120,7 +127,7 @@ function ofCategory(table, choice, category) {
   if (category < 0 || category >= table.categories.length) return null;
   const judged = judge(table, { ...choice, category });
   return {
-    title: `Errors of “${table.categories[category].name}”`,
+    title: `Errors of ${quoted(table.categories[category].name)}`,
     detections: rowsWhere(judged.detections, (outcome) => outcome === WRONG),
     objects: rowsWhere(judged.objects, (outcome) => outcome === MISSED),
   };

@@ -271,7 +271,7 @@ export function confusion(table, choice) {
  * @param {number} iou the index of the threshold that was judged by
  * @returns {PerImage}
  */
-export function perImage(table, judged, iou = 0) {
+export function perImage(table, judged, iou) {
   const { detections, objects, images } = table;
   const { tp, fp, fn } = tally(judged, detections.image, objects.image, images.length);
   const ious = new Float64Array(images.length);

@@ -36,6 +36,19 @@ def test_a_category_in_ten_images_is_rare_and_in_eleven_is_not():
     assert not found(categories.rare_categories, counted(50, 10, is_complete=False))
 
 
+def test_one_category_is_spoken_of_as_one():
+    (finding,) = found(categories.rare_categories, survey([(0, 1, *BOX)], categories={1: "cat"}))
+    assert str(finding) == (
+        "train_input_reader: the only category is in 10 images or fewer ('cat' in 1), from which a model hardly learns"
+        " to recognize others; add images of it (100 make a difference)."
+    )
+    (finding,) = found(categories.rare_categories, counted(50, 10))
+    assert "add images of it (100 make a difference), or merge it with a similar category" in str(finding)
+    (finding,) = found(categories.rare_categories, counted(5, 5))
+    assert "2 of 2 categories are" in str(finding)
+    assert "or merge them" in str(finding)
+
+
 def test_many_objects_in_few_images_are_rare_too():
     boxes = [(row % 5, 1, *BOX) for row in range(100)] + [(row, 2, *BOX) for row in range(50)]
     (finding,) = found(categories.rare_categories, survey(boxes))

@@ -63,6 +63,11 @@ def test_transparent_images_and_those_for_printing_are_a_note():
     assert not found(images.unusual_image_modes, with_objects(2, mode=["P", "L"]))
 
 
+def test_the_same_file_several_times_does_no_harm_without_labels():
+    twice = survey(images=20, digest=["a"] * 20, categories={}, name="deployment_images")
+    assert not list(images.same_image_several_times(twice, None))
+
+
 def test_the_same_file_several_times_is_found():
     (finding,) = found(images.same_image_several_times, with_objects(5, digest=["a", "b", "a", "", "a"]))
     assert finding.evidence == {"images": 2, "of": 5}
