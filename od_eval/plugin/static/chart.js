@@ -31,7 +31,7 @@ import { html, useMemo, useState } from "./vendor/preact.js";
 
 const WIDTH = 520;
 const HEIGHT = 320;
-const LEFT = 56;
+const LEFT = 68;
 const RIGHT = 16;
 const TOP = 14;
 const BOTTOM = 46;
@@ -386,7 +386,7 @@ function Axes({ xLabel, yLabel }) {
   return html`
     <path class="axis" d=${`M${LEFT} ${TOP}V${bottom}H${LEFT + PLOT_WIDTH}`} />
     <text class="label" x=${LEFT + PLOT_WIDTH / 2} y=${HEIGHT - 6}>${xLabel}</text>
-    <text class="label" x="14" y=${middle} transform="rotate(-90 14 ${middle})">${yLabel}</text>
+    <text class="label" x="16" y=${middle} transform="rotate(-90 16 ${middle})">${yLabel}</text>
   `;
 }
 

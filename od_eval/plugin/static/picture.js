@@ -10,7 +10,7 @@
  */
 
 import { printable } from "./format.js";
-import { ERROR_KINDS, FOUND, IGNORED, MISSED, NEITHER, RIGHT, WRONG } from "./table.js";
+import { ERROR_KINDS, FOUND, IGNORED, IOU_THRESHOLDS, MISSED, NEITHER, RIGHT, WRONG } from "./table.js";
 
 /**
  * @typedef {import("./table.js").ObjectTable} ObjectTable
@@ -344,13 +344,14 @@ function whatItIs(table, row, iou, outcome) {
   const kind = ERROR_KINDS[detections.error[row]];
   if (kind === "duplicate") return ["twice", ""];
   if (kind === "background") return ["background", ""];
-  const other = detections.iou_other_row[row];
-  if (other >= 0 && (kind === "class" || kind === "both")) {
-    const overlap = kind === "both" ? `IoU ${truncated(detections.iou_other[row])} ` : "";
-    return [`${overlap}is`, categoryName(table, objects.category[other])];
-  }
-  // "location", or right at an IoU of 0.50, but not at the chosen one.
-  return [`IoU ${truncated(detections.iou[row])}`, ""];
+  const isOther = kind === "class" || kind === "both";
+  const object = (isOther ? detections.iou_other_row : detections.iou_row)[row];
+  // The table has the best partner of all; if nobody has to find it, the one that counts is not known.
+  if (object < 0 || objects.ignored[object]) return [isOther ? "wrong class" : "badly located", ""];
+  const name = isOther ? categoryName(table, objects.category[object]) : "";
+  if (kind === "class") return ["is", name];
+  const overlap = `IoU ${tooLow((isOther ? detections.iou_other : detections.iou)[row], iou)}`;
+  return isOther ? [`${overlap} is`, name] : [overlap, ""];
 }
 
 /**
@@ -363,12 +364,13 @@ function kindOfIgnored({ objects }, row) {
 }
 
 /**
- * Two digits, not rounded up: 0.499 is too little, 0.50 would not be.
+ * An IoU that is too low, in two digits that are: 0.499 is too little, 0.50 would not be.
  *
- * @param {number} iou
+ * @param {number} overlap
+ * @param {number} iou index of the IoU threshold
  */
-function truncated(iou) {
-  return (Math.floor(100 * iou) / 100).toFixed(2);
+function tooLow(overlap, iou) {
+  return Math.min(overlap, IOU_THRESHOLDS[iou] - 0.01).toFixed(2);
 }
 
 /** @param {Shape} shape */

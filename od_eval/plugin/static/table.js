@@ -116,6 +116,7 @@ export const [FOUND, MISSED, IGNORED, OUTSIDE] = [0, 1, 2, 3];
  * @property {Float64Array} worstFp the highest score of a wrong detection
  */
 
+/** @type {Record<string, new (buffer: ArrayBuffer, offset: number, length: number) => ArrayBufferView>} */
 const ARRAYS = {
   uint8: Uint8Array,
   uint16: Uint16Array,
@@ -134,7 +135,7 @@ export function parseTable(buffer) {
   const lengthOfHeader = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, lengthOfHeader)));
   const begin = 4 + lengthOfHeader;
-  /** @param {{rows: number, columns: Record<string, {dtype: keyof ARRAYS, offset: number, length: number}>}} part */
+  /** @param {{rows: number, columns: Record<string, {dtype: string, offset: number, length: number}>}} part */
   const read = ({ rows, columns }) => ({
     rows,
     ...Object.fromEntries(
@@ -441,13 +442,13 @@ function confusedPairs(table, judged, iou) {
     (a, b) =>
       score[b.detection] - score[a.detection] || b.iou - a.iou || a.detection - b.detection || a.object - b.object,
   );
-  const taken = { detections: new Set(), objects: new Set() };
+  const isTaken = { detection: new Uint8Array(table.detections.rows), object: new Uint8Array(table.objects.rows) };
   /** @type {[number, number][]} */
   const pairs = [];
   for (const { detection, object } of candidates) {
-    if (taken.detections.has(detection) || taken.objects.has(object)) continue;
-    taken.detections.add(detection);
-    taken.objects.add(object);
+    if (isTaken.detection[detection] || isTaken.object[object]) continue;
+    isTaken.detection[detection] = 1;
+    isTaken.object[object] = 1;
     pairs.push([detection, object]);
   }
   return pairs;
@@ -513,7 +514,10 @@ function overlappingMasks({ detections, objects }, judged, iou) {
  * @param {number} object
  */
 function boxIou(detections, row, objects, object) {
-  const [x, y, width, height] = [detections.x[row], detections.y[row], detections.width[row], detections.height[row]];
+  const x = detections.x[row];
+  const y = detections.y[row];
+  const width = detections.width[row];
+  const height = detections.height[row];
   const left = objects.x[object];
   const top = objects.y[object];
   const across = Math.min(x + width, left + objects.width[object]) - Math.max(x, left);
@@ -547,8 +551,9 @@ function rowsByScore(table) {
  */
 function descending(values) {
   const rows = values.length;
-  // + 0 turns -0 into 0. A copy begins at a multiple of 8.
-  const bits = new Uint32Array(Float64Array.from(values, (value) => value + 0).buffer);
+  const copy = values.slice();
+  for (let row = 0; row < rows; row++) copy[row] += 0; // -0 becomes 0
+  const bits = new Uint32Array(copy.buffer);
   // As unsigned numbers, bits of positive values rise with them: all are inverted to descend. Bits of negative values
   // fall: only the sign is left as it is.
   for (let row = 0; row < rows; row++) {
@@ -557,7 +562,8 @@ function descending(values) {
     bits[2 * row + 1] = ~bits[2 * row + 1] & 0x7fffffff;
   }
   const digits = new Uint16Array(bits.buffer);
-  let order = Uint32Array.from({ length: rows }, (_, row) => row);
+  let order = new Uint32Array(rows);
+  for (let row = 0; row < rows; row++) order[row] = row;
   let sorted = new Uint32Array(rows);
   for (let digit = 0; digit < 4; digit++) {
     const next = new Uint32Array(65537);
