@@ -6,7 +6,7 @@ import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from object_detection.protos import input_reader_pb2
 
@@ -47,7 +47,7 @@ class LostObjects:
     is_complete: bool = False
     _num_lost: Counter[Loss] = dataclasses.field(default_factory=Counter)
     _first: dict[Loss, str] = dataclasses.field(default_factory=dict)
-    _seen: set[bytes] = dataclasses.field(default_factory=set)
+    _num_of_text: Counter[bytes] = dataclasses.field(default_factory=Counter)
 
     def add(self, where: str, of_objects: Iterable[Loss | None], texts: Iterable[bytes]) -> None:
         """Adds a record.
@@ -63,7 +63,7 @@ class LostObjects:
                 # Before it is counted, as another thread asks for the first of all that is counted.
                 self._first.setdefault(loss, where)
                 self._num_lost[loss] += 1
-        self._seen.update(texts)
+        self._num_of_text.update(texts)
         self.num_records += 1
 
     def has_error(self) -> bool:
@@ -91,6 +91,21 @@ class LostObjects:
                 impact=number / self.num_objects,
             )
 
+    def objects_of_categories(self, categories: Mapping[int, str]) -> dict[str, int] | None:
+        """The number of objects of each category, by its name; None before all are counted, or if they have no texts.
+
+        Args:
+          categories: id -> name.
+        """
+        if not self.is_complete or not self._num_of_text or self.classes.ids is None:
+            return None
+        numbers = dict.fromkeys(categories.values(), 0)
+        for text, number in self._num_of_text.items():
+            name = categories.get(self.classes.ids.get(text.decode("utf-8", "replace"), 0))
+            if name is not None:
+                numbers[name] += number
+        return numbers
+
     def _remedy(self, loss: Loss) -> str:
         if not loss.text or self.classes.ids is None:
             return "correct the records or the label map"
@@ -99,7 +114,7 @@ class LostObjects:
         )
         if similar:
             return f"correct the label map or the records{similar.removesuffix('?')}"
-        without = [name for name in self.classes.ids if name.encode() not in self._seen]
+        without = [name for name in self.classes.ids if name.encode() not in self._num_of_text]
         hint = f", where {quoted(without[:5])} has no object" if without and self.is_complete else ""
         return f"add the class to the label map{hint}, or leave it out on purpose"
 
@@ -184,6 +199,11 @@ class RecordScan:
     def has_error(self) -> bool:
         """Whether an error was found so far; takes no time, so that it can be asked at every step."""
         return any(tally.broken or tally.lost.has_error() for tally, _ in self._readers)
+
+    def objects_of_categories(self, field: str, categories: Mapping[int, str]) -> dict[str, int] | None:
+        """See `LostObjects.objects_of_categories`, of a reader; None also where it is not read."""
+        of_reader = [tally.lost for tally, _ in self._readers if tally.lost.field == field]
+        return of_reader[0].objects_of_categories(categories) if of_reader else None
 
     def findings(self) -> list[Finding]:
         """What was found so far: errors and warnings, the first ones first."""

@@ -202,7 +202,7 @@ def _objects(features: Mapping[str, Any], classes: _Classes, with_masks: bool) -
     """The objects of a record, but for those with a coordinate that is not finite, which training drops.
 
     Raises:
-      BrokenRecord: they have no label that the reader could use.
+      BrokenRecord: they have no label that the reader could use, or a weight that breaks the loss.
     """
     corners = [values_of(features, f"{_OBJECT}bbox/{corner}") for corner in _CORNERS]
     boxes: list[tuple[float, float, float, float]] = list(zip(*corners, strict=True))
@@ -216,6 +216,9 @@ def _objects(features: Mapping[str, Any], classes: _Classes, with_masks: bool) -
         labels = [ids.get(text.decode("utf-8", "replace"), 0) for text in texts]
     elif not labels:
         raise BrokenRecord(f"has no '{_OBJECT}class/label', which the input reader needs, as it has no label_map_path")
+    for index, weight in enumerate(values_of(features, f"{_OBJECT}weight")):
+        if not math.isfinite(weight):  # training reads it, and its loss is NaN from then on
+            raise BrokenRecord(f"has a weight that is not a finite number (object {index}: {weight})")
     nothing = (0,) * len(boxes)
     crowd = values_of(features, f"{_OBJECT}is_crowd") or nothing
     difficult = values_of(features, f"{_OBJECT}difficult") or nothing

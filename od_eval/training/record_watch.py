@@ -35,6 +35,7 @@ class RecordWatch:
         if evaluation:
             readers |= {f"eval_input_reader[{index}]": one for index, one in enumerate(config.eval_input_reader)}
         self._scan = RecordScan(pipeline, readers)
+        self._pipeline = pipeline
         self._strict = strict
 
     def __enter__(self) -> RecordWatch:
@@ -65,6 +66,10 @@ class RecordWatch:
     def warnings(self) -> list[Finding]:
         """What was found so far and does not end the training."""
         return [finding for finding in self._scan.findings() if finding.severity == "warning"]
+
+    def train_objects(self) -> dict[str, int] | None:
+        """Name of a category -> its number of objects in the training data; None as long as that is unknown."""
+        return self._scan.objects_of_categories("train_input_reader", self._pipeline.evaluation.categories)
 
     def section(self) -> list[dict[str, Any]]:
         """The same for the section `findings` of an evaluation."""

@@ -239,7 +239,7 @@ class _Training:
                 signals.interruptible,
                 on_error="report",
                 findings=watch.section,
-                known=lambda: {"last_step": schedule.last_step},
+                known=lambda: {"last_step": schedule.last_step, "train_objects": watch.train_objects()},
             )
         self._best_checkpoint = plan.best_checkpoint(model_dir) if self.evaluations else None
         self._early_stopping = plan.early_stopping(self.evaluations)

@@ -134,6 +134,14 @@ def sentences(scan: RecordScan) -> list[tuple[str, str]]:
     return [(finding.severity, str(finding)) for finding in scan.findings()]
 
 
+def test_objects_of_categories_are_counted_once_all_records_are_read(folder, scan):
+    write(folder, record(), record(image__object__class__text=[b"mug", b"Cup"]))
+    categories = {1: "plate", 2: "mug", 3: "fork"}
+    counted = scan().objects_of_categories("train_input_reader", categories)
+    assert counted == {"plate": 1, "mug": 2, "fork": 0}  # by name and by display name; what is dropped is none
+    assert scan().objects_of_categories("eval_input_reader[0]", categories) is None
+
+
 def test_what_is_dropped_is_counted_with_its_first_record(folder, scan):
     write(folder, record(), record(image__object__class__text=[b"plate", b"Cup"]))
     write(folder, record(image__object__class__text=[b"spoon", b"Cup"]), name="train-00001-of-00002")

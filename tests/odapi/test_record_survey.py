@@ -220,6 +220,13 @@ def test_a_single_broken_record_is_told_in_the_words_of_the_scan_beside_a_traini
     assert str(fault) == str(scan.findings()[0])
 
 
+def test_a_weight_that_would_break_the_loss_is_found(reader_of):
+    reader = reader_of([record(), record(image__object__weight=[1.0, math.nan])])
+    (fault,) = survey_records(reader, NAME, CATEGORIES).faults
+    assert "has a weight that is not a finite number (object 1: nan)" in str(fault)
+    assert not survey_records(reader_of([record(image__object__weight=[1.0, 0.0])]), NAME, CATEGORIES).faults
+
+
 def test_an_image_that_only_decoding_shows_to_be_broken_is_found(reader_of):
     noise = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)).save(noise, "JPEG")
