@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,15 @@ def run(program: Path, folder: Path, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run(
         [program, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def test_it_has_the_page_of_tensorboard_with_all_its_files(wheel):
+    static = REPOSITORY / "od_eval" / "plugin" / "static"
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (entry_points,) = (archive.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
+    assert {path.relative_to(REPOSITORY).as_posix() for path in static.rglob("*") if path.is_file()} <= {*names}
+    assert "[tensorboard_plugins]\nod_eval = od_eval.plugin.loader:DetectionsLoader\n" in entry_points
 
 
 def test_its_quickstart_draws_trains_and_says_what_to_look_at_and_does_nothing_twice(program, tmp_path):

@@ -1,6 +1,6 @@
 /**
- * Small charts in SVG: lines and bars. What a point or a bar says stands below the chart while the mouse or the focus is
- * on it; arrow keys go from one to the next, Enter selects it.
+ * Small charts in SVG: lines and bars. What a point or a bar says stands below the chart while the mouse or the focus
+ * is on it; arrow keys go from one to the next, Enter selects it.
  */
 
 import { Name } from "./format.js";
@@ -40,6 +40,8 @@ const PLOT_HEIGHT = HEIGHT - TOP - BOTTOM;
 
 /** A key moves over this part of the axis. */
 const STEP_OF_KEYS = 1 / 50;
+/** Smaller counts need no logarithms. */
+const LEAST_OF_LOG = 100;
 /** Where the axis of logarithms begins: a bar of 1 has a height. */
 const FIRST_OF_LOG = 0.5;
 const MOST_LABELS = 12;
@@ -98,9 +100,11 @@ export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule
         <${Axes} xLabel=${xLabel} yLabel=${yLabel} />
         ${ticks(x).map((value) => html`<${XTick} at=${xOf(value, x)} label=${short(value)} />`)}
         ${ticks(y).map((value) => html`<${YTick} at=${yOf(value, y)} label=${short(value)} />`)}
-        ${rule !== undefined && rule >= x[0] && rule <= x[1]
-          ? html`<line class="rule" x1=${xOf(rule, x)} x2=${xOf(rule, x)} y1=${TOP} y2=${TOP + PLOT_HEIGHT} />`
-          : null}
+        ${
+          rule !== undefined && rule >= x[0] && rule <= x[1]
+            ? html`<line class="rule" x1=${xOf(rule, x)} x2=${xOf(rule, x)} y1=${TOP} y2=${TOP + PLOT_HEIGHT} />`
+            : null
+        }
         ${shown.map(
           (line) => html`
             <path
@@ -109,9 +113,11 @@ export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule
               style=${`stroke: ${line.color}; stroke-width: ${line.width ?? 2}`}
               stroke-dasharray=${line.dash}
             />
-            ${line.dots
-              ? line.points.map((at) => html`<circle cx=${at.x} cy=${at.y} r="4" style=${`fill: ${line.color}`} />`)
-              : null}
+            ${
+              line.dots
+                ? line.points.map((at) => html`<circle cx=${at.x} cy=${at.y} r="4" style=${`fill: ${line.color}`} />`)
+                : null
+            }
           `,
         )}
         ${marks
@@ -126,15 +132,17 @@ export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule
                 style=${`stroke: ${mark.color}`}
               />`,
           )}
-        ${point
-          ? html`<circle
+        ${
+          point
+            ? html`<circle
               class="active"
               cx=${shown[point.line].points[point.at].x}
               cy=${shown[point.line].points[point.at].y}
               r="5"
               style=${`fill: ${lines[point.line].color}`}
             />`
-          : null}
+            : null
+        }
       </svg>
       <p class="said">${said}</p>
       <${Legend} entries=${lines} />
@@ -149,14 +157,15 @@ export function LineChart({ title, xLabel, yLabel, x, y, lines, marks = [], rule
  * @param {string} props.xLabel
  * @param {number[]} props.edges of the bins; one more than there are bins
  * @param {Series[]} props.series
- * @param {boolean} [props.isLog] whether the axis of counts is logarithmic
+ * @param {boolean} [props.isLog] whether the axis of counts is logarithmic, if there are large ones
  * @param {string} props.hint what a click does, or how to read the chart
  * @param {(series: number, bin: number) => string} props.describe what a bar says
  * @param {(series: number, bin: number) => void} props.onSelect
  */
-export function BarChart({ title, xLabel, edges, series, isLog = false, hint, describe, onSelect }) {
+export function BarChart({ title, xLabel, edges, series, isLog: mayBeLog = false, hint, describe, onSelect }) {
   const [active, setActive] = useState(/** @type {{series: number, bin: number} | null} */ (null));
   const most = Math.max(1, ...series.flatMap(({ counts }) => counts));
+  const isLog = mayBeLog && most >= LEAST_OF_LOG;
   const heightOf = (/** @type {number} */ count) => {
     if (!isLog) return (count / most) * PLOT_HEIGHT;
     return count ? (Math.log(count / FIRST_OF_LOG) / Math.log(most / FIRST_OF_LOG)) * PLOT_HEIGHT : 0;
@@ -164,13 +173,16 @@ export function BarChart({ title, xLabel, edges, series, isLog = false, hint, de
   const numBins = edges.length - 1;
   const binWidth = PLOT_WIDTH / numBins;
   const barWidth = (binWidth * 0.86) / series.length;
-  const leftOf = (/** @type {number} */ of, /** @type {number} */ bin) => LEFT + binWidth * (bin + 0.07) + barWidth * of;
+  const leftOf = (/** @type {number} */ of, /** @type {number} */ bin) =>
+    LEFT + binWidth * (bin + 0.07) + barWidth * of;
   const everyLabel = Math.ceil(edges.length / MOST_LABELS);
   const bars = Array.from({ length: numBins }, (_, bin) => series.map((_of, index) => ({ series: index, bin })))
     .flat()
     .filter((bar) => series[bar.series].counts[bar.bin] > 0);
-  const same = (/** @type {{series: number, bin: number} | null} */ a, /** @type {{series: number, bin: number}} */ b) =>
-    a !== null && a.series === b.series && a.bin === b.bin;
+  const same = (
+    /** @type {{series: number, bin: number} | null} */ a,
+    /** @type {{series: number, bin: number}} */ b,
+  ) => a !== null && a.series === b.series && a.bin === b.bin;
   const inTabOrder = bars.find((bar) => same(active, bar)) ?? bars[0];
   const onKeyDown = (/** @type {KeyboardEvent} */ event, /** @type {{series: number, bin: number}} */ bar) => {
     if (event.key === "Enter" || event.key === " ") {
@@ -223,9 +235,15 @@ export function BarChart({ title, xLabel, edges, series, isLog = false, hint, de
             </g>
           `;
         })}
-        ${bars.length ? null : html`<text class="nothing" x=${LEFT + PLOT_WIDTH / 2} y=${TOP + PLOT_HEIGHT / 2}>none</text>`}
+        ${
+          bars.length
+            ? null
+            : html`<text class="nothing" x=${LEFT + PLOT_WIDTH / 2} y=${TOP + PLOT_HEIGHT / 2}>none</text>`
+        }
       </svg>
-      <p class="said">${active && bars.some((bar) => same(active, bar)) ? describe(active.series, active.bin) : hint}</p>
+      <p class="said">
+        ${active && bars.some((bar) => same(active, bar)) ? describe(active.series, active.bin) : hint}
+      </p>
       <${Legend} entries=${series} />
     </figure>
   `;
@@ -253,9 +271,9 @@ export function ticks([low, high]) {
   if (!(raw > 0) || !Number.isFinite(raw)) return [low];
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= raw * 0.999) ?? 10);
-  const all = [];
-  for (let at = Math.ceil(low / step - 1e-9); at * step <= high * (1 + 1e-9); at++) all.push(Number((at * step).toPrecision(12)));
-  return all;
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(12)));
 }
 
 /** @param {number} most */
@@ -269,7 +287,8 @@ function powersOfTen(most) {
 const short = (value) => (value === Infinity ? "∞" : String(Number(value.toPrecision(3))));
 
 /** @param {number} value */
-const compact = (value) => (value >= 1e6 ? `${short(value / 1e6)}M` : value >= 1e4 ? `${short(value / 1e3)}k` : short(value));
+const compact = (value) =>
+  value >= 1e6 ? `${short(value / 1e6)}M` : value >= 1e4 ? `${short(value / 1e3)}k` : short(value);
 
 /**
  * @param {number} value
@@ -391,8 +410,7 @@ function Axes({ xLabel, yLabel }) {
 }
 
 /** @param {{at: number, label: string}} props */
-const XTick = ({ at, label }) =>
-  html`<text class="tick x" x=${at} y=${TOP + PLOT_HEIGHT + 18}>${label}</text>`;
+const XTick = ({ at, label }) => html`<text class="tick x" x=${at} y=${TOP + PLOT_HEIGHT + 18}>${label}</text>`;
 
 /** @param {{at: number, label: string}} props */
 const YTick = ({ at, label }) => html`
@@ -407,9 +425,11 @@ const Legend = ({ entries }) => html`
       ({ name, color, dash, counts }) => html`
         <li>
           <svg viewBox="0 0 26 12" aria-hidden="true">
-            ${counts
-              ? html`<rect x="6" y="0" width="14" height="12" style=${`fill: ${color}`} />`
-              : html`<path d="M0 6H26" style=${`stroke: ${color}`} stroke-dasharray=${dash} />`}
+            ${
+              counts
+                ? html`<rect x="6" y="0" width="14" height="12" style=${`fill: ${color}`} />`
+                : html`<path d="M0 6H26" style=${`stroke: ${color}`} stroke-dasharray=${dash} />`
+            }
           </svg>
           <${Name} of=${name} />
         </li>

@@ -16,6 +16,8 @@ import { FOUND, MISSED, RIGHT, WRONG, judge, matchedIou } from "./table.js";
  * @property {Quantity} quantity
  * @property {string} who for people
  * @typedef {"iou" | "score" | "size" | "aspect"} Quantity
+ * @typedef {{low: number, high: number, num: number, meanScore: number, precision: number}} Bin detections of about the
+ *   same score: how many, their mean score, and the part that is right
  */
 
 /** @type {Record<string, Distribution>} */
@@ -31,8 +33,10 @@ export const DISTRIBUTIONS = {
   aspect_wrong: { side: "detections", outcome: WRONG, atConfidence: true, quantity: "aspect", who: "Wrong detections" },
 };
 
-/** Choices change less often than they are asked for: all bars of a view have the same. */
-/** @type {WeakMap<Choice, {table: ObjectTable, judged: Map<boolean, Judged>}>} */
+/**
+ * All bars of a view have the same choice.
+ * @type {WeakMap<Choice, {table: ObjectTable, judged: Map<boolean, Judged>}>}
+ */
 const judgedByChoice = new WeakMap();
 
 const NUM_BINS_OF_CALIBRATION = 10;
@@ -46,7 +50,7 @@ const edgesOfTables = new WeakMap();
 
 /**
  * The edges of the bins of a quantity. They are the same at every choice, so that bars stay where they are while a
- * slider moves. A bin holds what is not below its lower edge and below its upper one; the last one also holds the latter.
+ * slider moves. A bin holds what is not below its lower edge and below its upper one; the last one also holds that.
  * @param {ObjectTable} table
  * @param {Quantity} quantity
  * @returns {number[]} ascending, at least two
@@ -98,7 +102,7 @@ export function range(values) {
 }
 
 /**
- * How many rows fall in each bin of a distribution. Boxes without width or height have no aspect ratio: they are in none.
+ * How many rows fall in each bin of a distribution. Boxes without width or height have no aspect ratio, and no bin.
  * @param {ObjectTable} table
  * @param {Choice} choice
  * @param {string} name of `DISTRIBUTIONS`
@@ -134,7 +138,8 @@ export function rowsBetween(table, choice, name, low, high) {
   }
   if (!Object.hasOwn(DISTRIBUTIONS, name)) return null;
   const distribution = DISTRIBUTIONS[name];
-  const isLast = high === edges(table, distribution.quantity).at(-1) || (distribution.quantity === "score" && high === 1);
+  const isLast =
+    high === edges(table, distribution.quantity).at(-1) || (distribution.quantity === "score" && high === 1);
   /** @type {number[]} */
   const rows = [];
   forEachValue(table, choice, distribution, (value, row) => {
@@ -152,7 +157,12 @@ export function rowsBetween(table, choice, name, low, high) {
  */
 export function titleOfBin(quantity, low, high) {
   const short = (/** @type {number} */ value) => String(Number(value.toPrecision(3)));
-  const from = high === Infinity ? `from ${short(low)} on` : low === 0 ? `up to ${short(high)}` : `${short(low)} to ${short(high)}`;
+  const from =
+    high === Infinity
+      ? `from ${short(low)} on`
+      : low === 0
+        ? `up to ${short(high)}`
+        : `${short(low)} to ${short(high)}`;
   if (quantity === "iou") return `IoU ${from}`;
   if (quantity === "score") return `confidence ${from}`;
   if (quantity === "size") return `size ${from} pixels`;
@@ -210,7 +220,10 @@ export function judged(table, choice, atConfidence) {
   return outcomes;
 }
 
-/** @type {Record<Quantity, (table: ObjectTable, side: "detections" | "objects", iou: number) => (row: number) => number>} */
+/**
+ * What each quantity of a row is.
+ * @type {Record<Quantity, (table: ObjectTable, side: "detections" | "objects", iou: number) => (row: number) => number>}
+ */
 const VALUES = {
   iou: (table, _, iou) => (row) => matchedIou(table, row, iou),
   score: (table) => (row) => table.detections.score[row],
@@ -226,9 +239,8 @@ const VALUES = {
  * evaluation/analyses/calibration.py: detections of any confidence that are right or wrong, in ten bins.
  * @param {ObjectTable} table
  * @param {Choice} choice its confidence does not matter
- * @returns {{ece: number | null, bins: {low: number, high: number, num: number, meanScore: number, precision: number}[]}}
- *   the mean distance between score and precision, null if no detection counts or scores are not in 0 to 1; and the bins
- *   that hold detections
+ * @returns {{ece: number | null, bins: Bin[]}} the mean distance between score and precision, null if no detection
+ *   counts or scores are not in 0 to 1; and the bins that hold detections
  */
 export function calibration(table, choice) {
   const { score } = table.detections;

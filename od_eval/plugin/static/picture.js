@@ -401,8 +401,9 @@ function rectangleOf(box, scale, width, height) {
   if (!box.every(Number.isFinite)) return null;
   const [x, y, w, h] = box.map((value) => value * scale);
   if (x >= width || y >= height || x + w <= 0 || y + h <= 0) return null;
-  const [left, right] = enlarged(Math.max(x, 0), Math.min(x + w, width), width);
-  const [top, bottom] = enlarged(Math.max(y, 0), Math.min(y + h, height), height);
+  // Rounded, so that lines are sharp.
+  const [left, right] = enlarged(Math.round(Math.max(x, 0)), Math.round(Math.min(x + w, width)), width);
+  const [top, bottom] = enlarged(Math.round(Math.max(y, 0)), Math.round(Math.min(y + h, height)), height);
   return { left, top, right, bottom };
 }
 
@@ -413,7 +414,7 @@ function rectangleOf(box, scale, width, height) {
  */
 function enlarged(low, high, most) {
   const missing = Math.max(SMALLEST_BOX - (high - low), 0);
-  const start = Math.max(Math.min(low - missing / 2, most - SMALLEST_BOX), 0);
+  const start = Math.max(Math.min(low - (missing >> 1), most - SMALLEST_BOX), 0);
   return missing ? [start, Math.min(start + SMALLEST_BOX, most)] : [low, high];
 }
 

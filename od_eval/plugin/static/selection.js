@@ -105,7 +105,11 @@ function ofError(table, choice, kind) {
   const judged = judge(table, { ...choice, iou: 0 });
   const { error, iou_row, iou_other_row } = table.detections;
   if (kind !== "missed") {
-    return { title, detections: rowsWhere(judged.detections, (outcome, row) => outcome === WRONG && error[row] === code), objects: [] };
+    return {
+      title,
+      detections: rowsWhere(judged.detections, (outcome, row) => outcome === WRONG && error[row] === code),
+      objects: [],
+    };
   }
   // An object that a detection of one of these two kinds means is not missed. Which detections there are depends on
   // the confidence, so the column `error` of objects, which is for all detections, does not say it.
@@ -115,7 +119,11 @@ function ofError(table, choice, kind) {
     if (ERROR_KINDS[error[row]] === "location") meant.add(iou_row[row]);
     if (ERROR_KINDS[error[row]] === "class") meant.add(iou_other_row[row]);
   });
-  return { title, detections: [], objects: rowsWhere(judged.objects, (outcome, row) => outcome === MISSED && !meant.has(row)) };
+  return {
+    title,
+    detections: [],
+    objects: rowsWhere(judged.objects, (outcome, row) => outcome === MISSED && !meant.has(row)),
+  };
 }
 
 /**

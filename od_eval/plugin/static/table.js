@@ -243,8 +243,9 @@ export function confusion(table, choice) {
   const next = first.slice(0, -1);
   const detectionRows = new Int32Array(first[counted.length]).fill(-1);
   const objectRows = new Int32Array(first[counted.length]).fill(-1);
-  for (const row of rowsByScore(table)) {
-    if (detections.score[row] < choice.confidence) break;
+  const order = rowsByScore(table);
+  for (let rank = 0; rank < order.length && detections.score[order[rank]] >= choice.confidence; rank++) {
+    const row = order[rank];
     if (!isCounted(row)) continue;
     const at = next[cellOfDetection(row)]++;
     detectionRows[at] = row;
@@ -327,7 +328,9 @@ export function cuts(table, choice) {
   let length = 0;
   let right = 0;
   let wrong = 0;
-  for (const row of rowsByScore(table)) {
+  const order = rowsByScore(table);
+  for (let at = 0; at < order.length; at++) {
+    const row = order[at];
     if (judged.detections[row] === NOT_USED) continue;
     // A cut lies only between different scores: detections of the same score are all used, or none of them.
     if (length === 0 || score[row] < confidence[length - 1]) confidence[length++] = score[row];
@@ -403,13 +406,12 @@ export function curve(table, choice) {
  */
 function tally(judged, ofDetections, ofObjects, groups) {
   const [tp, fp, fn] = [new Float64Array(groups), new Float64Array(groups), new Float64Array(groups)];
-  judged.detections.forEach((outcome, row) => {
-    if (outcome === RIGHT) tp[ofDetections[row]]++;
-    else if (outcome === WRONG) fp[ofDetections[row]]++;
-  });
-  judged.objects.forEach((outcome, row) => {
-    if (outcome === MISSED) fn[ofObjects[row]]++;
-  });
+  const { detections, objects } = judged;
+  for (let row = 0; row < detections.length; row++) {
+    if (detections[row] === RIGHT) tp[ofDetections[row]]++;
+    else if (detections[row] === WRONG) fp[ofDetections[row]]++;
+  }
+  for (let row = 0; row < objects.length; row++) if (objects[row] === MISSED) fn[ofObjects[row]]++;
   return { tp, fp, fn };
 }
 
@@ -568,8 +570,13 @@ function descending(values) {
   for (let digit = 0; digit < 4; digit++) {
     const next = new Uint32Array(65537);
     for (let row = 0; row < rows; row++) next[digits[4 * row + digit] + 1]++;
+    // Scores of 32 bits have the same last digit, 0.
+    if (rows && next[digits[digit] + 1] === rows) continue;
     for (let value = 1; value < next.length; value++) next[value] += next[value - 1];
-    for (const row of order) sorted[next[digits[4 * row + digit]]++] = row;
+    for (let at = 0; at < rows; at++) {
+      const row = order[at];
+      sorted[next[digits[4 * row + digit]]++] = row;
+    }
     [order, sorted] = [sorted, order];
   }
   return order;
