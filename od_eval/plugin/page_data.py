@@ -138,7 +138,7 @@ def image(run_dir: str, step: int, index: int) -> bytes | None:
     Raises:
       ODEvalError: there is no table of that step, or it is damaged; or the image cannot be read.
     """
-    ids = image_ids(run_dir, step)
+    ids = _image_ids(run_dir, step)
     pictures = _pictures(run_dir)
     if pictures is None or not 0 <= index < len(ids):
         return None
@@ -147,18 +147,6 @@ def image(run_dir: str, step: int, index: int) -> bytes | None:
         return pictures.read(name) if name in pictures.NameToInfo else None
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise ODEvalError(f"'{name}' of the images of '{run_dir}' cannot be read: {files.reason(error)}.") from error
-
-
-def image_ids(run_dir: str, step: int) -> tuple[int | str, ...]:
-    """The ids of the images of a step, in their order in its object tables.
-
-    Raises:
-      ODEvalError: there is no table of that step, or it is damaged.
-    """
-    there = [path for iou_type in FILE_NAMES if files.exists(path := _objects_path(run_dir, step, iou_type))]
-    if not there:
-        raise ODEvalError(f"there is no table of objects of step {step} in '{run_dir}'.")
-    return _image_ids(there[0], files.modified(there[0]))
 
 
 def _entry(run_dir: str, step: int, path: str) -> dict[str, Any] | None:
@@ -199,8 +187,20 @@ def _objects_path(run_dir: str, step: int, iou_type: IouType) -> str:
     return os.path.join(analysis_files.of_step(run_dir, step), FILE_NAMES[iou_type])
 
 
+def _image_ids(run_dir: str, step: int) -> tuple[int | str, ...]:
+    """The ids of the images of a step, in their order in its object tables.
+
+    Raises:
+      ODEvalError: there is no table of that step, or it is damaged.
+    """
+    there = [path for iou_type in FILE_NAMES if files.exists(path := _objects_path(run_dir, step, iou_type))]
+    if not there:
+        raise ODEvalError(f"there is no table of objects of step {step} in '{run_dir}'.")
+    return _ids_in(there[0], files.modified(there[0]))
+
+
 @functools.lru_cache(maxsize=16)
-def _image_ids(path: str, modified: float) -> tuple[int | str, ...]:
+def _ids_in(path: str, modified: float) -> tuple[int | str, ...]:
     _, about = read_rows(path)
     return tuple(id for id, *_ in about["images"])
 

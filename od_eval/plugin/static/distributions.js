@@ -221,8 +221,8 @@ export function judged(table, choice, atConfidence) {
 }
 
 /**
- * What each quantity of a row is.
- * @type {Record<Quantity, (table: ObjectTable, side: "detections" | "objects", iou: number) => (row: number) => number>}
+ * The value of each row.
+ * @type {Record<Quantity, (table: ObjectTable, side: Distribution["side"], iou: number) => (row: number) => number>}
  */
 const VALUES = {
   iou: (table, _, iou) => (row) => matchedIou(table, row, iou),

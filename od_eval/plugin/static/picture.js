@@ -222,9 +222,12 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
   for (const { shape, rectangle } of vivid) strokeShape(pen, shape, rectangle);
   if (!isLabeled) return;
 
+  const places = new Map(shapes.map((shape, place) => [shape, place]));
+  const placeOf = (/** @type {Shape} */ shape) => Number(places.get(shape));
   const labels = vivid
     .filter(({ shape }) => shape.outcome !== "found" || focus !== null)
-    .sort((a, b) => Number(isError(b.shape)) - Number(isError(a.shape)))
+    // Errors first: missed objects, then wrong detections by descending score, as `shapesInImage` gives them.
+    .sort((a, b) => Number(isError(b.shape)) - Number(isError(a.shape)) || placeOf(a.shape) - placeOf(b.shape))
     .map(({ shape, rectangle }) => {
       const text = shortened(
         pen,
@@ -233,16 +236,16 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
       );
       return { shape, text, box: rectangle, width: Math.min(Math.ceil(pen.measureText(text).width) + 6, width) };
     });
-  const places = placeLabels(
+  const rectangles = placeLabels(
     labels.map((label) => ({ box: label.box, width: label.width, mayBeFar: isError(label.shape) })),
     vivid.map(({ rectangle }) => rectangle),
     { width, height },
   );
-  places.forEach((place, index) => {
-    if (place) connect(pen, place, labels[index].box, STYLES[labels[index].shape.outcome].color);
+  rectangles.forEach((rectangle, index) => {
+    if (rectangle) connect(pen, rectangle, labels[index].box, STYLES[labels[index].shape.outcome].color);
   });
-  places.forEach((place, index) => {
-    if (place) writeLabel(pen, place, labels[index].text, STYLES[labels[index].shape.outcome]);
+  rectangles.forEach((rectangle, index) => {
+    if (rectangle) writeLabel(pen, rectangle, labels[index].text, STYLES[labels[index].shape.outcome]);
   });
 }
 

@@ -1,0 +1,248 @@
+"""The page "Detections" as one HTML file, which opens from disk, without a server or a network.
+
+od_eval.report("runs/a", "report.html")
+od_eval.report(["groundtruth.json", "detections.json"])
+
+It has the newest evaluation of each run, with its table of objects, and the images in which most is wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import html
+import itertools
+import json
+import operator
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from od_eval import files
+from od_eval.errors import ODEvalError
+from od_eval.evaluation.analyses.operating_point import DEFAULT_CONFIDENCE
+from od_eval.evaluation.analyses.per_image import per_image, worst
+from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, has_masks, read_detections, read_groundtruth
+from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.object_table import IouType
+from od_eval.evaluation.options import AnalysisOptions
+from od_eval.plugin import page_data
+from od_eval.plugin.one_script import one_script
+from od_eval.runs import analysis_files, metrics_files, object_files
+from od_eval.text import printable
+
+MAX_IMAGES = 200
+_STATIC = os.path.join(os.path.dirname(page_data.__file__), "static")
+_ENTRY = """\
+import { start } from "./app.js";
+import { EmbeddedSource } from "./source.js";
+start(document.getElementById("page"), new EmbeddedSource(document));
+"""
+# The name of the run of two files.
+_RUN_OF_FILES = "detections"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    path: of the file.
+    runs: the names of its runs.
+    num_images, num_pictures: how many images the evaluations have, and of how many a picture is in the report.
+    num_bytes: the size of the file.
+    """
+
+    path: str
+    runs: list[str]
+    num_images: int
+    num_pictures: int
+    num_bytes: int
+
+
+def report(
+    sources: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] = "report.html",
+    *,
+    max_images: int = MAX_IMAGES,
+) -> Report:
+    """Writes evaluations into one HTML file, to look at and to share.
+
+    Args:
+      sources: a folder with evaluations (a model_dir, a run in it, or a folder of several), or several folders; or two
+        JSON files in COCO's formats, of ground truth and of detections, for which there are no pictures.
+      output: the file. It is replaced if there is one.
+      max_images: the number of images whose pictures are in the file, at most: those in which most is wrong, divided
+        among the runs. Small ones, as the runs keep them; each takes about 10 kB.
+
+    Raises:
+      ODEvalError: there is no evaluation, a file is damaged, or the report cannot be written.
+    """
+    if max_images < 0:
+        raise ODEvalError(f"max_images={max_images} must be 0 or more.")
+    paths = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
+    if not paths:
+        raise ODEvalError("there is nothing to report; give a folder with evaluations, or two JSON files.")
+    if len(paths) == 2 and all(path.endswith(".json") for path in paths):
+        groundtruth, detections = paths
+        with files.temporary_folder() as folder:
+            _evaluate(groundtruth, detections, folder)
+            return _write({_RUN_OF_FILES: folder}, os.fspath(output), max_images)
+    return _write(_runs_in(paths), os.fspath(output), max_images)
+
+
+def _evaluate(groundtruth: str, detections: str, run_dir: str) -> None:
+    """Evaluates two files into the folder of a run."""
+    masks = has_masks(groundtruth) and has_masks(detections)
+    left_out = LeftOut()
+    truth = read_groundtruth(groundtruth, masks, left_out)
+    batch = read_detections(detections, truth, left_out)
+    warnings = [f"left out: {number} {what}; the first: {first}." for number, what, first in left_out.cases()]
+    implausible = boxes_that_cannot_be(batch)
+    warnings += [f"'{detections}': {implausible}."] if implausible else []
+    for warning in warnings:
+        print(printable(f"warning: {warning}"), file=sys.stderr, flush=True)
+    evaluator = Evaluator(truth.categories, box_format="xywh", masks=masks, analysis=AnalysisOptions())
+    evaluator.update(batch)
+    result = evaluator.evaluate(step=0)
+    assert evaluator.analysis is not None
+    metrics_files.write(run_dir, result)
+    names = object_files.FILE_NAMES
+    try:
+        contents = {
+            names[iou_type]: object_files.parquet(table) for iou_type, table in evaluator.analysis.tables.items()
+        }
+    except UnicodeEncodeError as error:  # JSON allows "\ud800", half a character
+        raise ODEvalError(
+            f"'{groundtruth}': {error.object!r} is no name of a category or id of an image, as it is not Unicode."
+        ) from error
+    analysis_files.write(run_dir, 0, contents)
+
+
+def _runs_in(folders: Sequence[str]) -> dict[str, str]:
+    """Name -> folder of all runs with evaluations in folders: `a/eval` for a folder `runs/a`.
+
+    Raises:
+      ODEvalError: in one of them there is none.
+    """
+    # Names begin where the folders differ.
+    parents = [files.absolute(folder).rstrip("/").split("/")[:-1] for folder in folders]
+    num_shared = sum(itertools.accumulate((len({*names}) == 1 for names in zip(*parents, strict=False)), operator.and_))
+    runs: dict[str, str] = {}
+    for folder in folders:
+        found = [below for below, _ in files.walk(folder) if metrics_files.step_paths(below)]
+        if not found:
+            advice = "evaluate a checkpoint first" if files.is_folder(folder) else "there is no such folder"
+            raise ODEvalError(f"there is no evaluation in '{folder}': {advice}.")
+        runs |= {"/".join(files.absolute(run_dir).split("/")[num_shared:]): run_dir for run_dir in found}
+    return runs
+
+
+def _write(runs: Mapping[str, str], output: str, max_images: int) -> Report:
+    listed = page_data.index(runs)["runs"]
+    if not listed:
+        raise ODEvalError(f"the evaluations in {', '.join(runs.values())} are damaged; evaluate the checkpoints again.")
+    for run in listed:
+        with_objects = [entry for entry in run["evaluations"] if entry["has_objects"]]
+        run["evaluations"] = (with_objects or run["evaluations"])[-1:]
+    elements = [_element("index", _as_json({"runs": listed}))]
+    num_images = num_pictures = 0
+    for position, run in enumerate(listed):
+        run_dir, (entry,) = runs[run["name"]], run["evaluations"]
+        step = entry["step"]
+        sections = page_data.evaluation(run_dir, step)
+        elements.append(_element(f"evaluation-{position}-{step}", _as_json(sections)))
+        num_images += sections.get("num_images") or 0
+        if entry["has_objects"]:
+            # What a run does not need, those after it have.
+            share = (max_images - num_pictures) // (len(listed) - position)
+            pictures = _pictures(run_dir, step, entry["iou_types"], sections, share)
+            num_pictures += len(pictures)
+            elements += _of_objects(f"{position}-{step}", run_dir, step, entry["iou_types"], pictures)
+    contents = _page(", ".join(run["name"] for run in listed), elements).encode()
+    files.write_whole(output, contents)
+    return Report(output, [run["name"] for run in listed], num_images, num_pictures, len(contents))
+
+
+def _of_objects(
+    name: str, run_dir: str, step: int, iou_types: Sequence[IouType], pictures: Mapping[int, bytes]
+) -> Iterator[str]:
+    for iou_type in iou_types:
+        try:
+            table = page_data.objects(run_dir, step, iou_type, pictures.keys())
+        except ODEvalError as error:
+            print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
+            continue
+        yield _element(f"objects-{name}-{iou_type}", _base64(gzip.compress(table, mtime=0)))
+    for index, jpeg in pictures.items():
+        yield _element(f"image-{name}-{index}", _base64(jpeg))
+
+
+def _pictures(
+    run_dir: str, step: int, iou_types: Sequence[IouType], sections: Mapping[str, Any], most: int
+) -> dict[int, bytes]:
+    """Index -> JPEG of the images in which most is wrong, of those that the run keeps."""
+    path = os.path.join(analysis_files.of_step(run_dir, step), object_files.FILE_NAMES[iou_types[0]])
+    point = sections.get("operating_point")
+    confidence = point.get("confidence") if isinstance(point, dict) else None
+    table = object_files.read_object_table(path)
+    images = per_image(table, DEFAULT_CONFIDENCE if confidence is None else float(confidence))
+    pictures: dict[int, bytes] = {}
+    for index in worst(images, len(table.images)).tolist():
+        if len(pictures) >= most:
+            break
+        jpeg = page_data.image(run_dir, step, index)
+        if jpeg is not None:
+            pictures[index] = jpeg
+    return pictures
+
+
+# ---- HTML -----------------------------------------------------------------------------------------------------------
+
+
+def _page(title: str, elements: Collection[str]) -> str:
+    script = one_script(_ENTRY, _static)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none';"
+        " form-action 'none'"
+    )
+    page = re.sub(
+        r'<link rel="stylesheet" href="static/(\w+\.css)" />',
+        lambda link: f"<style>\n{_static(link[1])}</style>",
+        _static("index.html"),
+    )
+    # The data stands before the script that reads it.
+    for old, new in {
+        '<html lang="en" data-host="tensorboard">': '<html lang="en" data-host="report">',
+        '<meta charset="utf-8" />': '<meta charset="utf-8" />\n    '
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}" />',
+        "<title>Detections</title>": f"<title>{html.escape(printable(f'Detections: {title}', 100))}</title>",
+        '<script type="module" src="static/main.js"></script>': "",
+        "  </body>": "\n".join((*elements, f"<script>{script}</script>", "  </body>")),
+    }.items():
+        assert page.count(old) == 1, old
+        page = page.replace(old, new)
+    return page
+
+
+def _static(name: str) -> str:
+    return files.read_text(os.path.join(_STATIC, name)).replace("\r\n", "\n")
+
+
+def _element(id: str, text: str) -> str:
+    """An element that a browser neither shows nor runs. The text has no `<`."""
+    return f'<script type="text/plain" id="{id}">{text}</script>'
+
+
+def _as_json(value: Any) -> str:
+    """JSON that stays what it is in HTML, whatever names are in it."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _base64(contents: bytes) -> str:
+    return base64.b64encode(contents).decode()
