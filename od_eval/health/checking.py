@@ -18,7 +18,7 @@ from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.figures import survey_plots
 from od_eval.findings.config_facts import ConfigFacts
-from od_eval.findings.data_checks import check_data
+from od_eval.findings.data_checks import check_data, compare_data
 from od_eval.findings.finding import Finding, most_important_first
 from od_eval.findings.survey import Progress, Survey
 from od_eval.findings.survey_statistics import (
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from od_eval.odapi.pipeline import Pipeline
 
 _SECONDS_WITHOUT_PROGRESS = 2
+# Enough to see a difference that matters, in about two seconds.
+_IMAGES_TO_COMPARE = 500
 
 
 def check(
@@ -150,9 +152,7 @@ def _check_config(
     facts = None
     with contextlib.suppress(ODEvalError):  # `check_pipeline` says what is wrong with the model
         facts = config_facts(pipeline)
-    readers = {"train_input_reader": config.train_input_reader}
-    readers |= {f"eval_input_reader[{index}]": one for index, one in enumerate(config.eval_input_reader)}
-    readable = {field: one for field, one in readers.items() if _is_readable(pipeline, field, one)}
+    readable = {field: one for field, one in _readers(pipeline).items() if _is_readable(pipeline, field, one)}
     surveys = {field: _survey_records(field, one, pipeline, max_examples) for field, one in readable.items()}
     train = surveys.get("train_input_reader")
     evaluation = [survey for field, survey in surveys.items() if field != "train_input_reader"]
@@ -164,6 +164,31 @@ def _check_config(
     else:
         found += [finding for survey in (*evaluation, *deployment) for finding in check_data(survey, (), facts)]
     return [*surveys.values(), *deployment], facts, found
+
+
+def data_differences(pipeline: Pipeline) -> list[Finding]:
+    """How the evaluation sets of a config differ from its training data, and which images they have in common.
+
+    Of each, the first images are read; nothing is said of data that are not there any more.
+    """
+    from od_eval.odapi.config_facts import config_facts
+
+    readers = _readers(pipeline)
+    surveys = [
+        _survey_records(field, one, pipeline, _IMAGES_TO_COMPARE)
+        for field, one in readers.items()
+        if _is_readable(pipeline, field, one)
+    ]
+    if not surveys or surveys[0].name != "train_input_reader":
+        return []
+    return compare_data(surveys[0], surveys[1:], config_facts(pipeline))
+
+
+def _readers(pipeline: Pipeline) -> dict[str, Any]:
+    """Name in messages -> input reader; that of the training data first."""
+    config = pipeline.config
+    readers = {"train_input_reader": config.train_input_reader}
+    return readers | {f"eval_input_reader[{index}]": one for index, one in enumerate(config.eval_input_reader)}
 
 
 def _is_readable(pipeline: Pipeline, field: str, reader: Any) -> bool:

@@ -10,18 +10,22 @@ import dataclasses
 import html
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from od_eval import files, text
 from od_eval.errors import ODEvalError, describe
 from od_eval.findings.config_facts import ConfigFacts
 from od_eval.findings.diagnosis import diagnose as findings_of
 from od_eval.findings.evidence import Evidence
-from od_eval.findings.finding import Finding, findings_section
+from od_eval.findings.finding import Finding, findings_section, most_important_first
 from od_eval.findings.shown import as_html, as_text
+from od_eval.health.checking import data_differences
 from od_eval.runs import metrics_files
 from od_eval.runs.run_evidence import read_evidence
 from od_eval.tensorboard import tags
+
+if TYPE_CHECKING:
+    from od_eval.odapi.pipeline import Pipeline
 
 _NOTHING = "Nothing was found of what diagnoses look for."
 
@@ -85,6 +89,8 @@ def _counted(number: int, what: str) -> str:
 def diagnose(model_dir: str | os.PathLike[str], run: str = tags.EVAL) -> DiagnosisReport:
     """Says what a training shows, why, and what to do: of its curves, its evaluations and their objects.
 
+    Where the data of its pipeline.config are still there, their first images are compared as well.
+
     It may be running or finished, of this package or of the Object Detection API's own program. The more there is, the
     more can be said: evaluations with analyses, `eval_train`, the pipeline.config, for which the Object Detection API
     has to be installed.
@@ -102,8 +108,8 @@ def diagnose(model_dir: str | os.PathLike[str], run: str = tags.EVAL) -> Diagnos
     if not files.is_folder(model_dir):
         raise ODEvalError(f"there is no folder '{model_dir}'; give the model_dir of a training run.")
     notes: list[str] = []
-    config = _config_facts(model_dir, notes)
-    evidence = read_evidence(model_dir, run, config=config)
+    pipeline = _pipeline(model_dir, notes)
+    evidence = read_evidence(model_dir, run, config=_config_facts(pipeline, notes))
     if not evidence.evaluations:
         if run != tags.EVAL or not evidence.curves:
             metrics_files.load_metrics(model_dir, run)  # says what is missing, and which runs there are
@@ -118,24 +124,45 @@ def diagnose(model_dir: str | os.PathLike[str], run: str = tags.EVAL) -> Diagnos
         evidence.last_step,
         max(map(len, evidence.curves.values()), default=0),
         len(evidence.evaluations),
-        findings_of(evidence),
+        most_important_first([*findings_of(evidence), *_data_differences(pipeline, notes)]),
         notes,
     )
 
 
-def _config_facts(model_dir: str, notes: list[str]) -> ConfigFacts | None:
+def _pipeline(model_dir: str, notes: list[str]) -> Pipeline | None:
     path = os.path.join(model_dir, "pipeline.config")
     if not files.exists(path):
         notes.append(f"there is no '{path}': remedies do not say which field to change.")
         return None
     try:
-        from od_eval.odapi.config_facts import config_facts
         from od_eval.odapi.pipeline import Pipeline
 
-        return config_facts(Pipeline.load(path, check=False))
+        return Pipeline.load(path, check=False)
     except Exception as error:  # the Object Detection API is missing, or it is of another version of it
         notes.append(f"'{path}' was not looked at, so remedies do not say which field to change: {describe(error)}")
         return None
+
+
+def _config_facts(pipeline: Pipeline | None, notes: list[str]) -> ConfigFacts | None:
+    if pipeline is None:
+        return None
+    from od_eval.odapi.config_facts import config_facts
+
+    try:
+        return config_facts(pipeline)
+    except ODEvalError as error:
+        notes.append(f"remedies do not say which field to change: {error}")
+        return None
+
+
+def _data_differences(pipeline: Pipeline | None, notes: list[str]) -> list[Finding]:
+    if pipeline is None:
+        return []
+    try:
+        return data_differences(pipeline)
+    except ODEvalError as error:
+        notes.append(f"training and evaluation data were not compared: {error}")
+        return []
 
 
 def _with_objects(evidence: Evidence, notes: list[str]) -> Evidence:

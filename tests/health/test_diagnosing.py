@@ -143,3 +143,20 @@ def test_what_is_not_there_is_an_error_that_says_what_there_is(run, folder, run_
     (run / "empty").mkdir()
     with pytest.raises(ODEvalError, match=message):
         od_eval.diagnose(run / folder, run_name)
+
+
+def test_training_and_evaluation_data_that_differ_are_told(run, finds, ssd_config, config_overrides, tmp_path_factory):
+    from od_eval.data.shapes import write_shapes
+
+    finds()
+    half = tmp_path_factory.mktemp("half") / "shapes"
+    write_shapes(half, num_train=1, num_validation=30, image_size=48)
+    smaller = f"eval_input_reader.tf_record_input_reader.input_path={half}/validation-?????-of-?????"
+
+    def kinds(*overrides):
+        od_eval.Pipeline.load(ssd_config, [*config_overrides, *overrides]).save(run)
+        return [finding.kind for finding in od_eval.diagnose(run).findings]
+
+    assert "different_image_resolution" in kinds(smaller)
+    assert "different_image_resolution" not in kinds()
+    assert kinds("train_input_reader.tf_record_input_reader.input_path=/gone") == []

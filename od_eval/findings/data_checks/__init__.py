@@ -62,5 +62,9 @@ def check_data(train: Survey, others: Sequence[Survey], facts: ConfigFacts | Non
       facts: of the config, if there is one.
     """
     found = [finding for survey in (train, *others) for check in _checks("one") for finding in check(survey, facts)]
-    found += [finding for other in others for check in _checks("pair") for finding in check(train, other, facts)]
-    return most_important_first(found)
+    return most_important_first([*found, *compare_data(train, others, facts)])
+
+
+def compare_data(train: Survey, others: Sequence[Survey], facts: ConfigFacts | None) -> list[Finding]:
+    """The findings of the checks of two datasets alone; arguments as for `check_data`."""
+    return [finding for other in others for check in _checks("pair") for finding in check(train, other, facts)]
