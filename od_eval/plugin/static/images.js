@@ -615,7 +615,8 @@ function takeLostFocus(element) {
 function useKeys(actions) {
   const current = useRef(actions);
   current.current = actions;
-  useEffect(() => {
+  // Before the image is seen: its keys work from then on.
+  useLayoutEffect(() => {
     const onKey = (/** @type {KeyboardEvent} */ event) => {
       const target = /** @type {Element} */ (event.target);
       const isTaken = event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented;
