@@ -43,7 +43,7 @@ _EXAMPLE = "one_cycle:high=0.08"
 class LearningRatePlan:
     """A learning rate that was asked for.
 
-    kind: a key of `KINDS`. values: those that were given, by the names in `KINDS`.
+    kind: a key of `KINDS`. numbers: those that were given, by the names in `KINDS`. metric: that was given, if any.
     """
 
     kind: str

@@ -79,7 +79,6 @@ def default_steps_per_execution(*intervals: int) -> int:
     step.
 
     Args:
-      intervals: numbers of steps after which something happens at the end of a call; 0: never.
       intervals: numbers of steps after which something is to be done, at the end of a call; 0: never.
     """
     if not strategies.has_accelerator():
