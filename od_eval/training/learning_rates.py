@@ -79,6 +79,11 @@ class LearningRatePlan:
         plan._check(text)
         return plan
 
+    def hyperparameters(self) -> dict[str, str | float]:
+        """What takes the place of the config's values in descriptions of the run; see `odapi.hyperparameters`."""
+        highest = {"learning_rate": self.numbers["high"]} if "high" in self.numbers else {}
+        return {"schedule": self.kind.replace("_", " "), **highest}
+
     def _check(self, text: str) -> None:
         low, high = (self.numbers.get(name) for name in ("low", "high"))
         if low is not None and high is not None and low >= high:

@@ -7,7 +7,8 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from od_eval.callbacks.detection_evaluation import DetectionEvaluation
@@ -34,10 +35,21 @@ def describe_training(pipeline: Pipeline, model_dir: str, step: int) -> None:
 
 
 def summarize_training(
-    pipeline: Pipeline, model_dir: str, step: int, last_step: int, warnings: Sequence[Finding]
+    pipeline: Pipeline,
+    model_dir: str,
+    step: int,
+    last_step: int,
+    warnings: Sequence[Finding],
+    overruled: Mapping[str, str | float] = MappingProxyType({}),
 ) -> None:
-    """Writes a summary of the run at this step: data and what is lost of it, classes, model, best step, versions."""
-    chosen = hyperparameters(pipeline.config)
+    """Writes a summary of the run at this step: data and what is lost of it, classes, model, best step, versions.
+
+    Args:
+      pipeline, model_dir, step, last_step: of the run.
+      warnings: what is lost of the data.
+      overruled: hyperparameters that are not those of the config.
+    """
+    chosen = {**hyperparameters(pipeline.config), **overruled}
     categories = pipeline.evaluation.categories
     kept = best.read_best(best.directory_in(model_dir))
     readers = {"train": pipeline.config.train_input_reader}
@@ -73,16 +85,20 @@ def _version(package: str) -> str:
 
 
 def enter_hyperparameters(
-    pipeline: Pipeline, evaluation: DetectionEvaluation | EvaluationSet, fields: Sequence[str] = ()
+    pipeline: Pipeline,
+    evaluation: DetectionEvaluation | EvaluationSet,
+    fields: Sequence[str] = (),
+    overruled: Mapping[str, str | float] = MappingProxyType({}),
 ) -> None:
     """Adds the run of an evaluation, which has its own options, to the table of the HParams tab.
 
     Args:
       pipeline, evaluation: of the run.
       fields: fields of the config that are columns, too.
+      overruled: hyperparameters that are not those of the config.
     """
     masks = evaluation.options is not None and evaluation.options.masks
-    values = hyperparameters(pipeline.config)
+    values = {**hyperparameters(pipeline.config), **overruled}
     names = short_names(fields, taken=values)
     searched = {name: field_value(pipeline.config, field) for field, name in names.items()}
     hparams.write(evaluation.run_dir, values, masks, searched)

@@ -243,6 +243,7 @@ class _Training:
             )
         self._best_checkpoint = plan.best_checkpoint(model_dir) if self.evaluations else None
         self._early_stopping = plan.early_stopping(self.evaluations)
+        self._overruled = rate_plan.hyperparameters() if rate_plan else {}
         self._learning_rate = (
             learning_rate_callback(rate_plan, pipeline, schedule.last_step, self.evaluations, say)
             if rate_plan
@@ -263,14 +264,15 @@ class _Training:
             self.summarize()
             for evaluation in self.evaluations:
                 writers.resume(evaluation.run_dir, self.detector.steps_done)
-                enter_hyperparameters(self._pipeline, evaluation, self._hparam)
+                enter_hyperparameters(self._pipeline, evaluation, self._hparam, self._overruled)
         return restored
 
     def summarize(self) -> None:
         """Writes a summary of the run so far to TensorBoard's Text."""
         if self._is_chief:
             steps_done, last_step = self.detector.steps_done, self._schedule.last_step
-            summarize_training(self._pipeline, self._model_dir, steps_done, last_step, self._watch.warnings())
+            warnings = self._watch.warnings()
+            summarize_training(self._pipeline, self._model_dir, steps_done, last_step, warnings, self._overruled)
 
     def evaluate_what_is_missing(self) -> None:
         """Evaluates the checkpoint from which the run continues, if its evaluation was interrupted or failed."""

@@ -306,6 +306,9 @@ def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_cur
     assert steps(model_dir / "train") == list(range(1, last + 1))
     optimizer_steps = tf.train.load_variable(str(model_dir), "optimizer/iter/.ATTRIBUTES/VARIABLE_VALUE")
     assert optimizer_steps == last == checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
+    _, summary = shown_tensors(model_dir / "train")["summary"][-1]
+    assert "learning_rate 0.005," in str(summary)
+    assert "schedule cyclical," in str(summary)
     cycle = np.array([0.001, 0.007 / 3, 0.011 / 3, 0.005, 0.011 / 3, 0.007 / 3])
     rates = [rate for _, rate in written_scalars(model_dir / "train")["learning_rate"]]
     np.testing.assert_allclose(rates, np.resize(cycle, last), rtol=1e-5)
