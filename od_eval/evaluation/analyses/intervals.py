@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -175,32 +175,40 @@ def _average_precisions(table: ObjectTable, weights: Ints, groundtruth: Floats) 
 
     def fill(category: int) -> None:
         of_category = table.first_100_by_category[category]
+        is_true = true[of_category]
         # What comes after the last true positive changes nothing.
-        found = np.flatnonzero(true[of_category].any(axis=1))
-        of_category = of_category[: found[-1] + 1 if len(found) else 0]
-        step = max(_ELEMENTS_AT_A_TIME // max(len(of_category), 1), 1)
+        found = np.flatnonzero(is_true.any(axis=1))
+        num = found[-1] + 1 if len(found) else 0
+        of_category, is_true = of_category[:num], is_true[:num]
+        places = [_places(*columns) for columns in zip(is_true.T, ~is_true.T & ~false[of_category].T, strict=True)]
+        images = table.detections.image[of_category]
+        step = max(_ELEMENTS_AT_A_TIME // max(num, 1), 1)
         for start in range(0, len(weights), step):
             block = slice(start, start + step)
-            ap[block, category] = _average_precision(
-                np.take(weights[block], table.detections.image[of_category], axis=1),
-                true[of_category],
-                ~true[of_category] & ~false[of_category],
-                groundtruth[block, category],
-            )
+            of_images = np.take(weights[block], images, axis=1)
+            ap[block, category] = _average_precision(of_images, places, groundtruth[block, category])
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(fill, np.flatnonzero(groundtruth.any(axis=0)).tolist()))
     return ap
 
 
-def _average_precision(weights: Ints, true: Bools, neither: Bools, groundtruth: Floats) -> Floats:
+def _places(true: Bools, neither: Bools) -> tuple[Ints, Ints, Ints]:
+    """Where the true positives are, where those that do not count are, and how many of the latter precede each of the
+    former.
+    """
+    at, uncounted = np.flatnonzero(true), np.flatnonzero(neither)
+    return at, uncounted, np.searchsorted(uncounted, at)
+
+
+def _average_precision(weights: Ints, places: Sequence[tuple[Ints, Ints, Ints]], groundtruth: Floats) -> Floats:
     """The AP `[n, 10]` of a category.
 
     Only true positives are looked at: the highest precision at a recall or above is always that of one of them.
 
     Args:
       weights: int32 `[n, detections]`, in descending order of scores.
-      true, neither: bool `[detections, 10]`: true positives, and those that do not count.
+      places: of each of the ten thresholds, see `_places`.
       groundtruth: `[n]`, the weighted number of objects.
     """
     ap = np.zeros((len(weights), len(IOU_THRESHOLDS)))
@@ -208,15 +216,13 @@ def _average_precision(weights: Ints, true: Bools, neither: Bools, groundtruth: 
     # reached[n, tp]: how many of the 101 recalls are reached with so many true positives.
     reached = _recalls_reached(groundtruth)
     first_of_row = np.arange(len(weights), dtype=np.int64)[:, np.newaxis] * reached.shape[1]
-    for threshold in range(len(IOU_THRESHOLDS)):
-        at = np.flatnonzero(true[:, threshold])
-        uncounted = np.flatnonzero(neither[:, threshold])
+    for threshold, (at, uncounted, num_before) in enumerate(places):
         tp = np.cumsum(np.take(weights, at, axis=1), axis=1, dtype=np.int32)
         counted = np.take(sums, at, axis=1)
         if len(uncounted):
             sums_of_uncounted = np.zeros((len(weights), len(uncounted) + 1), np.int32)
             np.cumsum(np.take(weights, uncounted, axis=1), axis=1, out=sums_of_uncounted[:, 1:])
-            counted -= np.take(sums_of_uncounted, np.searchsorted(uncounted, at), axis=1)
+            counted -= np.take(sums_of_uncounted, num_before, axis=1)
         precision = tp / np.maximum(counted, 1)
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         newly_reached = np.diff(np.take(reached, first_of_row + tp), axis=1, prepend=np.uint8(0))
