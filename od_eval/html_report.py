@@ -3,7 +3,8 @@
 od_eval.report("runs/a", "report.html")
 od_eval.report(["groundtruth.json", "detections.json"])
 
-It has the newest evaluation of each run, with its table of objects, and the images in which most is wrong.
+It has the newest evaluation of each run, with its table of objects, suspected labels, and the images in which most is
+wrong; what became of each object through the evaluations of its run; and the comparisons of runs with each other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.evaluation.analyses.label_suspects import label_suspects, suspects_json
 from od_eval.evaluation.analyses.operating_point import DEFAULT_CONFIDENCE
 from od_eval.evaluation.analyses.per_image import per_image, worst
 from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, has_masks, read_detections, read_groundtruth
@@ -36,6 +38,8 @@ from od_eval.runs import analysis_files, metrics_files, object_files
 from od_eval.text import printable
 
 MAX_IMAGES = 200
+# Each takes seconds for a large evaluation set.
+MAX_COMPARISONS = 6
 _STATIC = os.path.join(os.path.dirname(page_data.__file__), "static")
 _ENTRY = """\
 import { start } from "./app.js";
@@ -112,13 +116,16 @@ def _evaluate(groundtruth: str, detections: str, run_dir: str) -> None:
     metrics_files.write(run_dir, result)
     names = object_files.FILE_NAMES
     try:
-        contents = {
+        contents: dict[str, bytes | str] = {
             names[iou_type]: object_files.parquet(table) for iou_type, table in evaluator.analysis.tables.items()
         }
     except UnicodeEncodeError as error:  # JSON allows "\ud800", half a character
         raise ODEvalError(
             f"'{groundtruth}': {error.object!r} is no name of a category or id of an image, as it is not Unicode."
         ) from error
+    for iou_type, table in evaluator.analysis.tables.items():
+        suspects = json.dumps(suspects_json(table, label_suspects(table)))
+        contents[analysis_files.file_name("label_suspects", iou_type, "json")] = suspects
     analysis_files.write(run_dir, 0, contents)
 
 
@@ -162,6 +169,8 @@ def _write(runs: Mapping[str, str], output: str, max_images: int) -> Report:
             pictures = _pictures(run_dir, step, entry["iou_types"], sections, share)
             num_pictures += len(pictures)
             elements += _of_objects(f"{position}-{step}", run_dir, step, entry["iou_types"], pictures)
+            elements += _histories(position, run_dir, entry["iou_types"])
+    elements += _comparisons(runs, listed)
     contents = _page(", ".join(run["name"] for run in listed), elements).encode()
     files.write_whole(output, contents)
     return Report(output, [run["name"] for run in listed], num_images, num_pictures, len(contents))
@@ -177,8 +186,47 @@ def _of_objects(
             print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
             continue
         yield _element(f"objects-{name}-{iou_type}", _base64(gzip.compress(table, mtime=0)))
+        try:
+            suspects = page_data.suspects(run_dir, step, iou_type)
+        except ODEvalError as error:
+            print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
+            continue
+        yield _element(f"suspects-{name}-{iou_type}", _as_json(suspects))
     for index, jpeg in pictures.items():
         yield _element(f"image-{name}-{index}", _base64(jpeg))
+
+
+def _histories(position: int, run_dir: str, iou_types: Sequence[IouType]) -> Iterator[str]:
+    for iou_type in iou_types:
+        try:
+            history = page_data.history(run_dir, iou_type)
+        except ODEvalError as error:
+            print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
+            continue
+        text = json.dumps(history, allow_nan=False)
+        yield _element(f"history-{position}-{iou_type}", _base64(gzip.compress(text.encode(), mtime=0)))
+
+
+def _comparisons(runs: Mapping[str, str], listed: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Of every pair of runs; of more than `MAX_COMPARISONS` pairs, those with the first run, as many as may be."""
+    pairs = list(itertools.combinations(range(len(listed)), 2))
+    if len(pairs) > MAX_COMPARISONS:
+        pairs = pairs[: min(len(listed) - 1, MAX_COMPARISONS)]
+    for a, b in pairs:
+        (of_a,), (of_b,) = (listed[position]["evaluations"] for position in (a, b))
+        if not (of_a["has_objects"] and of_b["has_objects"]):
+            continue
+        sides = {position: (runs[listed[position]["name"]], of["step"]) for position, of in ((a, of_a), (b, of_b))}
+        for iou_type in (iou_type for iou_type in of_a["iou_types"] if iou_type in of_b["iou_types"]):
+            # The page turns one direction round, but not the sentence that there is if the two cannot be compared.
+            for one, other in ((a, b), (b, a)):
+                try:
+                    compared = page_data.comparison(*sides[one], *sides[other], iou_type)
+                except ODEvalError as error:
+                    compared = {"problem": str(error)}
+                yield _element(f"comparison-{one}-{other}-{iou_type}", _as_json(compared))
+                if "problem" not in compared:
+                    break
 
 
 def _pictures(

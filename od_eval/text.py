@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -89,6 +90,18 @@ def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
         cells = enumerate(zip(row, widths, strict=True))
         lines.append("  ".join(cell.ljust(width) if at in left else cell.rjust(width) for at, (cell, width) in cells))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a table in HTML, the first as its heading; the first column is left-aligned, others right."""
+
+    def cells(row: Sequence[str], tag: str) -> str:
+        first, *others = map(html.escape, row)
+        right = "".join(f'<{tag} style="text-align:right">{cell}</{tag}>' for cell in others)
+        return f'<tr><{tag} style="text-align:left">{first}</{tag}>{right}</tr>'
+
+    header, *body = rows
+    return f"<table>{cells(header, 'th')}{''.join(cells(row, 'td') for row in body)}</table>"
 
 
 def csv_text(text: str) -> str:

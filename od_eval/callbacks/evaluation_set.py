@@ -148,7 +148,7 @@ class EvaluationSet:
                     difference = attempt("certainty", certainty.difference, self.run_dir, evaluator.analysis, best)
             best_step = None if self._best is None else self._best.step
             kept_steps = [kept for kept in (best_step, result.certainty.get("step")) if kept is not None]
-            write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps)
+            write_analysis(self.run, self.run_dir, step, evaluator.analysis, kept_steps, self._archive)
         diagnosed = None
         if self._diagnoses is not None:
             diagnosed = attempt("diagnoses", self._diagnoses.add, model, result, evaluator.analysis)

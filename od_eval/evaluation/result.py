@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from od_eval.errors import ODEvalError
+from od_eval.evaluation.result_html import as_html
 from od_eval.evaluation.section import all_sections
 
 
@@ -29,6 +30,7 @@ class EvaluationResult(Mapping[str, Any]):
     * `other`: metrics of a model's own evaluators, by their own tags; NaN if not finite.
     * `operating_point`, `intervals`, `sizes`, `errors`, `calibration`, `class_agnostic`, `dataset`, `certainty`: what
       the analyses of errors give (docs/metrics.md).
+    * `deployment`: of a deployed model: its runtime, latency, size and memory.
     * `custom`: a user's own metrics.
     * `findings`: a list of what was left out of the data and the like.
 
@@ -102,6 +104,9 @@ class EvaluationResult(Mapping[str, Any]):
     def __repr__(self) -> str:
         values = {"num_images": self.num_images, "step": self.step, "checkpoint": self.checkpoint, **self._sections}
         return f"EvaluationResult({', '.join(f'{name}={value!r}' for name, value in values.items())})"
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def with_section(self, name: str, value: Any) -> EvaluationResult:
         """The same result with a section added, or left out if its value is empty."""

@@ -11,7 +11,7 @@ from typing import Any
 from od_eval.findings import shown
 from od_eval.findings.finding import SEVERITIES, Finding, findings_section
 from od_eval.findings.survey_statistics import LARGE_SIDE, SMALL_SIDE
-from od_eval.text import named, printable, table
+from od_eval.text import html_table, named, printable, table
 
 _WIDTH = 100  # of a terminal
 # Findings of one kind that are shown in a terminal: more say little that is new, and hide others. Errors all are.
@@ -81,7 +81,7 @@ class CheckReport:
             shown.as_html(self.findings),
         ]
         if self.statistics:
-            parts.append(_html_table(statistics_rows(self.statistics)))
+            parts.append(html_table(statistics_rows(self.statistics)))
             parts.append(f"<p><small>{html.escape(self._legend())}</small></p>")
         return "".join(parts)
 
@@ -229,13 +229,3 @@ def _findings_text(findings: Sequence[Finding], source: str) -> str:
 
 def _wrapped(line: str) -> str:
     return textwrap.fill(line, _WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
-
-
-def _html_table(rows: Sequence[Sequence[str]]) -> str:
-    def cells(row: Sequence[str], tag: str) -> str:
-        first, *others = map(html.escape, row)
-        right = "".join(f'<{tag} style="text-align:right">{cell}</{tag}>' for cell in others)
-        return f'<tr><{tag} style="text-align:left">{first}</{tag}>{right}</tr>'
-
-    header, *body = rows
-    return f"<table>{cells(header, 'th')}{''.join(cells(row, 'td') for row in body)}</table>"

@@ -16,7 +16,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,18 @@ import pandas as pd
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.evaluation.analyses.label_suspects import Kind
 from od_eval.evaluation.object_columns import MATCH_COLUMNS
 from od_eval.evaluation.object_table import ERROR_KINDS, IouType
 from od_eval.runs import analysis_files, image_archive, metrics_files
+from od_eval.runs.comparison import compare
 from od_eval.runs.object_files import FILE_NAMES, read_rows
+from od_eval.runs.object_history import load_object_history
 
+# More than a person looks through.
+MAX_SUSPECTS = 1000
+# Those of all evaluations have to be missed in so many: `over_time.persistent_suspects`.
+_ENOUGH_EVALUATIONS = 3
 # Of a list of evaluations: name -> section and metric.
 _LISTED_METRICS = {
     "AP": ("bbox", "AP"),
@@ -69,7 +76,13 @@ def evaluation(run_dir: str, step: int) -> dict[str, Any]:
     return _sections(path)
 
 
-def objects(run_dir: str, step: int, iou_type: IouType, with_pictures: Container[int] | None = None) -> bytes:
+def objects(
+    run_dir: str,
+    step: int,
+    iou_type: IouType,
+    with_pictures: Container[int] | None = None,
+    image_id: str | None = None,
+) -> bytes:
     """The object table of a step, by boxes (`bbox`) or masks (`segm`), for `parseTable` in static/table.js.
 
     Args:
@@ -77,6 +90,7 @@ def objects(run_dir: str, step: int, iou_type: IouType, with_pictures: Container
       step: the step of the evaluation.
       iou_type: `bbox` or `segm`.
       with_pictures: the indices of the images of which the page has a picture; by default those that the run keeps.
+      image_id: the id of the only image that the table is to have; it has none if there is no such image.
 
     Returns:
       A 32-bit length, little endian as all numbers; a header of that length, JSON in UTF-8; and columns, each of which
@@ -91,14 +105,21 @@ def objects(run_dir: str, step: int, iou_type: IouType, with_pictures: Container
       Columns of both, as in `od_eval.evaluation.object_columns`: `image`, `category`, `x`, `y`, `width`, `height`,
       `area`; `match` `[rows, 10]`, the row of the partner among the other kind at IoU 0.50 to 0.95, -1 for none; `iou`,
       `iou_row`, `iou_other`, `iou_other_row`; `error`, an index in `ERROR_KINDS`. Of detections also `score` and
-      `uncounted`, of objects `ignored`, `crowd` and `difficult`.
+      `uncounted`, of objects `ignored`, `crowd` and `difficult`. Where masks are matched, `mask` has the compressed
+      counts of their RLEs, as bytes, one behind the other, each of the size of its image, and `mask_begin` `[rows + 1]`
+      where each begins; of images without a picture it has none.
 
     Raises:
       ODEvalError: there is no such table, or it is damaged.
     """
-    rows, about = read_rows(_objects_path(run_dir, step, iou_type))
+    rows, about = read_rows(_objects_path(run_dir, step, iou_type), with_masks=iou_type == "segm")
     if with_pictures is None:
         with_pictures = _kept_images(run_dir, about["images"])
+    if image_id is not None:
+        indices = [index for index, (id, *_) in enumerate(about["images"]) if str(id) == image_id][:1]
+        rows = rows[rows["image"].isin(indices)].assign(image=0)
+        with_pictures = {0} if any(index in with_pictures for index in indices) else set()
+        about["images"] = [about["images"][index] for index in indices]
     categories = [{"id": int(id), "name": name} for id, name in about["categories"].items()]
     images = [
         {"id": str(id), "width": width, "height": height, "has_picture": index in with_pictures}
@@ -107,14 +128,18 @@ def objects(run_dir: str, step: int, iou_type: IouType, with_pictures: Container
     num_detections = int((rows["kind"] == "detection").sum())
     detections, groundtruth = rows.iloc[:num_detections], rows.iloc[num_detections:]
     of_detections = {
-        **_columns_of_both(detections, num_detections),
+        **_columns_of_both(detections, groundtruth),
         "score": detections["score"].to_numpy(np.float64),
         "uncounted": detections["ignored"].to_numpy(np.uint8),
     }
     of_objects = {
-        **_columns_of_both(groundtruth, 0),
+        **_columns_of_both(groundtruth, detections),
         **{name: groundtruth[name].to_numpy(np.uint8) for name in ("ignored", "crowd", "difficult")},
     }
+    if iou_type == "segm":
+        has_picture = [image["has_picture"] for image in images]
+        of_detections |= _masks(detections, has_picture)
+        of_objects |= _masks(groundtruth, has_picture)
     data = _Data()
     header = {
         "iou_type": about["iou_type"],
@@ -147,6 +172,157 @@ def image(run_dir: str, step: int, index: int) -> bytes | None:
         return pictures.read(name) if name in pictures.NameToInfo else None
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise ODEvalError(f"'{name}' of the images of '{run_dir}' cannot be read: {files.reason(error)}.") from error
+
+
+def suspects(run_dir: str, step: int, iou_type: IouType) -> dict[str, Any]:
+    """Labels that are probably wrong, most suspicious first, of `od_eval.evaluation.analyses.label_suspects`.
+
+    Many evaluations judge better than one: the suspects of the kinds "missing" and "extra" are those of all evaluations
+    of the run, if it has enough of them and their file is of these images and labels. The other kinds, and else all,
+    are those of the step.
+
+    Args:
+      run_dir, step, iou_type: as for `objects`.
+
+    Returns:
+      * `images`, `categories` and `annotations` in COCO's format, as `suspects_json` describes them there; `images` are
+        those that have suspects, `annotations` the first `MAX_SUSPECTS`.
+      * `image_indices`: of each of `images` its index in the object table of the step.
+      * `num_found`: how many suspects there are.
+      * `num_evaluations`: how many evaluations "missing" and "extra" rest on.
+
+    Raises:
+      ODEvalError: there are no files of suspects, or one is damaged.
+    """
+    path = os.path.join(
+        analysis_files.of_step(run_dir, step), analysis_files.file_name("label_suspects", iou_type, "json")
+    )
+    if not files.exists(path):
+        raise ODEvalError(f"there is no '{path}': the analysis of its labels failed, or the file was removed.")
+    content = _coco(path)
+    found, num_evaluations = content["annotations"], 1
+    of_all = os.path.join(run_dir, analysis_files.FOLDER, analysis_files.file_name("label_suspects", "bbox", "json"))
+    if iou_type == "bbox" and files.exists(of_all):
+        steps = load_object_history(*os.path.split(run_dir.rstrip("/"))).attrs["steps"]
+        if len(steps) >= _ENOUGH_EVALUATIONS and _fingerprint(run_dir, step) == _fingerprint(run_dir, steps[-1]):
+            others = [one for one in found if one["attributes"]["suspect"] not in ("missing", "extra")]
+            found, num_evaluations = [*_coco(of_all)["annotations"], *others], len(steps)
+            found.sort(key=lambda annotation: -annotation["attributes"]["suspicion"])
+    shown = [{**annotation, "id": index} for index, annotation in enumerate(found[:MAX_SUSPECTS], 1)]
+    ids = {annotation["image_id"] for annotation in shown}
+    indices = [index for index, image in enumerate(content["images"]) if image["id"] in ids]
+    return {
+        "images": [content["images"][index] for index in indices],
+        "categories": content["categories"],
+        "annotations": shown,
+        "image_indices": indices,
+        "num_found": len(found),
+        "num_evaluations": num_evaluations,
+    }
+
+
+def comparison(run_dir_a: str, step_a: int, run_dir_b: str, step_b: int, iou_type: IouType) -> dict[str, Any]:
+    """The metrics of two evaluations, and whether chance explains their differences. It takes seconds for large sets.
+
+    Args:
+      run_dir_a, step_a: the folder of the run and the step of A.
+      run_dir_b, step_b: the same of B.
+      iou_type: `bbox` or `segm`.
+
+    Returns:
+      What `od_eval.evaluation.analyses.comparison.Comparison.to_dict` gives, of the images and categories that both
+      have with the same objects.
+
+    Raises:
+      ODEvalError: a table of objects is not there or damaged, or the two have nothing in common.
+    """
+    stamps = []
+    for run_dir, step in ((run_dir_a, step_a), (run_dir_b, step_b)):
+        path = _objects_path(run_dir, step, iou_type)
+        if not files.exists(path):
+            raise ODEvalError(f"there is no table of objects of step {step} in '{run_dir}'.")
+        stamps.append((run_dir, step, files.modified(path)))
+    compared: dict[str, Any] = _compared(*stamps)[iou_type]
+    return compared
+
+
+def history(run_dir: str, iou_type: IouType) -> dict[str, Any]:
+    """What became of each object through the evaluations of a run.
+
+    Args:
+      run_dir: the folder of the run.
+      iou_type: `bbox` or `segm`.
+
+    Returns:
+      * `steps` of the evaluations; `num_evaluation_sets`, `num_not_in_all`: see
+        `od_eval.evaluation.analyses.over_time.objects_over_time`.
+      * `images`: [{"id": "a.jpg"}], and `categories`: [{"name": "cat"}], to which the objects refer by index.
+      * `objects`: columns, by image: `image`, `category`, `x`, `y`, `width`, `height` in pixels, and `status`: as
+        there, or `always`, of objects that are found in all evaluations in which they are.
+
+    Raises:
+      ODEvalError: the run has no table of objects, or one is damaged.
+    """
+    model_dir, run = os.path.split(run_dir.rstrip("/"))
+    rows = load_object_history(model_dir, run, masks=iou_type == "segm")
+    image, ids = pd.factorize(rows["image_id"])
+    category, names = pd.factorize(rows["category"].astype(str))
+    always = (rows["status"] == "learnt") & (rows["num_found"] == rows["num_steps"])
+    in_order = np.argsort(image, kind="stable")
+    columns = {
+        "image": image,
+        "category": category,
+        **{name: rows[name].to_numpy().round(2) for name in ("x", "y", "width", "height")},
+        "status": np.where(always, "always", rows["status"].astype(str)),
+    }
+    return {
+        **rows.attrs,
+        "images": [{"id": str(id)} for id in ids],
+        "categories": [{"name": name} for name in names],
+        "objects": {name: column[in_order].tolist() for name, column in columns.items()},
+    }
+
+
+def _coco(path: str) -> dict[str, Any]:
+    """A file of suspects, with what the page needs of it.
+
+    Raises:
+      ODEvalError: it is damaged.
+    """
+    try:
+        content = files.read_json(path)
+        json.dumps(content, allow_nan=False)  # a browser does not read NaN
+        known = [{one["id"] for one in content[name]} for name in ("images", "categories")]
+        for annotation in content["annotations"]:
+            attributes = annotation["attributes"]
+            ids = annotation["image_id"], annotation["category_id"]
+            is_known = all(id in there for id, there in zip(ids, known, strict=True))
+            if not is_known or attributes["suspect"] not in get_args(Kind) or not 0 <= attributes["suspicion"] <= 1:
+                raise ValueError(annotation)
+        return content
+    except (KeyError, TypeError, ValueError) as error:
+        raise ODEvalError(
+            f"'{path}' is damaged: it is not a file of label suspects ({type(error).__name__}); evaluate the checkpoint"
+            " again, or delete it."
+        ) from error
+
+
+def _fingerprint(run_dir: str, step: int) -> str:
+    """Of the evaluation set of a step."""
+    return evaluation(run_dir, step)["dataset"]["fingerprint"]
+
+
+# Of two files that have not changed, nothing else comes out.
+@functools.lru_cache(maxsize=64)
+def _compared(a: tuple[str, int, float], b: tuple[str, int, float]) -> dict[str, Any]:
+    """Two evaluations, compared: `RunComparison.to_dict`.
+
+    Args:
+      a, b: the folder of a run, a step, and when its table of objects was written.
+    """
+    # A slash before the @, so that no folder `eval@1000` is meant that may be there, too.
+    of_a, of_b = (os.path.join(run_dir, f"@{step}") for run_dir, step, _ in (a, b))
+    return compare(of_a, of_b).to_dict()
 
 
 def _entry(run_dir: str, step: int, path: str) -> dict[str, Any] | None:
@@ -227,14 +403,14 @@ def _open_archive(path: str, modified: float) -> zipfile.ZipFile:
     return zipfile.ZipFile(io.BytesIO(files.read_bytes(path)) if files.is_remote(path) else files.open_local(path))
 
 
-def _columns_of_both(rows: pd.DataFrame, first_partner: int) -> dict[str, npt.NDArray[Any]]:
+def _columns_of_both(rows: pd.DataFrame, partners: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
     """The columns that detections and objects have.
 
     Args:
-      rows: of the one kind.
-      first_partner: the row of the first of the other kind in the file.
+      rows, partners: of the one kind and of the other, with their places in the file as the index.
     """
-    partners = {
+    first_partner = int(partners.index[0]) if len(partners) else 0
+    rows_of_partners = {
         "match": rows[[*MATCH_COLUMNS]].to_numpy(np.int32),
         **{name: rows[name].to_numpy(np.int32) for name in ("iou_row", "iou_other_row")},
     }
@@ -244,8 +420,25 @@ def _columns_of_both(rows: pd.DataFrame, first_partner: int) -> dict[str, npt.ND
         "category": category.codes.to_numpy(np.uint16 if len(category.categories) <= 1 << 16 else np.uint32),
         **{name: rows[name].to_numpy(np.float32) for name in ("x", "y", "width", "height", "iou", "iou_other")},
         "area": rows["area"].to_numpy(np.float64),
-        **{name: np.where(row < 0, -1, row - first_partner).astype(np.int32) for name, row in partners.items()},
+        **{name: np.where(row < 0, -1, row - first_partner).astype(np.int32) for name, row in rows_of_partners.items()},
         "error": _error_kinds(rows["error"]),
+    }
+
+
+def _masks(rows: pd.DataFrame, has_picture: Sequence[bool]) -> dict[str, npt.NDArray[Any]]:
+    """The masks of rows, in images that have a picture.
+
+    Args:
+      rows: of the one kind.
+      has_picture: of each image.
+    """
+    counts = [
+        b"" if mask is None or not has_picture[image] else mask
+        for mask, image in zip(rows["mask"], rows["image"].tolist(), strict=True)
+    ]
+    return {
+        "mask": np.frombuffer(b"".join(counts), np.uint8),
+        "mask_begin": np.cumsum([0, *map(len, counts)]).astype(np.uint32),
     }
 
 

@@ -6,10 +6,13 @@ Addresses, below `data/plugin/od_eval/`:
     static/…                            its modules
     index                               JSON: `page_data.index`
     evaluation?run=eval&step=1000       JSON: `page_data.evaluation`
-    objects?run=eval&step=1000&type=bbox  binary: `page_data.objects`
+    objects?run=eval&step=1000&type=bbox  binary: `page_data.objects`; with `&image=a.jpg`, of this image only
+    suspects?run=eval&step=1000&type=bbox  JSON: `page_data.suspects`
     image?run=eval&step=1000&index=0    JPEG: `page_data.image`
+    comparison?run=eval&step=1000&other_run=eval&other_step=900&type=bbox  JSON: `page_data.comparison`; A is the other
+    history?run=eval&type=bbox          JSON: `page_data.history`
 
-A request names a run that TensorBoard knows, and numbers; never a path.
+A request names a run that TensorBoard knows, numbers, and an image that the table of objects has; never a path.
 """
 
 from __future__ import annotations
@@ -62,7 +65,10 @@ class DetectionsPlugin(base_plugin.TBPlugin):
             "/index": self._index,
             "/evaluation": self._evaluation,
             "/objects": self._objects,
+            "/suspects": self._suspects,
             "/image": self._image,
+            "/comparison": self._comparison,
+            "/history": self._history,
             "/index.html": _file(os.path.join(STATIC, "index.html")),
         }
         for folder, _, names in os.walk(STATIC):
@@ -86,8 +92,16 @@ class DetectionsPlugin(base_plugin.TBPlugin):
     def _objects(self, request: wrappers.Request) -> wrappers.Response:
         from od_eval.plugin import page_data
 
-        table = page_data.objects(self._run_dir(request), _number(request, "step"), _iou_type(request))
+        table = page_data.objects(
+            self._run_dir(request), _number(request, "step"), _iou_type(request), image_id=request.args.get("image")
+        )
         return http_util.Respond(request, table, "application/octet-stream")
+
+    def _suspects(self, request: wrappers.Request) -> wrappers.Response:
+        from od_eval.plugin import page_data
+
+        suspects = page_data.suspects(self._run_dir(request), _number(request, "step"), _iou_type(request))
+        return http_util.Respond(request, json.dumps(suspects), "application/json")
 
     def _image(self, request: wrappers.Request) -> wrappers.Response:
         from od_eval.plugin import page_data
@@ -97,8 +111,21 @@ class DetectionsPlugin(base_plugin.TBPlugin):
             raise exceptions.NotFound("The run does not keep this image.")
         return http_util.Respond(request, jpeg, "image/jpeg", expires=_SECONDS_TO_KEEP_IMAGES)
 
-    def _run_dir(self, request: wrappers.Request) -> str:
-        run_dir = self._runs(request).get(request.args.get("run", ""))
+    def _comparison(self, request: wrappers.Request) -> wrappers.Response:
+        from od_eval.plugin import page_data
+
+        other = self._run_dir(request, "other_run"), _number(request, "other_step")
+        compared = page_data.comparison(*other, self._run_dir(request), _number(request, "step"), _iou_type(request))
+        return http_util.Respond(request, json.dumps(compared), "application/json")
+
+    def _history(self, request: wrappers.Request) -> wrappers.Response:
+        from od_eval.plugin import page_data
+
+        objects = page_data.history(self._run_dir(request), _iou_type(request))
+        return http_util.Respond(request, json.dumps(objects), "application/json")
+
+    def _run_dir(self, request: wrappers.Request, name: str = "run") -> str:
+        run_dir = self._runs(request).get(request.args.get(name, ""))
         if run_dir is None:
             raise exceptions.NotFound("TensorBoard knows no such run.")
         return run_dir

@@ -97,9 +97,9 @@ class RunComparison:
         parts = [f"<p>A: {html.escape(self.a)}<br>B: {html.escape(self.b)}</p>"]
         parts += [f"<p><b>{html.escape(sentence)}</b></p>" for sentence in self.warnings]
         for name, of in self.comparisons.items():
-            parts.append(f"<h4>{name.capitalize()}</h4>{_html_table(score_rows(of))}")
+            parts.append(f"<h4>{name.capitalize()}</h4>{text.html_table(score_rows(of))}")
             parts += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences(of)]
-            parts += [_html_table(category_rows(of)), _html_table(image_rows(of))]
+            parts += [text.html_table(category_rows(of)), text.html_table(image_rows(of))]
         parts += [f"<p>{html.escape(sentence)}</p>" for sentence in self.notes]
         return "\n".join(parts)
 
@@ -421,11 +421,3 @@ def _star(score: ComparedScore) -> str:
 def _interval(score: ComparedScore) -> str:
     interval = score.interval
     return "-" if interval is None else f"{_signed(interval.low)} to {_signed(interval.high)}"
-
-
-def _html_table(rows: Sequence[Sequence[str]]) -> str:
-    header, *body = (
-        "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-        for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
-    )
-    return f"<table><tr>{header}</tr>{''.join(f'<tr>{row}</tr>' for row in body)}</table>"

@@ -73,8 +73,15 @@ def write_evaluation(
     metrics_files.write(run_dir, result)  # last: once this file exists, the step counts as evaluated
 
 
-def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_steps: Collection[int]) -> None:
-    """Writes the files of an evaluation's analyses. Whatever goes wrong is reported in a warning on stderr.
+def write_analysis(
+    run: str,
+    run_dir: str,
+    step: int,
+    analysis: Analysis,
+    kept_steps: Collection[int],
+    archive: ImageArchive | None = None,
+) -> None:
+    """Writes the files of an evaluation's analyses, and its images. What goes wrong is reported in a warning on stderr.
 
     In a training it is called before `write_evaluation`, so that a process that is killed in between evaluates the step
     again.
@@ -85,10 +92,18 @@ def write_analysis(run: str, run_dir: str, step: int, analysis: Analysis, kept_s
       step: the step of the evaluation.
       analysis: its analyses.
       kept_steps: the steps whose analyses are kept, beside the first: the best so far.
+      archive: the images that are kept; it is written. The tables have the masks in these images.
     """
+    if archive is not None:
+        with _only_reported(f"{run}: {FILE_NAME} could not be written at step {step}"):
+            num_left_out = archive.write()
+            if num_left_out:
+                print(
+                    f"{run}: {FILE_NAME} has the first {MOST_IMAGES} images; {num_left_out} are not in it.", flush=True
+                )
     with _only_reported(f"{run}: the analyses at step {step} could not be written"):
         contents: dict[str, str | bytes] = {
-            object_files.FILE_NAMES[iou_type]: object_files.parquet(table)
+            object_files.FILE_NAMES[iou_type]: object_files.parquet(table, archive or ())
             for iou_type, table in analysis.tables.items()
         }
         for iou_type, table in analysis.tables.items():
@@ -170,12 +185,9 @@ def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, a
     Args:
       run, run_dir, step: as for `draw_pictures`.
       analysis: of the evaluation.
-      archive: the images that there are; it is written.
+      archive: the images that there are.
     """
     with _only_reported(f"{run}: the errors of the evaluation at step {step} could not be drawn"):
-        num_left_out = archive.write()
-        if num_left_out:
-            print(f"{run}: {FILE_NAME} has the first {MOST_IMAGES} images; {num_left_out} are not in it.", flush=True)
         if not analysis.tables:
             return 0
         table = analysis.tables.get("segm", analysis.tables["bbox"])

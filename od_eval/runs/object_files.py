@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ import pyarrow.parquet as pq
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.evaluation import masks as coco_masks
+from od_eval.evaluation.columns import ImageId
 from od_eval.evaluation.matching import Matches, Pairs
 from od_eval.evaluation.object_columns import MATCH_COLUMNS, as_pandas
 from od_eval.evaluation.object_table import IouType, ObjectTable
@@ -31,6 +33,8 @@ _IOU_TYPES: tuple[IouType, ...] = ("bbox", "segm")
 FILE_NAMES = {iou_type: analysis_files.file_name("objects", iou_type, "parquet") for iou_type in _IOU_TYPES}
 # In the file only, to build the `ObjectTable` again: the index of the row's image, and what the rows refer to.
 _IMAGE = "image"
+# In the file of masks only.
+_MASK = "mask"
 _ABOUT = b"od_eval"
 
 
@@ -48,20 +52,34 @@ def load_objects(
     Returns:
       A row for each detection, and after these a row for each ground truth object. `od_eval.evaluation.object_columns`
       describes the columns; `picture` is the name of the image in the run's `images.zip`, empty if it is not there.
+      With `masks`, `mask` is a COCO RLE, `{"size": [height, width], "counts": b"…"}`, for `decode` of `hotcoco.mask` or
+      `pycocotools.mask`; None where the run had no picture of the image when the table was written.
 
     Raises:
       ODEvalError: there is no such evaluation, or the file is damaged.
     """
     path = analysis_files.find(os.fspath(model_dir), run, step, FILE_NAMES["segm" if masks else "bbox"])
-    objects, about = read_rows(path)
+    objects, about = read_rows(path, with_masks=masks)
+    if masks:
+        sizes = [(height, width) for _, height, width in about["images"]]
+        objects[_MASK] = [
+            None if counts is None else coco_masks.as_rle(counts, sizes[image])
+            for counts, image in zip(objects[_MASK], objects[_IMAGE].tolist(), strict=True)
+        ]
     archive = ImageArchive(os.path.join(os.fspath(model_dir), run))
     pictures = [member_name(id) if id in archive else "" for id, *_ in about["images"]]
     objects["picture"] = pd.Categorical(pictures).take(objects[_IMAGE].to_numpy())
     return objects.drop(columns=_IMAGE)
 
 
-def parquet(table: ObjectTable) -> bytes:
-    """A table as the contents of a Parquet file."""
+def parquet(table: ObjectTable, with_picture: Container[ImageId] = ()) -> bytes:
+    """A table as the contents of a Parquet file.
+
+    Args:
+      table: the table.
+      with_picture: the ids of the images that there are pictures of. Of masks, the file has those in these images: they
+        take as much room as all other columns, and are there to be drawn.
+    """
     objects = as_pandas(table)
     objects[_IMAGE] = np.concatenate((table.detections.image, table.groundtruth.image)).astype(np.int32)
     about = {
@@ -70,13 +88,28 @@ def parquet(table: ObjectTable) -> bytes:
         "images": [[id, height, width] for id, (height, width) in table.images.items()],
     }
     arrow = pa.Table.from_pandas(objects, preserve_index=False)
+    if table.iou_type == "segm":
+        arrow = arrow.append_column(_MASK, pa.array(_counts_of_masks(table, with_picture), pa.binary()))
     arrow = arrow.replace_schema_metadata({**arrow.schema.metadata, _ABOUT: json.dumps(about)})
     contents = io.BytesIO()
     floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
     # Of floats, bytes of the same place compress best together.
-    others = [name for name in arrow.column_names if name not in floats]
+    others = [name for name in arrow.column_names if name not in (*floats, _MASK)]
     pq.write_table(arrow, contents, compression="zstd", use_dictionary=others, use_byte_stream_split=floats)
     return contents.getvalue()
+
+
+def _counts_of_masks(table: ObjectTable, with_picture: Container[ImageId]) -> list[bytes | None]:
+    """The compressed counts of the RLE of each row; None in images without a picture."""
+    has_picture = [id in with_picture for id in table.images]
+    counts: list[bytes | None] = []
+    for objects in (table.detections, table.groundtruth):
+        assert objects.masks is not None
+        counts += [
+            rle["counts"] if has_picture[image] else None
+            for rle, image in zip(objects.masks, objects.image.tolist(), strict=True)
+        ]
+    return counts
 
 
 def read_object_table(path: str) -> ObjectTable:
@@ -124,8 +157,13 @@ def _best_pairs(rows: Mapping[str, npt.NDArray[Any]], num_detections: int) -> Pa
     )
 
 
-def read_rows(path: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_rows(path: str, *, with_masks: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of a Parquet file, with the index of their image in `image`, and what they refer to.
+
+    Args:
+      path: of the file.
+      with_masks: whether to read the column `mask`: the counts of a COCO RLE of the size of the image, as bytes, or
+        None. It is all None in a file that has none: of boxes, or of an od_eval that wrote none.
 
     Returns:
       The rows, and a dict: `iou_type`; `categories`, id -> name; `images`, a list of id, height and width.
@@ -134,8 +172,10 @@ def read_rows(path: str) -> tuple[pd.DataFrame, dict[str, Any]]:
       ODEvalError: the file cannot be read, or is damaged.
     """
     try:
-        table = pq.read_table(pa.BufferReader(files.read_bytes(path)))
-        return table.to_pandas(), json.loads(table.schema.metadata[_ABOUT])
+        file = pq.ParquetFile(pa.BufferReader(files.read_bytes(path)))
+        names = file.schema_arrow.names
+        table = file.read([name for name in names if name != _MASK or with_masks])
+        rows, about = table.to_pandas(), json.loads(table.schema.metadata[_ABOUT])
     except OSError as error:
         raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
@@ -143,3 +183,6 @@ def read_rows(path: str) -> tuple[pd.DataFrame, dict[str, Any]]:
             f"'{path}' is damaged: it is not a table of objects ({type(error).__name__}); evaluate the checkpoint"
             " again, or delete its folder."
         ) from error
+    if with_masks and _MASK not in names:
+        rows[_MASK] = None
+    return rows, about

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import html
 import json
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -104,3 +106,51 @@ def test_a_result_is_true_cannot_be_changed_and_can_be_copied() -> None:
     with pytest.raises(AttributeError, match="cannot be changed"):
         FULL.step = 5
     assert copy.deepcopy(FULL) == pickle.loads(pickle.dumps(FULL)) == FULL
+
+
+HOSTILE = "<script>alert(1)</script>\u202e"
+
+
+def test_a_notebook_shows_metrics_intervals_counts_the_worst_categories_and_findings():
+    names = [f"category {index}" for index in range(12)] + [HOSTILE]
+    of_category = {"num_groundtruth": 3, "num_detections": 5}
+    result = EvaluationResult(
+        num_images=40,
+        step=1000,
+        bbox={**METRICS, "AP": 0.61, "AP50": 0.72},
+        per_category={name: {**METRICS, **of_category, "AP": 0.9 - 0.05 * at} for at, name in enumerate(names)},
+        intervals={"AP": [0.55, 0.66], "AP50": None, "F1": [0.1, 0.2], "per_category": {HOSTILE: {"AP": [0.2, 0.4]}}},
+        operating_point={
+            "confidence": 0.5,
+            "iou": 0.5,
+            "bbox": {
+                **{"tp": 31, "fp": 5, "fn": 8, "num_detections": 36, "num_groundtruth": 39},
+                **{"precision": 31 / 36, "recall": 31 / 39, "f1": 62 / 75},
+            },
+        },
+        findings=[{"severity": "warning", "sentence": f"‘{HOSTILE}’ has no objects."}],
+    )
+    shown = result._repr_html_()
+    text = html.unescape(re.sub("<[^>]*>", " ", shown))
+    text = " ".join(text.split())
+    assert "40 images, step 1000" in text
+    assert "AP 0.6100 0.5500 to 0.6600 AP50 0.7200 -" in text
+    assert "F1 0.8267 0.1000 to 0.2000" in text
+    assert "31 of 36 detections are right (precision 0.8611), 31 of 39 objects are found (recall 0.7949)" in text
+    # The worst first, and only ten of thirteen.
+    worst = "<script>alert(1)</script>\\u202e"
+    assert f"{worst} 0.3000 0.2000 to 0.4000 3 category 11 0.3500 - 3" in text
+    assert "3 more categories" in text
+    assert "category 2 " not in text
+    assert f"warning : ‘{worst}’ has no objects." in text
+    assert "<script" not in shown
+    assert "\u202e" not in shown
+    assert shown.count("<table>") == shown.count("</table>") == 2
+
+
+def test_a_notebook_shows_masks_and_what_is_not_of_boxes_too():
+    shown = FULL._repr_html_()
+    assert shown.index("<h4>Boxes</h4>") < shown.index("<h4>Masks</h4>") < shown.index("0.3333")
+    assert "objects_dropped" in shown
+    assert "Panoptic/PQ" in EvaluationResult(num_images=1, other={"Panoptic/PQ": 0.7})._repr_html_()
+    assert EvaluationResult(num_images=1)._repr_html_() == "<p>1 image</p>"

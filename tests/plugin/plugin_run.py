@@ -28,17 +28,16 @@ NUM_PICTURES = 6
 def write_run(run_dir: Path, masks: bool = False) -> None:
     """Writes the files of evaluations of `STEPS`."""
     options = EvaluationOptions(CATEGORIES, masks=masks)
+    archive = ImageArchive(str(run_dir))
+    for index, id in enumerate(IMAGES[:NUM_PICTURES]):
+        archive.add(id, np.full((SIZE, SIZE, 3), 20 * index, np.uint8))
     for step in STEPS:
         evaluator = Evaluator(CATEGORIES, masks=masks, analysis=AnalysisOptions())
         evaluator.update(batch(step, masks))
         result = evaluator.evaluate(step=step)
         assert evaluator.analysis is not None
-        write_analysis("eval", str(run_dir), step, evaluator.analysis, [])
+        write_analysis("eval", str(run_dir), step, evaluator.analysis, [], archive)
         write_evaluation(str(run_dir), result, options)
-    archive = ImageArchive(str(run_dir))
-    for index, id in enumerate(IMAGES[:NUM_PICTURES]):
-        archive.add(id, np.full((SIZE, SIZE, 3), 20 * index, np.uint8))
-    archive.write()
 
 
 def batch(seed: int, masks: bool) -> EvaluationBatch:

@@ -97,6 +97,17 @@ def test_the_same_evaluations_give_the_same_file_with_as_many_pictures_as_asked_
     assert report(run_dir, tmp_path / "a.html", max_images=0).num_pictures == 0
 
 
+def test_masks_are_there_only_of_its_pictures(run_dir, tmp_path):
+    night, step = f"{run_dir}/night", STEPS[-1]
+    (length,) = {len(page_data.objects(night, step, "segm", pictures)) for pictures in (set(), {len(IMAGES)})}
+    lengths = []
+    for max_images in (0, 2, NUM_PICTURES):
+        report(night, tmp_path / "a.html", max_images=max_images)
+        data = Elements(tmp_path / "a.html").data()
+        lengths.append(len(gzip.decompress(base64.b64decode(data[f"objects-0-{step}-segm"]))))
+    assert length == lengths[0] < lengths[1] < lengths[2] == len(page_data.objects(night, step, "segm"))
+
+
 def test_several_folders_are_told_apart(logdir, run_dir, tmp_path, monkeypatch):
     monkeypatch.chdir(logdir)
     names = {
@@ -177,6 +188,22 @@ def test_it_opens_from_disk_and_asks_for_nothing(run_dir, tmp_path):
     with open_page((tmp_path / "a.html").as_uri()) as page:
         check(page)
         assert page.requests == [(tmp_path / "a.html").as_uri()]
+
+
+def test_the_first_screen_is_there_before_the_table_is_unpacked(run_dir, tmp_path):
+    report(run_dir, tmp_path / "a.html")
+    with open_page("about:blank") as page:
+        page.page.add_init_script(
+            """const unpack = window.atob;
+            window.atob = (text) => {
+              window.shownBefore ??= document.querySelector("#tab-overview")?.checkVisibility() ?? false;
+              return unpack(text);
+            };"""
+        )
+        page.page.goto((tmp_path / "a.html").as_uri())
+        check(page)
+        page.page.locator("#confidence").wait_for()  # needs the table
+        assert page.page.evaluate("window.shownBefore") is True
 
 
 def check(page: Page) -> None:

@@ -145,6 +145,21 @@ def test_each_column_has_the_numbers_of_the_analysis_and_sorts_the_images(page: 
         assert orders == {"ascending", "descending"}
 
 
+def test_the_order_stands_in_the_address(page: Any, table: ObjectTable) -> None:
+    expected = sorted(per_image(table, CONFIDENCE)["fp"].tolist())
+    heading = page.get_by_role("button", name="FP", exact=True)
+    heading.click()
+    wait_until(lambda: state_of(page).get("order") == "fp%2Fdescending", page)
+    heading.click()
+    wait_until(lambda: state_of(page).get("order") == "fp%2Fascending", page)
+    page.reload()
+    page.wait_for_selector(".images-tile")
+    assert [int(row[3]) for row in rows_of_table(page)] == expected
+    # Of an order by nothing that is there, that of the first column is left.
+    page.evaluate("location.hash = '#view=images&order=name/ascending'")
+    wait_until(lambda: page.locator("th[aria-sort]").first.text_content().startswith("F1"), page)
+
+
 def test_images_open_and_keys_lead_to_the_next_and_back(page: Any) -> None:
     names = names_of_tiles(page)
     heading = page.locator(".images-large h2")
@@ -234,7 +249,8 @@ def test_a_cell_of_the_matrix_shows_its_images_and_dims_the_rest(page: Any, tabl
     wait_until(lambda: len(names_of_tiles(page)) == len(IMAGES), page)
 
 
-def test_the_same_image_is_shown_at_each_step(page: Any, run_dir: Path) -> None:
+def test_the_same_image_is_shown_at_each_step(opened: Page, run_dir: Path) -> None:
+    page = opened.page
     page.evaluate(f"location.hash = '#view=images&confidence={CONFIDENCE}&image=3'")
     page.get_by_role("button", name=f"Show this image at {len(STEPS)} steps").click()
     captions = page.locator(".images-steps li")
@@ -244,6 +260,10 @@ def test_the_same_image_is_shown_at_each_step(page: Any, run_dir: Path) -> None:
         numbers = per_image(read_object_table(str(path)), CONFIDENCE)
         expected = f"{numbers['tp'][3]} right, {numbers['fp'][3]} wrong, {numbers['fn'][3]} missed"
         assert caption.strip() == f"step {step}: {expected}"
+    # Of another step only what is in this image is loaded.
+    others = [request for request in opened.requests if f"objects?run=eval&step={STEPS[0]}" in request]
+    assert len(others) == 1
+    assert "&image=" in others[0]
 
 
 def test_an_image_without_a_picture_is_drawn_on_gray_and_says_so(page: Any, table: ObjectTable) -> None:

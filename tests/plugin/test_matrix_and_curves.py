@@ -174,6 +174,12 @@ def test_cells_show_parts_of_rows_and_columns_and_errors_only(few: tuple[ObjectT
     page.get_by_label("Errors only").check()
     assert cell_of(page, 1, 1).count() == 0
     assert cell_of(page, 1, 0).count() == 1
+    # A link shows the same.
+    wait_for_address(page, "errors_only=true")
+    page.reload()
+    page.wait_for_selector("[data-cell]")
+    assert page.locator(".matrix-options select").input_value() == "columns"
+    assert page.get_by_label("Errors only").is_checked()
 
 
 def test_the_matrix_follows_the_confidence(few: tuple[ObjectTable, Path], opened: Opener) -> None:
@@ -199,6 +205,10 @@ def test_of_many_categories_the_worst_pairs_come_first_and_others_are_chosen(
     assert 2 < num_rows <= 13
     page.locator(".chooser summary").click()
     page.locator(".chooser input:not(:checked)").first.check()
+    assert page.locator(".matrix tbody tr").count() == num_rows + 1
+    wait_for_address(page, "categories=")
+    page.reload()
+    page.wait_for_selector("[data-cell]")
     assert page.locator(".matrix tbody tr").count() == num_rows + 1
     rows[0].click()
     wait_for_address(page, f"cell=confusion/{expected[0].actual}/{expected[0].predicted}")

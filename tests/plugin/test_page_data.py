@@ -113,6 +113,25 @@ def test_objects_are_the_rows_of_the_table(run_dir, masks):
     np.testing.assert_array_equal(order, np.arange(num))
 
 
+def test_masks_are_those_of_images_with_a_picture(run_dir):
+    model_dir = f"{run_dir}/night"
+    rows = load_objects(model_dir, STEPS[0], ".", masks=True)
+    for with_pictures in (None, {2}, set()):
+        header, *kinds = decoded(page_data.objects(model_dir, STEPS[0], "segm", with_pictures))
+        has_picture = np.array([image["has_picture"] for image in header["images"]])
+        of_kinds = rows[rows.kind == "detection"], rows[rows.kind == "groundtruth"]
+        for columns, of_kind in zip(kinds, of_kinds, strict=True):
+            bounds, counts = columns["mask_begin"].tolist(), columns["mask"].tobytes()
+            assert len(bounds) == len(of_kind) + 1
+            assert (bounds[0], bounds[-1]) == (0, len(counts))
+            for row, (rle, image) in enumerate(zip(of_kind["mask"], columns["image"], strict=True)):
+                expected = rle["counts"] if has_picture[image] else b""
+                assert counts[bounds[row] : bounds[row + 1]] == expected
+            assert (len(counts) > 0) == has_picture.any()
+    _, *kinds = decoded(page_data.objects(model_dir, STEPS[0], "bbox"))
+    assert not any("mask" in columns for columns in kinds)
+
+
 def test_images_say_whether_there_is_a_picture_and_a_picture_is_a_jpeg(run_dir):
     header, *_ = decoded(page_data.objects(run_dir, STEPS[0], "bbox"))
     assert {image["id"] for image in header["images"]} == {*IMAGES}

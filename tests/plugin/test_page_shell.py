@@ -153,7 +153,7 @@ def test_tabs_follow_the_arrow_keys(opened: Page) -> None:
     wait_for_state(opened, view="matrix")
     opened.page.keyboard.press("ArrowLeft")
     opened.page.keyboard.press("ArrowLeft")
-    wait_for_state(opened, view="images")
+    wait_for_state(opened, view="labels")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
+import hotcoco.mask
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import od_eval
@@ -132,6 +135,50 @@ def test_objects_know_the_pictures_of_their_images(tmp_path) -> None:
     objects = od_eval.load_objects(tmp_path)
     of_images = objects.groupby("image_id").picture.first()
     assert (of_images[first], of_images[second]) == (f"{first}.jpg", "")
+
+
+def test_masks_are_kept_of_images_with_a_picture(tmp_path) -> None:
+    evaluator = evaluated(random_images(0, masks=True), masks=True, analysis=AnalysisOptions())
+    evaluator.evaluate()
+    table = evaluator.object_tables()["segm"]
+    archive = ImageArchive(str(tmp_path / "eval"))
+    for id in [*table.images][:5]:
+        archive.add(id, np.zeros((8, 8, 3), np.uint8))
+    evaluation_run.write_analysis("eval", str(tmp_path / "eval"), 3, evaluator.analysis, [], archive)
+    objects = od_eval.load_objects(tmp_path, masks=True)
+    expected = [
+        (hotcoco.mask.decode(rle) if image < 5 else None)
+        for of in (table.detections, table.groundtruth)
+        for rle, image in zip(of.masks, of.image, strict=True)
+    ]
+    assert 0 < sum(mask is None for mask in expected) < len(expected)
+    assert ((objects.picture != "") == [mask is not None for mask in expected]).all()
+    for rle, pixels in zip(objects["mask"], expected, strict=True):
+        assert (rle is None) == (pixels is None)
+        if rle is not None:
+            np.testing.assert_array_equal(hotcoco.mask.decode(rle), pixels)
+    assert "mask" not in od_eval.load_objects(tmp_path)
+
+
+def test_tables_without_masks_open(tmp_path) -> None:
+    folder, tables = written(tmp_path, masks=True)
+    path = folder / "objects_segm.parquet"
+    without = pq.read_table(path).drop_columns("mask")
+    pq.write_table(without, path)
+    objects = od_eval.load_objects(tmp_path, masks=True)
+    assert len(objects) == len(tables["segm"].detections) + len(tables["segm"].groundtruth)
+    assert objects["mask"].isna().all()
+
+
+def test_images_that_cannot_be_written_cost_no_table(tmp_path, capsys) -> None:
+    evaluator = evaluated(random_images(0, masks=True), masks=True, analysis=AnalysisOptions())
+    evaluator.evaluate()
+    archive = ImageArchive(str(tmp_path / "eval"))
+    archive.update(dataclasses.replace(one_image(), images=[np.zeros((4, 4, 7))]))
+    evaluation_run.write_analysis("eval", str(tmp_path / "eval"), 3, evaluator.analysis, [], archive)
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: eval: images.zip could not be written at step 3: ")
+    assert od_eval.load_objects(tmp_path, masks=True)["mask"].isna().all()
 
 
 def test_without_such_a_table_it_is_said_what_there_is(tmp_path) -> None:

@@ -1,8 +1,10 @@
 /** The page: what is chosen above, and a view of it below. */
 
+import { Compare } from "./compare.js";
 import { Curves } from "./curves.js";
 import { Name, number, printable } from "./format.js";
 import { Images } from "./images.js";
+import { Labels } from "./labels.js";
 import { Matrix } from "./matrix.js";
 import { Overview } from "./overview.js";
 import { SIZES, VIEWS, inTensorBoard, useAppState } from "./state.js";
@@ -35,8 +37,15 @@ import { html, render, useEffect, useMemo, useRef, useState } from "./vendor/pre
  * @property {Source} source
  */
 
-const TITLES = { overview: "Overview", matrix: "Confusion matrix", curves: "Curves", images: "Images" };
-const COMPONENTS = { overview: Overview, matrix: Matrix, curves: Curves, images: Images };
+const TITLES = {
+  overview: "Overview",
+  matrix: "Confusion matrix",
+  curves: "Curves",
+  images: "Images",
+  compare: "Compare",
+  labels: "Labels",
+};
+const COMPONENTS = { overview: Overview, matrix: Matrix, curves: Curves, images: Images, compare: Compare, labels: Labels };
 
 /** How often TensorBoard is asked for new evaluations: its own interval of reloading. */
 const RELOAD_MS = 30_000;
@@ -194,7 +203,7 @@ function Evaluated({ source, index, wanted, shown, isLoading, problem, state, se
     [confidence, state.iou, category, minArea, maxArea],
   );
   const evaluations = index.runs.find(({ name }) => name === shown.run)?.evaluations ?? [];
-  const props = { table, evaluation, choice, state: checked, setState, source, evaluations };
+  const props = { table, evaluation, choice, state: checked, setState, source, evaluations, index };
   const View = COMPONENTS[/** @type {keyof typeof COMPONENTS} */ (state.view)];
   return html`
     <header class="controls">

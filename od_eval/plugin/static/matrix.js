@@ -13,7 +13,7 @@ import { html, useMemo, useRef, useState } from "./vendor/preact.js";
  * @typedef {import("./table.js").ObjectTable} ObjectTable
  * @typedef {import("./table.js").Choice} Choice
  * @typedef {{actual: number, predicted: number}} Cell indices of categories, or of background, which is the last
- * @typedef {"numbers" | "rows" | "columns"} Shown
+ * @typedef {import("./state.js").State["rates"]} Shown
  *
  * @typedef {object} Rates
  * @property {string[]} labels names of the categories, and of background
@@ -34,16 +34,16 @@ const HINT =
 const WIDTHS = { cell: [42, 84], all: 480 };
 
 /** @param {import("./app.js").ViewProps} props */
-export function Matrix({ table, choice, setState }) {
+export function Matrix({ table, choice, state, setState }) {
   const rates = useMemo(() => ratesOf(table, choice), [table, choice]);
   const pairs = useMemo(() => confusedPairs(rates), [rates]);
-  const [chosen, setChosen] = useState(/** @type {Set<number> | null} */ (null));
-  const [shown, setShown] = useState(/** @type {Shown} */ ("numbers"));
-  const [hasDiagonal, setHasDiagonal] = useState(true);
+  const shown = state.rates;
+  const hasDiagonal = !state.errors_only;
   const isLarge = table.categories.length > MOST_CATEGORIES;
   const categories = isLarge
-    ? [...(chosen ?? mostConfused(pairs))].sort((a, b) => a - b)
+    ? [...(chosenIn(state.categories, table) ?? mostConfused(pairs))].sort((a, b) => a - b)
     : table.categories.map((_, at) => at);
+  const setChosen = (/** @type {Set<number>} */ chosen) => setState({ categories: [...chosen].join(",") });
   const open = (/** @type {Cell} */ cell) =>
     setState({ view: "images", cell: nameOfCell(cell.actual, cell.predicted), image: null });
 
@@ -54,7 +54,7 @@ export function Matrix({ table, choice, setState }) {
       <p class="matrix-options">
         <label>
           Cells show
-          <select value=${shown} onChange=${(/** @type {any} */ event) => setShown(event.currentTarget.value)}>
+          <select value=${shown} onChange=${(/** @type {any} */ event) => setState({ rates: event.currentTarget.value })}>
             <option value="numbers">numbers</option>
             <option value="rows">parts of the objects of a row</option>
             <option value="columns">parts of the detections of a column</option>
@@ -64,7 +64,7 @@ export function Matrix({ table, choice, setState }) {
           <input
             type="checkbox"
             checked=${!hasDiagonal}
-            onChange=${(/** @type {any} */ event) => setHasDiagonal(!event.currentTarget.checked)}
+            onChange=${(/** @type {any} */ event) => setState({ errors_only: event.currentTarget.checked })}
           />
           Errors only
         </label>
@@ -316,6 +316,17 @@ function confusedPairs(rates) {
     .map((cell) => ({ cell, num: rates.count(cell), score: rates.highestScore(cell) }))
     .sort((a, b) => b.num - a.num || b.score - a.score)
     .map(({ cell }) => cell);
+}
+
+/**
+ * The categories that stand in the address; null if there are none, or others than the table has.
+ * @param {string | null} text
+ * @param {ObjectTable} table
+ */
+function chosenIn(text, { categories }) {
+  if (text === null) return null;
+  const chosen = new Set(text.split(",").filter(Boolean).map(Number));
+  return [...chosen].every((category) => category < categories.length) ? chosen : null;
 }
 
 /**

@@ -2,7 +2,7 @@
 
 import { LineChart } from "./chart.js";
 import { Name, count, number, percent, printable } from "./format.js";
-import { nameOfCell } from "./selection.js";
+import { TITLES_OF_ERRORS, nameOfCell } from "./selection.js";
 import { IOU_THRESHOLDS, confusion, counts, judge } from "./table.js";
 import { html, useMemo, useState } from "./vendor/preact.js";
 
@@ -15,16 +15,6 @@ import { html, useMemo, useState } from "./vendor/preact.js";
  * @typedef {import("./table.js").Counts} Counts
  * @typedef {(cell: string) => void} Open Shows the images of what selection.js calls by this name.
  */
-
-/** What TIDE's kinds of errors mean. */
-const KINDS = {
-  class: "Wrong class",
-  location: "Badly located",
-  both: "Wrong class and badly located",
-  duplicate: "Found twice",
-  background: "Nothing is there",
-  missed: "Missed",
-};
 
 const MOST_CONFUSIONS = 8;
 const MOST_CATEGORIES = 8;
@@ -139,7 +129,7 @@ function Findings({ findings, table, setState }) {
  */
 function ErrorCosts({ errors, name, open }) {
   const costs = (name === null ? errors : errors.per_category?.[name]) ?? {};
-  const kinds = Object.entries(KINDS)
+  const kinds = Object.entries(TITLES_OF_ERRORS)
     .map(([kind, title]) => ({ kind, title, cost: /** @type {number | null | undefined} */ (costs[kind]) }))
     .filter(({ cost }) => cost !== null && cost !== undefined)
     .sort((a, b) => Number(b.cost) - Number(a.cost));

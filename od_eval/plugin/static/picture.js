@@ -5,17 +5,21 @@
  *     drawPicture(canvas, {picture, size: table.images[index], shapes, focus: null, width: 640, isLabeled: true});
  *
  * Blue and solid: right. Vermilion and dashed: wrong. Yellow and dotted: missed. Thin and white: an object that was
- * found. Gray: ignored. The colors are Okabe's and Ito's (Color Universal Design, 2008), which the color-blind can tell
- * apart.
+ * found. Gray: ignored. Yellow and solid: a suspected label; sky blue and dashed: what is proposed. A mask is drawn in
+ * place of its box, with the color also inside. The colors are Okabe's and Ito's (Color Universal Design, 2008), which
+ * the color-blind can tell apart.
  */
 
 import { printable } from "./format.js";
+import { hasPixel, maskOf, numPixels, outline } from "./mask.js";
 import { ERROR_KINDS, FOUND, IGNORED, IOU_THRESHOLDS, MISSED, NEITHER, RIGHT, WRONG } from "./table.js";
 
 /**
  * @typedef {import("./table.js").ObjectTable} ObjectTable
  * @typedef {import("./table.js").Judged} Judged
- * @typedef {"right" | "wrong" | "missed" | "found" | "ignored"} Outcome
+ * @typedef {import("./mask.js").Mask} Mask
+ * @typedef {"right" | "wrong" | "missed" | "found" | "ignored" | "label" | "proposal"} Outcome the last two: of a label
+ *   that is probably wrong, and of what a detector proposes instead
  */
 
 /**
@@ -25,6 +29,7 @@ import { ERROR_KINDS, FOUND, IGNORED, IOU_THRESHOLDS, MISSED, NEITHER, RIGHT, WR
  * @property {"detection" | "object"} kind
  * @property {number} row its row in the detections or the objects of the table
  * @property {[number, number, number, number]} box x, y, width, height in pixels of the original image
+ * @property {Mask | null} mask null if boxes are matched, or the mask is not known
  * @property {Outcome} outcome
  * @property {string} name of its category, printable
  * @property {string} score of a detection, such as "79%"; of an object ""
@@ -35,7 +40,7 @@ import { ERROR_KINDS, FOUND, IGNORED, IOU_THRESHOLDS, MISSED, NEITHER, RIGHT, WR
 /**
  * What stays vivid while the rest of a picture is dimmed: rows of detections and of objects.
  *
- * @typedef {{detections: Set<number>, objects: Set<number>}} Focus
+ * @typedef {{detections: Pick<Set<number>, "has">, objects: Pick<Set<number>, "has">}} Focus
  */
 
 /**
@@ -57,14 +62,19 @@ export const STYLES = {
   missed: { color: "rgb(240 228 66)", ink: "black", dash: [3, 5], lineWidth: 3, prefix: "FN" },
   found: { color: "white", ink: "black", dash: [], lineWidth: 1, prefix: "" },
   ignored: { color: "rgb(170 170 170)", ink: "black", dash: [], lineWidth: 2, prefix: "" },
+  label: { color: "rgb(240 228 66)", ink: "black", dash: [], lineWidth: 3, prefix: "label" },
+  proposal: { color: "rgb(86 180 233)", ink: "black", dash: [10, 6], lineWidth: 3, prefix: "detector" },
 };
 
 const HALO = "rgb(20 20 20)";
 const NO_PICTURE = "rgb(90 90 90)";
+const TINT = 0.25;
 const DIM = "rgb(110 110 110 / 65%)";
 const MARGIN_OF_FOCUS = 8;
 // Smaller boxes are drawn in this size, or nobody would see them.
 const SMALLEST_BOX = 7;
+// Between the corners of an outline.
+const SMALLEST_STEP = 2.5;
 const LABEL_HEIGHT = 18;
 const FONT = "13px system-ui, sans-serif";
 // The part of a picture's width that one name in a label may take.
@@ -103,6 +113,7 @@ export function shapesInImage(table, judged, image, iou, focus = null) {
       kind: "object",
       row,
       box: [objects.x[row], objects.y[row], objects.width[row], objects.height[row]],
+      mask: maskOfRow(objects, row, table.images[image]),
       outcome,
       name: categoryName(table, objects.category[row]),
       score: "",
@@ -118,6 +129,7 @@ export function shapesInImage(table, judged, image, iou, focus = null) {
       kind: "detection",
       row,
       box: [detections.x[row], detections.y[row], detections.width[row], detections.height[row]],
+      mask: maskOfRow(detections, row, table.images[image]),
       outcome,
       name: categoryName(table, detections.category[row]),
       score: `${Math.round(100 * detections.score[row])}%`,
@@ -185,11 +197,12 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
   pen.direction = "ltr";
 
   const placed = shapes
-    .map((shape) => ({ shape, rectangle: rectangleOf(shape.box, scale, width, height) }))
+    .map((shape) => ({ shape, ...placeOfShape(shape, scale, width, height) }))
     .filter(({ rectangle }) => rectangle !== null)
-    .map(({ shape, rectangle }) => ({
+    .map(({ shape, rectangle, path }) => ({
       shape,
       rectangle: /** @type {Rectangle} */ (rectangle),
+      path,
       isFocus: focus === null || rowsInFocus(focus, shape).has(shape.row),
     }))
     .sort((a, b) => Number(isError(a.shape)) - Number(isError(b.shape)) || area(b.rectangle) - area(a.rectangle));
@@ -202,7 +215,7 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
   drawImage();
   const vivid = placed.filter((each) => each.isFocus);
   if (focus !== null) {
-    for (const each of placed) if (!each.isFocus) strokeShape(pen, each.shape, each.rectangle);
+    for (const each of placed) if (!each.isFocus) drawShape(pen, each);
     pen.fillStyle = DIM;
     pen.fillRect(0, 0, width, height);
     pen.save();
@@ -219,7 +232,7 @@ export function drawPicture(canvas, { picture, size, shapes, focus, width, isLab
     drawImage();
     pen.restore();
   }
-  for (const { shape, rectangle } of vivid) strokeShape(pen, shape, rectangle);
+  for (const each of vivid) drawShape(pen, each);
   if (!isLabeled) return;
 
   const places = new Map(shapes.map((shape, place) => [shape, place]));
@@ -263,7 +276,7 @@ export function sizeOfImage({ width, height }, shapes) {
 }
 
 /**
- * The smallest shape at a point, in pixels of the original image; null if there is none.
+ * The smallest shape at a point, in pixels of the original image; null if there is none. A shape is its mask or its box.
  *
  * @param {Shape[]} shapes
  * @param {number} x
@@ -271,11 +284,15 @@ export function sizeOfImage({ width, height }, shapes) {
  * @returns {Shape | null}
  */
 export function shapeAt(shapes, x, y) {
-  let smallest = null;
+  let [smallest, areaOfSmallest] = [/** @type {Shape | null} */ (null), Infinity];
   for (const shape of shapes) {
     const [left, top, width, height] = shape.box;
-    const isInside = x >= left && x <= left + width && y >= top && y <= top + height;
-    if (isInside && (smallest === null || width * height < smallest.box[2] * smallest.box[3])) smallest = shape;
+    const isInside = shape.mask
+      ? hasPixel(shape.mask, Math.floor(x), Math.floor(y))
+      : x >= left && x <= left + width && y >= top && y <= top + height;
+    if (!isInside) continue;
+    const areaOfShape = shape.mask ? numPixels(shape.mask) : width * height;
+    if (areaOfShape < areaOfSmallest) [smallest, areaOfSmallest] = [shape, areaOfShape];
   }
   return smallest;
 }
@@ -389,7 +406,52 @@ function rowsInFocus(focus, shape) {
   return shape.kind === "detection" ? focus.detections : focus.objects;
 }
 
+/**
+ * @param {import("./table.js").Detections | import("./table.js").Objects} columns
+ * @param {number} row
+ * @param {{width: number, height: number}} image
+ */
+function maskOfRow({ mask, mask_begin }, row, { width, height }) {
+  if (!mask || !mask_begin || mask_begin[row] === mask_begin[row + 1]) return null;
+  return maskOf(mask.subarray(mask_begin[row], mask_begin[row + 1]), width, height);
+}
+
 // ---- Drawing --------------------------------------------------------------------------------------------------------
+
+/**
+ * Where a shape is, in pixels of the canvas.
+ *
+ * @param {Shape} shape
+ * @param {number} scale
+ * @param {number} width of the canvas
+ * @param {number} height
+ * @returns {{rectangle: Rectangle | null, path: Path2D | null}} the rectangle around it, null if it is outside or not
+ *   finite; the outline of its mask, null to draw the rectangle
+ */
+function placeOfShape({ box, mask }, scale, width, height) {
+  const polygons = mask ? outline(mask) : [];
+  if (!polygons.length) return { rectangle: rectangleOf(box, scale, width, height), path: null };
+  const path = new Path2D();
+  let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+  for (const corners of polygons) {
+    let [lastX, lastY] = [-Infinity, -Infinity];
+    for (let at = 0; at < corners.length; at += 2) {
+      const [x, y] = [corners[at] * scale, corners[at + 1] * scale];
+      [left, right] = [Math.min(left, x), Math.max(right, x)];
+      [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+      // Without steps that nobody sees, a line is drawn faster, and its dashes are as long as those of a box.
+      if (Math.abs(x - lastX) + Math.abs(y - lastY) < SMALLEST_STEP) continue;
+      if (at) path.lineTo(x, y);
+      else path.moveTo(x, y);
+      [lastX, lastY] = [x, y];
+    }
+    path.closePath();
+  }
+  const around = /** @type {[number, number, number, number]} */ ([left, top, right - left, bottom - top]);
+  // A mask that is too small to see is drawn as a box that is not.
+  const isSmall = Math.min(around[2], around[3]) < SMALLEST_BOX;
+  return { rectangle: rectangleOf(around, 1, width, height), path: isSmall ? null : path };
+}
 
 /**
  * A box in pixels of the canvas, cut at its borders, and not too small to see; null if it is outside or not finite.
@@ -428,20 +490,29 @@ function area({ left, top, right, bottom }) {
 
 /**
  * @param {CanvasRenderingContext2D} pen
- * @param {Shape} shape
- * @param {Rectangle} rectangle
+ * @param {{shape: Shape, rectangle: Rectangle, path: Path2D | null}} placed
  */
-function strokeShape(pen, shape, { left, top, right, bottom }) {
+function drawShape(pen, { shape, rectangle: { left, top, right, bottom }, path }) {
   const { color, dash, lineWidth } = STYLES[shape.outcome];
   const inset = lineWidth / 2;
   const box = /** @type {const} */ ([left + inset, top + inset, right - left - lineWidth, bottom - top - lineWidth]);
+  // What found an object has its own color.
+  if (path && shape.outcome !== "found") {
+    pen.globalAlpha = TINT;
+    pen.fillStyle = color;
+    pen.fill(path, "evenodd");
+    pen.globalAlpha = 1;
+  }
   pen.setLineDash(dash);
-  pen.strokeStyle = HALO;
-  pen.lineWidth = lineWidth + 2;
-  pen.strokeRect(...box);
-  pen.strokeStyle = color;
-  pen.lineWidth = lineWidth;
-  pen.strokeRect(...box);
+  for (const [style, width] of /** @type {const} */ ([
+    [HALO, lineWidth + 2],
+    [color, lineWidth],
+  ])) {
+    pen.strokeStyle = style;
+    pen.lineWidth = width;
+    if (path) pen.stroke(path);
+    else pen.strokeRect(...box);
+  }
   pen.setLineDash([]);
 }
 

@@ -14,8 +14,8 @@ import { ERROR_KINDS, MISSED, WRONG, confusion, judge } from "./table.js";
  *   have in common.
  */
 
-/** What a detection is, or an object that nothing matches, by the kind of its error. */
-const TITLES_OF_ERRORS = {
+/** What a detection is, or an object that nothing matches, by the kind of its error: TIDE's kinds. */
+export const TITLES_OF_ERRORS = {
   class: "Wrong class",
   location: "Badly located",
   both: "Wrong class and badly located",

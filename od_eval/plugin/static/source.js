@@ -2,6 +2,7 @@
  * Where the page gets its data from: the server in TensorBoard, or its own file, as a report.
  */
 
+import { mirrored } from "./changes.js";
 import { parseTable } from "./table.js";
 
 /**
@@ -10,11 +11,20 @@ import { parseTable } from "./table.js";
  *   IndexedEvaluation
  * @typedef {{runs: {name: string, evaluations: IndexedEvaluation[]}[]}} Index Runs by name, evaluations by step.
  * @typedef {Record<string, any>} Evaluation The metrics file of an evaluation; docs/metrics.md describes it.
+ * @typedef {import("./suspects.js").Suspects} Suspects
+ * @typedef {{run: string, step: number}} Chosen
+ * @typedef {import("./changes.js").Comparison} Comparison
+ * @typedef {import("./changes.js").History} History
  *
  * @typedef {object} Source
  * @property {() => Promise<Index>} index what there is; asked anew each time
  * @property {(run: string, step: number) => Promise<Evaluation>} evaluation
  * @property {(run: string, step: number, type: "bbox" | "segm") => Promise<ObjectTable>} objects
+ * @property {(run: string, step: number, type: "bbox" | "segm", image: string) => Promise<ObjectTable>} objectsOfImage a
+ *   table with this image, by its id, and its objects; without it if it was not evaluated at that step
+ * @property {(run: string, step: number, type: "bbox" | "segm") => Promise<Suspects>} suspects
+ * @property {(a: Chosen, b: Chosen, type: "bbox" | "segm") => Promise<Comparison>} comparison takes seconds for large sets
+ * @property {(run: string, type: "bbox" | "segm") => Promise<History>} history
  * @property {(run: string, step: number, image: number) => Promise<string>} imageUrl what an `img` has as its `src`
  *   @param image: the index in the images of the table
  */
@@ -28,8 +38,12 @@ const KEPT = 4;
  */
 export class ServerSource {
   constructor() {
-    this._evaluations = new Kept((address) => fetched(address).then((response) => response.json()));
-    this._objects = new Kept((address) => fetched(address).then((response) => response.arrayBuffer()).then(parseTable));
+    const json = (/** @type {string} */ address) => fetched(address).then((response) => response.json());
+    this._evaluations = new Kept(json);
+    this._comparisons = new Kept(json);
+    this._histories = new Kept(json);
+    this._objects = new Kept(fetchedTable);
+    this._suspects = new Kept((address) => fetched(address).then((response) => response.json()));
   }
 
   /** @returns {Promise<Index>} */
@@ -57,10 +71,48 @@ export class ServerSource {
   /**
    * @param {string} run
    * @param {number} step
+   * @param {"bbox" | "segm"} type
+   * @param {string} image
+   */
+  objectsOfImage(run, step, type, image) {
+    return fetchedTable(`objects?${query({ run, step, type, image })}`);
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
+   * @param {"bbox" | "segm"} type
+   */
+  suspects(run, step, type) {
+    return this._suspects.get(`suspects?${query({ run, step, type })}`);
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
    * @param {number} image
    */
   async imageUrl(run, step, image) {
     return `image?${query({ run, step, index: image })}`;
+  }
+
+  /**
+   * @param {Chosen} a
+   * @param {Chosen} b
+   * @param {"bbox" | "segm"} type
+   * @returns {Promise<Comparison>}
+   */
+  comparison(a, b, type) {
+    return this._comparisons.get(`comparison?${query({ ...b, other_run: a.run, other_step: a.step, type })}`);
+  }
+
+  /**
+   * @param {string} run
+   * @param {"bbox" | "segm"} type
+   * @returns {Promise<History>}
+   */
+  history(run, type) {
+    return this._histories.get(`history?${query({ run, type })}`);
   }
 }
 
@@ -76,7 +128,11 @@ export class EmbeddedSource {
     /** @type {Index} */
     this._index = JSON.parse(this._text("index"));
     this._evaluations = new Kept(async (id) => JSON.parse(this._text(id)));
-    this._objects = new Kept(async (id) => parseTable(await gunzip(this._text(id))));
+    this._histories = new Kept(async (id) => JSON.parse(new TextDecoder().decode(await gunzip(this._text(id)))));
+    this._objects = new Kept(async (id) => {
+      await painted();
+      return parseTable(await gunzip(this._text(id)));
+    });
   }
 
   async index() {
@@ -103,6 +159,25 @@ export class EmbeddedSource {
   /**
    * @param {string} run
    * @param {number} step
+   * @param {"bbox" | "segm"} type
+   */
+  objectsOfImage(run, step, type) {
+    return this.objects(run, step, type);
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
+   * @param {"bbox" | "segm"} type
+   * @returns {Promise<Suspects>}
+   */
+  async suspects(run, step, type) {
+    return JSON.parse(this._text(`suspects-${this._position(run)}-${step}-${type}`));
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
    * @param {number} image
    */
   async imageUrl(run, step, image) {
@@ -110,6 +185,31 @@ export class EmbeddedSource {
     // The picture of another step.
     if (text.startsWith("=")) text = this._text(text.slice(1));
     return `data:image/jpeg;base64,${text}`;
+  }
+
+  /**
+   * @param {Chosen} a
+   * @param {Chosen} b
+   * @param {"bbox" | "segm"} type
+   * @returns {Promise<Comparison>}
+   */
+  async comparison(a, b, type) {
+    const [from, to] = [this._position(a.run), this._position(b.run)];
+    const id = `comparison-${from}-${to}-${type}`;
+    // Of two runs that can be compared, one direction is there.
+    if (!this._document.getElementById(id)) return mirrored(JSON.parse(this._text(`comparison-${to}-${from}-${type}`)));
+    const comparison = JSON.parse(this._text(id));
+    if (comparison.problem) throw new Error(comparison.problem);
+    return comparison;
+  }
+
+  /**
+   * @param {string} run
+   * @param {"bbox" | "segm"} type
+   * @returns {Promise<History>}
+   */
+  history(run, type) {
+    return this._histories.get(`history-${this._position(run)}-${type}`);
   }
 
   /** @param {string} run */
@@ -170,9 +270,29 @@ async function fetched(address) {
   return response;
 }
 
+/**
+ * @param {string} address
+ * @returns {Promise<ObjectTable>}
+ */
+const fetchedTable = async (address) => parseTable(await (await fetched(address)).arrayBuffer());
+
+/** Lets the browser show what there is before it is busy with a large table. */
+const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+
 /** @param {string} base64 */
 async function gunzip(base64) {
-  const compressed = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  const stream = new Blob([compressed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([bytesOf(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).arrayBuffer();
+}
+
+/**
+ * @param {string} base64
+ * @returns {Uint8Array}
+ */
+function bytesOf(base64) {
+  const characters = atob(base64);
+  const bytes = new Uint8Array(characters.length);
+  // With a loop, as `Uint8Array.from` takes twenty times as long.
+  for (let at = 0; at < bytes.length; at++) bytes[at] = characters.charCodeAt(at);
+  return bytes;
 }

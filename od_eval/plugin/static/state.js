@@ -7,7 +7,7 @@
 
 import { useCallback, useEffect, useRef, useState } from "./vendor/preact.js";
 
-export const VIEWS = ["overview", "matrix", "curves", "images"];
+export const VIEWS = ["overview", "matrix", "curves", "images", "compare", "labels"];
 
 /** Areas in square pixels, as COCO bounds them: a bound belongs to both sides. */
 export const SIZES = {
@@ -29,6 +29,14 @@ export const SIZES = {
  * @property {string} view one of `VIEWS`
  * @property {number | null} image the index of the image that is shown large
  * @property {string | null} cell name of what was clicked, as selection.js reads it: `confusion/0/2`
+ * @property {string | null} order of the table of images: `f1/ascending`; null for that of its first column
+ * @property {"numbers" | "rows" | "columns"} rates what the cells of the confusion matrix show
+ * @property {boolean} errors_only whether the matrix leaves out what is right
+ * @property {string | null} categories indices of those that a large matrix has: `0,3,17`; null for the most confused
+ * @property {string | null} kind of suspected label errors; null for all
+ * @property {number | null} suspect the index of the one that is shown; null for the first that is not decided
+ * @property {string | null} other_run what the view "Compare" compares with; null: see `otherEvaluation` in compare.js
+ * @property {number | null} other_step
  */
 
 /** @type {State} */
@@ -43,6 +51,14 @@ const INITIAL = {
   view: "overview",
   image: null,
   cell: null,
+  order: null,
+  rates: "numbers",
+  errors_only: false,
+  categories: null,
+  kind: null,
+  suspect: null,
+  other_run: null,
+  other_step: null,
 };
 
 /**
@@ -74,6 +90,14 @@ const READ = {
   view: (text) => (VIEWS.includes(text) ? text : undefined),
   image: integer,
   cell: (text) => text,
+  order: (text) => (/^\w+\/(ascending|descending)$/.test(text) ? text : undefined),
+  rates: (text) => (["numbers", "rows", "columns"].includes(text) ? text : undefined),
+  errors_only: (text) => (text === "true" ? true : undefined),
+  categories: (text) => (/^(\d{1,9}(,\d{1,9})*)?$/.test(text) ? text : undefined),
+  kind: (text) => text,
+  suspect: integer,
+  other_run: (text) => text,
+  other_step: integer,
 };
 
 /**
@@ -103,7 +127,7 @@ export function readState(text, prefix) {
 export const writeState = (state, prefix) =>
   Object.entries(state)
     .filter(([name, value]) => value !== INITIAL[/** @type {keyof State} */ (name)])
-    .map(([name, value]) => `${prefix}${name}=${encodeURIComponent(/** @type {string | number} */ (value))}`)
+    .map(([name, value]) => `${prefix}${name}=${encodeURIComponent(/** @type {string | number | boolean} */ (value))}`)
     .join("&");
 
 /** @param {string} text */

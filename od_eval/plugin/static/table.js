@@ -37,6 +37,8 @@ export const [FOUND, MISSED, IGNORED, OUTSIDE] = [0, 1, 2, 3];
  * @property {Float32Array} iou_other the same with an object of another category
  * @property {Int32Array} iou_other_row
  * @property {Uint8Array} error index in `ERROR_KINDS`, at an IoU of 0.50, if all detections are used
+ * @property {Uint8Array} [mask] if masks are matched: the counts of all masks, for `maskOf` in mask.js
+ * @property {Uint32Array} [mask_begin] where those of each row begin, and after the last; none without a picture
  *
  * @typedef {object} Objects Columns, with a value for each ground-truth object, by image. Rows are those of detections.
  * @property {number} rows
@@ -56,6 +58,8 @@ export const [FOUND, MISSED, IGNORED, OUTSIDE] = [0, 1, 2, 3];
  * @property {Float32Array} iou_other
  * @property {Int32Array} iou_other_row
  * @property {Uint8Array} error
+ * @property {Uint8Array} [mask]
+ * @property {Uint32Array} [mask_begin]
  *
  * @typedef {object} ObjectTable
  * @property {"bbox" | "segm"} iouType whether boxes or masks are matched
@@ -510,12 +514,13 @@ function overlappingMasks({ detections, objects }, judged, iou) {
 }
 
 /**
- * @param {Detections} detections
+ * The IoU of two boxes.
+ * @param {Pick<Detections, "x" | "y" | "width" | "height">} detections
  * @param {number} row
- * @param {Objects} objects
+ * @param {Pick<Detections, "x" | "y" | "width" | "height">} objects
  * @param {number} object
  */
-function boxIou(detections, row, objects, object) {
+export function boxIou(detections, row, objects, object) {
   const x = detections.x[row];
   const y = detections.y[row];
   const width = detections.width[row];
