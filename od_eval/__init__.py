@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from od_eval.callbacks.best_checkpoint import BestCheckpoint
     from od_eval.callbacks.detection_evaluation import DetectionEvaluation
     from od_eval.callbacks.loss_logger import LossLogger
+    from od_eval.deployed.loading import load_model
     from od_eval.errors import ODEvalError
     from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
     from od_eval.evaluation.evaluator import Evaluator
@@ -66,6 +67,7 @@ _MODULE_OF = {
     "evaluate": "od_eval.evaluation.loop",
     "load_history": "od_eval.runs.history",
     "load_metrics": "od_eval.runs.metrics_files",
+    "load_model": "od_eval.deployed.loading",
     "load_object_history": "od_eval.runs.object_history",
     "load_objects": "od_eval.runs.object_files",
     "report": "od_eval.html_report",
@@ -90,6 +92,7 @@ __all__ = [
     "evaluate",
     "load_history",
     "load_metrics",
+    "load_model",
     "load_object_history",
     "load_objects",
     "report",

@@ -55,6 +55,20 @@ def has_record_ids(config: pipeline_pb2.TrainEvalPipelineConfig) -> bool:
 
 def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
     """See `Pipeline.eval_dataset`."""
+    examples = _input(_eval_examples, config=config, reader=_read_once(reader))
+    return without_autotuning(_batched(examples, config.eval_config.batch_size))
+
+
+def decoded_dataset(reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
+    """The images of an input reader as its records have them, one pass in the order of `Pipeline.eval_dataset`.
+
+    Returns:
+      A dataset of dicts of tensors by `InputDataFields`, as the Object Detection API decodes a record.
+    """
+    return without_autotuning(_input(dataset_builder.build, input_reader_config=_read_once(reader), batch_size=None))
+
+
+def _read_once(reader: input_reader_pb2.InputReader) -> input_reader_pb2.InputReader:
     once = input_reader_pb2.InputReader()
     once.CopyFrom(reader)
     once.num_epochs = 1  # as in the Object Detection API, whose default is to repeat forever
@@ -63,8 +77,7 @@ def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_rea
     once.num_readers = 1
     once.ClearField("sample_from_datasets_weights")
     once.tf_record_input_reader.input_path[:] = _files_in_order(reader)
-    examples = _input(_eval_examples, config=config, reader=once)
-    return without_autotuning(_batched(examples, config.eval_config.batch_size))
+    return once
 
 
 def _files_in_order(reader: input_reader_pb2.InputReader) -> list[str]:

@@ -52,6 +52,12 @@ def images_vary(config: pipeline_pb2.TrainEvalPipelineConfig) -> bool:
     return size == [-1, -1] or config.eval_config.force_no_resize
 
 
+def fixed_input_size(config: pipeline_pb2.TrainEvalPipelineConfig) -> tuple[int, int] | None:
+    """Height and width of the model's input images; None if they differ between images."""
+    height, width = config_util.get_spatial_image_size(config_util.get_image_resizer_config(config.model))
+    return None if -1 in (height, width) else (height, width)
+
+
 def detection_inputs(
     images: npt.ArrayLike, side_inputs: Mapping[str, npt.ArrayLike], needed: Mapping[str, tf.TensorSpec]
 ) -> tuple[dict[str, tf.Tensor], dict[str, tf.TensorSpec]]:

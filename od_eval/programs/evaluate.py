@@ -1,6 +1,7 @@
-"""Evaluates detections against ground truth, both files in COCO format, without a model.
+"""Evaluates detections against ground truth, both files in COCO format; or a model, as it is deployed.
 
     od-eval evaluate --groundtruth=instances_val.json --detections=detections.json --model_dir=runs/a
+    od-eval evaluate --model=runs/a/exported --pipeline_config_path=runs/a/pipeline.config --model_dir=runs/a
 
 Prints the COCO metrics of boxes, and of masks if both files have them, over all categories and for each, and writes the
 same files as an evaluation during training: metrics.json, metrics/, metrics.csv and a TensorBoard run, into
@@ -15,6 +16,11 @@ Detections of several checkpoints are evaluated one by one, each with its step; 
 An existing evaluation of the same step is replaced; so do not train into that run at the same time. With --images,
 TensorBoard shows the first images with detections and ground truth. With --ledger, a table shows what each choice of
 COCO's protocol does to AP; it is also in ledger.csv, beside the other files of the analyses.
+
+With --model it runs a model: the folder of an export, a SavedModel, a .tflite file, a checkpoint or a model_dir, whose
+best checkpoint it takes. The images are those of a pipeline.config, of TFRecords (--record, --label_map), or of COCO's
+ground truth (--groundtruth, --images). It writes to <model_dir>/eval/<name of the model>, and tells also how long the
+model takes for an image, how large it is, and mistakes in its use: classes one off, input that is normalised twice.
 """
 
 from __future__ import annotations
@@ -32,6 +38,10 @@ from PIL import Image
 
 from od_eval import files, text
 from od_eval.data.images import MOST_PIXELS, ImageFolder, ImageNotFound, ImageUnusable, read_image
+from od_eval.deployed.evaluating import evaluate_model, findings_of, options_for
+from od_eval.deployed.labeled_set import LabeledSet, of_coco, of_pipeline, of_records
+from od_eval.deployed.loading import load_model
+from od_eval.deployed.measurements import measurement_lines
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.analyses.calibration import CONFIDENT_SCORE
 from od_eval.evaluation.analyses.protocol_ledger import SIZE_METRICS, LedgerRow, ledger_columns, protocol_ledger
@@ -54,7 +64,7 @@ from od_eval.evaluation.object_table import ERROR_KINDS
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
-from od_eval.findings.finding import Finding, findings_section
+from od_eval.findings.finding import Finding, findings_in, findings_section
 from od_eval.programs import analysis_flags
 from od_eval.runs import analysis_files, metrics_files
 from od_eval.runs.image_archive import MOST_IMAGES, ImageArchive
@@ -62,33 +72,45 @@ from od_eval.runs.image_archive import MOST_IMAGES, ImageArchive
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(analysis_flags)  # so that --help shows them
 
-flags.DEFINE_string("groundtruth", None, "COCO JSON file with images, annotations and categories.", required=True)
-flags.DEFINE_string("detections", None, "JSON file in COCO's results format.", required=True)
+flags.DEFINE_string("groundtruth", None, "COCO JSON file with images, annotations and categories.")
+flags.DEFINE_string("detections", None, "JSON file in COCO's results format.")
+flags.DEFINE_string("model", None, "Instead of --detections: a model to run; a folder, a .tflite file or a checkpoint.")
+flags.DEFINE_string("pipeline_config_path", None, "With --model: the config whose first eval_input_reader is read.")
+flags.DEFINE_string("record", None, "With --model: TFRecord files, a pattern such as data/val-?????-of-00004.")
+flags.DEFINE_string("label_map", None, "With --model: the label map that it was trained with; that of --record, too.")
+flags.DEFINE_integer("num_threads", None, "With --model: the number of threads; default: the runtime's.", lower_bound=1)
 flags.DEFINE_string("model_dir", None, "Folder that contains the run; that of the training, if any.", required=True)
-flags.DEFINE_string("run", "eval", "Folder of the run below model_dir, e.g. eval/night for a second set of images.")
+flags.DEFINE_string(
+    "run",
+    None,
+    "Folder of the run below model_dir, e.g. eval/night for a second set of images; default: eval, with --model eval/"
+    " and its name.",
+)
 flags.DEFINE_integer(
     "step",
-    0,
-    "The training step of the weights that produced the detections.",
+    None,
+    "The training step of the weights that produced the detections; default: what the model tells, or 0.",
     lower_bound=0,
     upper_bound=np.iinfo(np.int64).max,
 )
-flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default if both files have masks.")
-flags.DEFINE_string("images", None, "Folder of the image files, for pictures. By default no pictures are drawn.")
-flags.DEFINE_integer("num_pictures", 10, "With --images, the number of images to draw.", lower_bound=0)
+flags.DEFINE_bool("masks", None, "Whether to evaluate masks as well. By default if both sides have masks.")
+flags.DEFINE_string(
+    "images", None, "Folder of the image files. With --detections it is for pictures; by default none are drawn."
+)
+flags.DEFINE_integer("num_pictures", 10, "With --images or --model, the number of images to draw.", lower_bound=0)
 flags.DEFINE_bool("strict", False, "Whether entries that would be left out, and boxes that cannot be, are an error.")
 flags.DEFINE_bool("ledger", False, "Whether to show what each choice of COCO's protocol does to AP.")
 flags.DEFINE_enum("backend", "hotcoco", BACKENDS, "What matches the boxes; the numbers are the same, not the speed.")
 
 flags.register_validator(
     "run",
-    lambda run: bool(run) and not os.path.isabs(run) and ".." not in re.split(r"[/\\]", run),
+    lambda run: run is None or (bool(run) and not os.path.isabs(run) and ".." not in re.split(r"[/\\]", run)),
     message="it must be the name of a folder below model_dir",
 )
 for _flag in ("model_dir", "run"):
     flags.register_validator(
         _flag,
-        lambda path: text.utf8(path) == path,
+        lambda path: path is None or text.utf8(path) == path,
         message="TensorFlow only writes to folders whose names are UTF-8; choose another",
     )
 flags.register_multi_flags_validator(
@@ -97,6 +119,36 @@ flags.register_multi_flags_validator(
     message="--ledger is computed from the analyses; leave out --noanalysis",
 )
 flags.register_validator("model_dir", bool, message="it must be the name of a folder; . is the working directory")
+flags.register_multi_flags_validator(
+    ["detections", "model"],
+    lambda given: bool(given["detections"]) != bool(given["model"]),
+    message="pass --detections or --model, one of the two",
+)
+flags.register_multi_flags_validator(
+    ["detections", "groundtruth"],
+    lambda given: given["groundtruth"] or not given["detections"],
+    message="with --detections, pass --groundtruth",
+)
+flags.register_multi_flags_validator(
+    ["model", "pipeline_config_path", "record", "label_map", "num_threads"],
+    lambda given: given.pop("model") or all(value is None for value in given.values()),
+    message="--pipeline_config_path, --record, --label_map and --num_threads are for --model",
+)
+flags.register_multi_flags_validator(
+    ["model", "pipeline_config_path", "record", "groundtruth"],
+    lambda given: not given.pop("model") or sum(map(bool, given.values())) == 1,
+    message="with --model, pass --pipeline_config_path, --record or --groundtruth, one of the three",
+)
+flags.register_multi_flags_validator(
+    ["record", "label_map"],
+    lambda given: given["label_map"] or not given["record"],
+    message="with --record, pass --label_map",
+)
+flags.register_multi_flags_validator(
+    ["model", "groundtruth", "images"],
+    lambda given: not given["model"] or bool(given["groundtruth"]) == bool(given["images"]),
+    message="with --model, --groundtruth and --images belong together",
+)
 
 _CHOSEN_BY = {"F1": "the highest F1", "cost": "the lowest cost", "default": "no detection is right"}
 _MEANINGS = {
@@ -117,6 +169,14 @@ _MEANINGS = {
 
 def main() -> int:
     """Runs the evaluation given by the flags; returns the exit status."""
+    if FLAGS.model:
+        _evaluate_model()
+    else:
+        _evaluate_detections()
+    return 0
+
+
+def _evaluate_detections() -> None:
     masks = FLAGS.masks
     if masks is None:
         masks = has_masks(FLAGS.groundtruth) and has_masks(FLAGS.detections)
@@ -135,62 +195,108 @@ def main() -> int:
         num_pictures=FLAGS.num_pictures if FLAGS.images else 0,
         analysis=analysis_flags.analysis_options(),
     )
-    evaluator = Evaluator(
-        groundtruth.categories, box_format="xywh", masks=masks, backend=FLAGS.backend, analysis=options.analysis
-    )
-    what = "boxes and masks" if masks else "boxes"
-    slow = ", which takes a hundred times as long as hotcoco" if FLAGS.backend == "pycocotools" else ""
-    print(f"Evaluating the {what} of {len(groundtruth.images)} images with {FLAGS.backend}{slow} …", flush=True)
-    findings = _findings(left_out, implausible)
+    evaluator = _evaluator(options)
+    print(f"Evaluating the {_what(options)} of {len(groundtruth.images)} images with {_backend()} …", flush=True)
+    findings = findings_of(left_out)
+    if implausible:
+        findings.append(Finding(kind="implausible_boxes", severity="warning", where="", symptom=implausible, remedy=""))
+    run = FLAGS.run or "eval"
     result = evaluate(
         None,
         [batch],
         [evaluator, FoundInData(lambda: findings_section(findings))],
         detect=lambda _, batch: batch,
         options=options,
-        step=FLAGS.step,
-        name=FLAGS.run,
+        step=FLAGS.step or 0,
+        name=run,
+    )
+    archive = ImageArchive(os.path.join(FLAGS.model_dir, run))
+    first_images = _read_images(groundtruth, batch, folder, options, archive)
+    _write(run, result, options, evaluator, first_images, archive if options.num_pictures else None)
+    _tell(run, result, evaluator)
+
+
+def _evaluate_model() -> None:
+    print("Loading the model …", flush=True)
+    model = load_model(FLAGS.model, num_threads=FLAGS.num_threads, label_map=FLAGS.label_map)
+    left_out = LeftOut(FLAGS.strict)
+    labeled = _labeled_set(left_out)
+    options = options_for(model, labeled, num_pictures=FLAGS.num_pictures, analysis=analysis_flags.analysis_options())
+    if FLAGS.masks and not options.masks:
+        raise ODEvalError(f"'{model.path}' predicts no masks; leave out --masks.")
+    evaluator = _evaluator(options)
+    run = FLAGS.run or f"eval/{_run_name(model.name)}"
+    images = f"{labeled.num_images} images" if labeled.num_images is not None else "the images"
+    what = f"Evaluating the {_what(options)} of {model.path} on {images} of {labeled.source} with {_backend()} …"
+    print(text.printable(what), flush=True)
+    first_images = FirstImages(options)
+    archive = ImageArchive(os.path.join(FLAGS.model_dir, run))
+    result = evaluate_model(
+        model,
+        labeled,
+        left_out,
+        options=options,
+        evaluators=[evaluator, first_images, *([archive] if options.num_pictures else [])],
+        step=(model.step or 0) if FLAGS.step is None else FLAGS.step,
+        name=run,
+    )
+    _write(run, result, options, evaluator, first_images, archive if options.num_pictures else None)
+    _tell(run, result, evaluator)
+
+
+def _labeled_set(left_out: LeftOut) -> LabeledSet:
+    if FLAGS.pipeline_config_path:
+        return of_pipeline(FLAGS.pipeline_config_path, FLAGS.masks, left_out)
+    if FLAGS.record:
+        return of_records(FLAGS.record, FLAGS.label_map, FLAGS.masks, left_out)
+    return of_coco(FLAGS.groundtruth, FLAGS.images, FLAGS.masks, left_out)
+
+
+def _evaluator(options: EvaluationOptions) -> Evaluator:
+    return Evaluator(
+        options.categories,
+        box_format=options.box_format,
+        masks=options.masks,
+        backend=FLAGS.backend,
+        analysis=options.analysis,
     )
 
-    run_dir = os.path.join(FLAGS.model_dir, FLAGS.run)
-    print(text.printable(f"Writing to {run_dir} …"), flush=True)
-    archive = ImageArchive(run_dir)
-    first_images = _read_images(groundtruth, batch, folder, options, archive)
-    _write(run_dir, result, options, evaluator, first_images, archive if options.num_pictures else None)
+
+def _what(options: EvaluationOptions) -> str:
+    return "boxes and masks" if options.masks else "boxes"
+
+
+def _backend() -> str:
+    slow = ", which takes a hundred times as long as hotcoco" if FLAGS.backend == "pycocotools" else ""
+    return f"{FLAGS.backend}{slow}"
+
+
+def _run_name(name: str) -> str:
+    """The name of a model as that of a folder that TensorFlow can write to."""
+    return re.sub(r"[^\w.-]+", "_", name).lstrip(".") or "model"
+
+
+def _tell(run: str, result: EvaluationResult, evaluator: Evaluator) -> None:
+    """Prints the tables, where the files are, and what was found."""
+    run_dir = os.path.join(FLAGS.model_dir, run)
     print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
     print(*_analysis_lines(result), sep="\n", end="\n\n" if result.operating_point else "")
+    if result.deployment:
+        print(*measurement_lines(result.deployment), sep="\n", end="\n\n")
     if FLAGS.ledger and evaluator.analysis is not None:
-        for ledger in _ledgers(run_dir, evaluator.analysis):
+        for ledger in _ledgers(run_dir, result.step or 0, evaluator.analysis):
             print(ledger, end="\n\n")
 
     from od_eval.tensorboard.command import how_to_look
 
     print(text.printable(f"Files: {os.path.join(run_dir, 'metrics.json')}, metrics.csv next to it"))
     print(*map(text.printable, how_to_look(FLAGS.model_dir).split("\n")), sep="\n")
-    for finding in findings:
-        print(text.printable(f"warning: {finding}"), file=sys.stderr)
-    return 0
-
-
-def _findings(left_out: LeftOut, implausible: str | None) -> list[Finding]:
-    found = [
-        Finding(
-            kind="entries_left_out",
-            severity="warning",
-            where="",
-            symptom=f"left out: {number} {what}; the first: {first}",
-            remedy="",
-            evidence={"entries": number},
-        )
-        for number, what, first in left_out.cases()
-    ]
-    if implausible:
-        found.append(Finding(kind="implausible_boxes", severity="warning", where="", symptom=implausible, remedy=""))
-    return found
+    for finding in findings_in(result.findings):
+        print(text.printable(f"{finding.severity}: {finding}"), file=sys.stderr)
 
 
 def _write(
-    run_dir: str,
+    run: str,
     result: EvaluationResult,
     options: EvaluationOptions,
     evaluator: Evaluator,
@@ -208,27 +314,30 @@ def _write(
         write_evaluation,
     )
 
+    run_dir, step = os.path.join(FLAGS.model_dir, run), result.step or 0
+    print(text.printable(f"Writing to {run_dir} …"), flush=True)
     try:
         write_evaluation(run_dir, result, options)
     except (tf.errors.OpError, OSError) as error:
         raise ODEvalError(f"'{run_dir}' cannot be written: {files.reason(error)}.") from error
     if evaluator.analysis is not None:
         best = best_of(metrics_files.read_all(run_dir))
-        write_analysis(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, [] if best is None else [best.step or 0])
-        write_analysis_summaries(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis)
-        draw_plots(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis)
+        kept_steps = [] if best is None else [best.step or 0]
+        write_analysis(run, run_dir, step, evaluator.analysis, kept_steps, archive)
+        write_analysis_summaries(run, run_dir, step, evaluator.analysis)
+        draw_plots(run, run_dir, step, evaluator.analysis)
         if archive is not None:
-            draw_error_examples(FLAGS.run, run_dir, FLAGS.step, evaluator.analysis, archive)
-    draw_pictures(FLAGS.run, run_dir, FLAGS.step, first_images, options)
+            draw_error_examples(run, run_dir, step, evaluator.analysis, archive)
+    draw_pictures(run, run_dir, step, first_images, options)
 
 
-def _ledgers(run_dir: str, analysis: Analysis) -> Iterator[str]:
+def _ledgers(run_dir: str, step: int, analysis: Analysis) -> Iterator[str]:
     """Writes the ledgers of boxes and of masks into the folder of the analyses, and returns them as texts."""
     for iou_type in analysis.tables:
         rows = attempt("ledger", protocol_ledger, analysis.tables, iou_type, analysis.confidence)
         if rows is not None:
             name = analysis_files.file_name("ledger", iou_type, "csv")
-            path = os.path.join(analysis_files.of_step(run_dir, FLAGS.step), name)
+            path = os.path.join(analysis_files.of_step(run_dir, step), name)
             files.write_whole(path, analysis_files.table_csv(ledger_columns(rows)))
             yield _ledger_text(rows, "masks" if iou_type == "segm" else "boxes")
 

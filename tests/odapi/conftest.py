@@ -40,6 +40,15 @@ def reading() -> Callable[[object, object], list[str]]:
 
 
 @pytest.fixture(scope="session")
+def photograph(excerpt: Path) -> np.ndarray:
+    """uint8 [height, width, 3]."""
+    import tensorflow as tf
+
+    path = excerpt / "raccoon" / "images" / "raccoon-1.jpg"
+    return tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
+
+
+@pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two images of a person with 17 keypoints, people.record, and their label_map.pbtxt."""
     import tensorflow as tf

@@ -1,6 +1,5 @@
 """Exported models against the Detector they were made of, on a photograph."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -9,49 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from made_model_dir import assert_same_detections, make_model_dir
 
-from od_eval import Detector, ODEvalError, Pipeline
+from od_eval import ODEvalError, Pipeline
 from od_eval.odapi.export import export, export_tflite
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def photograph(excerpt):
-    """uint8 [height, width, 3]."""
-    path = excerpt / "raccoon" / "images" / "raccoon-1.jpg"
-    return tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
-
-
-def make_model_dir(config, overrides, folder, scale=1.0):
-    """What a training leaves: a newest checkpoint, and a best one whose moving averages are other than its weights.
-
-    Returns the detector with the averages, which are to be exported; without training, its weights are made up.
-    """
-    pipeline = Pipeline.load(
-        config,
-        [
-            *overrides,
-            "train_config.optimizer.use_moving_average=true",
-            "eval_config.use_moving_averages=true",
-            "train_config.fine_tune_checkpoint=",
-        ],
-    )
-    pipeline.save(folder)
-    detector = Detector(pipeline)
-    detector.compile()
-    detector.checkpoint().write(str(folder / "ckpt-2"))
-    random = np.random.default_rng(0)
-    for weight, average in zip(detector.optimizer._model_weights, detector.optimizer._average_weights, strict=True):
-        average.assign(weight * random.normal(scale, 0.1, weight.shape))
-    (folder / "best").mkdir()
-    detector.checkpoint().write(str(folder / "best" / "ckpt-1"))
-    best = {"metric": "val_AP", "mode": "max", "value": 0.5, "step": 1, "checkpoint": "ckpt-1"}
-    (folder / "best" / "best.json").write_text(json.dumps(best))
-    (folder / "best" / "checkpoint").write_text('model_checkpoint_path: "ckpt-1"\n')
-    for weight, average in zip(detector.optimizer._model_weights, detector.optimizer._average_weights, strict=True):
-        weight.assign(average)
-    return detector
 
 
 @pytest.fixture(scope="module")
@@ -69,18 +31,6 @@ def run_program(*flags):
     return subprocess.run(
         [sys.executable, REPOSITORY / "scripts" / "exporter_main_v2.py", *flags], capture_output=True, text=True
     )
-
-
-def assert_same_detections(found, expected, image):
-    """Compares rows in any order, as rounding may change that of nearly equal scores."""
-    scale = np.array([*image.shape[:2], *image.shape[:2], 1, 1])
-    tolerance = [0.5, 0.5, 0.5, 0.5, 1e-5, 0.1]  # half a pixel
-    rows = [np.column_stack(columns) * (scale if relative else 1) for columns, relative in (found, expected)]
-    differences = np.abs(rows[0][:, np.newaxis] - rows[1]) / tolerance
-    assert len(rows[0]) == len(rows[1]) > 1
-    assert (differences.max(axis=2).min(axis=1) < 1).all()
-    assert (differences.max(axis=2).min(axis=0) < 1).all()
-    assert np.ptp(rows[0][:, :2]) > 5  # boxes in several places
 
 
 def assert_saved_model_detects_what_the_detector_does(directory, detector, image, **side_inputs):
@@ -294,6 +244,8 @@ def test_averages_that_are_not_in_the_checkpoint_are_told(ssd, ssd_dir, tmp_path
         (["--output_directory=out"], 2, "pass --model_dir, or all of --pipeline_config_path"),
         (["--model_dir=run", "--format=tflite", "--input_type=tf_example"], 2, "is for --format=saved_model"),
         (["--model_dir=run", "--max_detections=5"], 2, "--ssd_use_regular_nms are for --format=tflite"),
+        (["--model_dir=run", "--quantize=int8"], 2, "--quantize and --ssd_use_regular_nms are for --format=tflite"),
+        (["--model_dir=run", "--format=tflite", "--num_calibration_images=5"], 2, "is for --quantize=int8 and"),
         (["--model_dir=run", "--input_type=image"], 2, "image_tensor|encoded_image_string_tensor|tf_example"),
         (["--model_dir=run", "--output_directory="], 2, "it must be the name of a folder"),
         (["--model_dir=nowhere://a"], 1, "error: model_dir cannot be read: 'nowhere://a"),
@@ -311,12 +263,14 @@ def test_wrong_flags_are_told(flags, status, words):
 WITHOUT_BEST = """
 import os, sys
 from object_detection import exporter_lib_v2
-from od_eval.programs.export import INPUT_TYPES
+from od_eval.odapi import tflite_conversion
+from od_eval.programs.export import INPUT_TYPES, QUANTIZATIONS
 from od_eval.runs.model_dir import best_or_newest
 trained, empty = sys.argv[1:]
 assert best_or_newest(trained) == os.path.join(trained, "best", "ckpt-1")
 assert best_or_newest(empty) == empty
 assert set(INPUT_TYPES) == set(exporter_lib_v2.DETECTION_MODULE_MAP)
+assert QUANTIZATIONS == tflite_conversion.QUANTIZATIONS
 """
 
 

@@ -1,0 +1,1 @@
+"""Models as they are deployed: one interface for SavedModels, TensorFlow Lite models and checkpoints."""

@@ -1,0 +1,73 @@
+"""Checkpoints, run by the `Detector` of their pipeline.config."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from od_eval import checkpoint_files, files
+from od_eval.deployed.model import DeployedModel, DetectionsOfImage, Image, check_number_of_classes
+from od_eval.deployed.tensorflow_runtime import start_tensorflow
+from od_eval.errors import ODEvalError
+
+
+class CheckpointModel(DeployedModel):
+    """A checkpoint of a training, with the moving averages of its weights if its config says so.
+
+    Args:
+      path: a checkpoint, or a folder of them: a model_dir, whose best one is taken, or else its newest.
+      config: the pipeline.config.
+      num_threads: as for `TFLiteModel`.
+      label_map: its path and its categories, id -> name; None: that of the config.
+
+    Raises:
+      ODEvalError: it cannot be read, belongs to another model than the config's, or to another label map.
+    """
+
+    format = "checkpoint"
+
+    def __init__(
+        self, path: str, config: str, num_threads: int | None, label_map: tuple[str, Mapping[int, str]] | None
+    ):
+        self.runtime = start_tensorflow(num_threads)
+        from od_eval.odapi.checkpoints import existing_checkpoint, step_of
+        from od_eval.odapi.model_inputs import fixed_input_size
+        from od_eval.odapi.pipeline import Pipeline
+        from od_eval.odapi.restored import restored_detector
+        from od_eval.runs.model_dir import best_or_newest
+
+        with files.errors_as_sentences(f"'{path}' cannot be looked up"):
+            checkpoint = best_or_newest(path) if files.is_folder(path) else path
+        pipeline = Pipeline.load(config)
+        self.path = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
+        self._detector = restored_detector(pipeline, self.path)
+        if self._detector.side_input_specs:
+            raise ODEvalError(
+                f"'{path}' needs {', '.join(self._detector.side_input_specs)} in addition to images, which detect does"
+                " not take; use Detector.detect."
+            )
+        self._weights = contextlib.ExitStack()  # they stay as they are evaluated
+        self._weights.enter_context(self._detector.evaluation_weights())
+        self.name = os.path.basename(self.path)
+        self.quantization = "none"
+        self.num_threads = num_threads
+        self.file_size = sum(map(files.size, checkpoint_files.files_of(self.path)))
+        self.input_size = fixed_input_size(pipeline.config)
+        self.step = step_of(self.path)
+        self.predicts_masks = pipeline.evaluation.predicts_masks
+        if label_map is None:
+            self.categories: Mapping[int, str] = pipeline.evaluation.categories
+        else:
+            source, self.categories = label_map
+            check_number_of_classes(self.categories, pipeline.num_classes, self.path, source, is_given=True)
+
+    def _detect(self, image: Image) -> DetectionsOfImage:
+        found = self._detector.detect(image[np.newaxis])
+        assert found.num is not None
+        num = int(found.num[0])
+        boxes, scores, classes = (np.asarray(column[0])[:num] for column in (found.boxes, found.scores, found.classes))
+        masks = None if found.masks is None else np.asarray(found.masks[0])[:num]
+        return DetectionsOfImage(boxes, scores, classes.astype(np.int64), masks)
