@@ -29,7 +29,7 @@ def restored_detector(pipeline: Pipeline, checkpoint: str) -> Detector:
         tf.train.Checkpoint(model=detector.model).restore(checkpoint).expect_partial()
         return detector
     detector.compile()
-    remedy = "For the weights without moving averages, set eval_config.use_moving_averages to false."
+    remedy = "For the weights without averages, --set eval_config.use_moving_averages=false, or do so in the config."
     check_fits({"optimizer": detector.optimizer}, checkpoint, remedy)
     detector.checkpoint().restore(checkpoint).expect_partial()
     return detector

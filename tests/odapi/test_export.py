@@ -235,7 +235,7 @@ def test_averages_that_are_not_in_the_checkpoint_are_told(ssd, ssd_dir, tmp_path
     ssd.detect(photograph[np.newaxis])  # after which a checkpoint can still be written
     only_weights = tf.train.Checkpoint(model=ssd.model).write(str(tmp_path / "ckpt-1"))
     message = refused(export, str(ssd_dir / "pipeline.config"), only_weights, str(tmp_path / "out"))
-    assert message.endswith("without moving averages, pass --set eval_config.use_moving_averages=false.")
+    assert message.endswith("without averages, --set eval_config.use_moving_averages=false, or do so in the config.")
 
 
 @pytest.mark.parametrize(
