@@ -67,5 +67,7 @@ setup(
         ],
         # For `od-eval search --method=bayes`.
         "search": ["optuna>=4,<6"],
+        # For videos in `od-eval detect`; the Object Detection API brings it, too.
+        "video": ["opencv-python-headless>=4.8,<6"],
     },
 )

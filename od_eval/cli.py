@@ -30,6 +30,7 @@ PROGRAMS = {
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
     "export": ("export", "write a SavedModel or a TensorFlow Lite model of a trained detector"),
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
+    "detect": ("detect", "images and videos -> pictures with what a model finds in them, COCO JSON, CSV"),
     "compare": ("compare", "two runs, steps or files of detections: what differs, object by object"),
     "diagnose": ("diagnose", "a training that runs or has ended: what it shows, why, and what to do"),
     "report": ("report", "evaluations as one HTML file, to look at the errors and to share"),

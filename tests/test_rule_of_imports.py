@@ -34,7 +34,7 @@ SEES: dict[str, set[str]] = {
     "runs": {"evaluation", "figures", "findings", "tensorboard"},
     "odapi": {"evaluation", "findings"},
     "data": {"findings"},
-    "deployed": {"data", "evaluation", "findings", "odapi", "runs"},
+    "deployed": {"data", "evaluation", "figures", "findings", "odapi", "runs"},
     "callbacks": {*SHOWN, "findings"},
     "training": {*SHOWN, "callbacks", "findings", "odapi"},
     "health": {*SHOWN, "data", "findings", "odapi"},

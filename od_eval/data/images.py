@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from od_eval import files
 from od_eval.errors import ODEvalError
@@ -178,20 +179,8 @@ def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> Enco
       ImageUnusable: the file is missing, not an image or broken, or its shape differs from the annotated one.
     """
     path = os.fspath(path)
-    try:
-        content = files.read_bytes(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata and big images; errors are still raised
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
-            stored_as = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG followed by others
-            image.load()  # reads to the last byte, which detects truncated files
-            orientation = image.getexif().get(ExifTags.Base.Orientation)
-            upright = ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
-    except FileNotFoundError as error:
-        raise ImageUnusable("image file missing", path) from error
-    except Exception as error:  # decoders raise almost anything for broken files; it is reported, not hidden
-        raise ImageUnusable("image unreadable", f"{path}: {str(error) or type(error).__name__}") from error
-
+    content, image, upright = _load(path)
+    stored_as = "JPEG" if image.format == "MPO" else image.format  # MPO: a JPEG followed by others
     changes = []
     annotated = next((shown for shown in (upright, image) if _same_shape(shown.size, annotated_size)), None)
     if annotated is None:
@@ -202,6 +191,7 @@ def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> Enco
         )
     annotated_size = annotated_size or annotated.size
     if annotated is not image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
         changes.append(("image turned upright as its EXIF orientation says", f"{path}: orientation {orientation}"))
     if annotated.size != annotated_size:
         detail = f"{path}: {_x(annotated.size)}, annotated {_x(annotated_size)}"
@@ -213,6 +203,36 @@ def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> Enco
     elif annotated is not image:
         content = _encode(_as_rgb(annotated, path), file_format)
     return EncodedImage(content, file_format.lower(), *annotated.size, annotated_size, changes)
+
+
+def read_pixels(path: files.Path) -> npt.NDArray[np.uint8]:
+    """Reads the pixels of an image file, turned upright as its EXIF orientation says: `[height, width, 3]`, RGB.
+
+    Raises:
+      ImageUnusable: the file is missing, not an image or broken.
+    """
+    path = os.fspath(path)
+    _, _, upright = _load(path)
+    return np.array(_as_rgb(upright, path))
+
+
+def _load(path: str) -> tuple[bytes, Image.Image, Image.Image]:
+    """The contents of a file, its image as it is stored, and the same upright, which is the same object if it is."""
+    try:
+        content = files.read_bytes(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata and big images; errors are still raised
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+            image.load()  # reads to the last byte, which detects truncated files
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
+            upright = ImageOps.exif_transpose(image) if orientation in range(2, 9) else image
+    except FileNotFoundError as error:
+        raise ImageUnusable("image file missing", path) from error
+    except UnidentifiedImageError as error:
+        raise ImageUnusable("image unreadable", f"{path}: no image in a format that is read here") from error
+    except Exception as error:  # decoders raise almost anything for broken files; it is reported, not hidden
+        raise ImageUnusable("image unreadable", f"{path}: {str(error) or type(error).__name__}") from error
+    return content, image, upright
 
 
 def encode_jpeg(image: Image.Image) -> bytes:

@@ -3,6 +3,8 @@
     for image_id, picture in pictures_of(batch, options):
         Image.fromarray(picture).save(os.path.join(folder, file_name(image_id)))
 
+Or, with `draw_detections`, an image as large as it is with its detections alone.
+
 Class names and image ids come from a user's dataset: no assumptions are made about them.
 """
 
@@ -18,7 +20,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import hotcoco.mask
 import numpy as np
@@ -42,6 +44,8 @@ _SMALLEST = (240, 64)  # width, height
 _FONT_SIZE = 1 / 17
 _LINE_WIDTH = 1 / 160
 _SMALLEST_FONT_SIZE = 13
+# Of a picture that is looked at as large as it is, letters of this part of its shorter side cover little.
+_FONT_SIZE_OF_WHOLE = 1 / 32
 GAP = 6
 PAPER = (255, 255, 255)
 INK = (0, 0, 0)
@@ -67,6 +71,13 @@ class _Object:
     is_crowd: bool = False
     mask: Any = None
     keypoints: npt.NDArray[Any] | None = None
+
+
+class _Pen(NamedTuple):
+    """Sizes in pixels: the height of letters and the width of lines."""
+
+    font_size: int
+    line_width: int
 
 
 def pictures_of(batch: EvaluationBatch, options: EvaluationOptions) -> Iterator[tuple[int | str, npt.NDArray[Any]]]:
@@ -112,12 +123,13 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
 
     # In layers, so that no mask covers a box and no box covers a label.
     left, right = image.copy(), image
+    pen = _Pen(_font_size(image.width), _line_width(image.width))
     _draw_masks(left, detections, (height, width))
     if options.show_groundtruth_boxes:
-        _draw_boxes(left, groundtruth, [_color_named(options.groundtruth_color)] * len(groundtruth))
-    _draw_objects(left, detections, options)
+        _draw_boxes(left, groundtruth, [_color_named(options.groundtruth_color)] * len(groundtruth), pen)
+    _draw_objects(left, detections, options, pen)
     _draw_masks(right, groundtruth, (height, width))
-    _draw_objects(right, groundtruth, options)
+    _draw_objects(right, groundtruth, options, pen)
 
     half = (max(image.width, _SMALLEST[0]), max(image.height, _SMALLEST[1]))
     heading_height = round(1.6 * _font_size(half[0]))
@@ -131,6 +143,32 @@ def draw(batch: EvaluationBatch, index: int, options: EvaluationOptions) -> npt.
     image_id = one_line(str(batch.image_ids[index]))
     _write_heading(sheet, half[0] + GAP, half[0], f"ground truth: {len(groundtruth)}", image_id)
     return np.array(sheet)
+
+
+def draw_detections(
+    image: npt.NDArray[np.uint8], detections: Detections, categories: Mapping[int, str]
+) -> npt.NDArray[np.uint8]:
+    """Draws all detections of one image into it, with colors as in `draw`.
+
+    Args:
+      image: uint8 `[height, width, 3]`.
+      detections: of this image alone, with boxes `yxyx` in its pixels.
+      categories: id -> name.
+
+    Returns:
+      uint8 `[height, width, 3]`, of the image's size, or larger if the image is too small for readable labels.
+    """
+    height, width = image.shape[:2]
+    picture = _enlarged(image)
+    scale = (picture.width / width, picture.height / height)
+    options = EvaluationOptions(categories, max_boxes=len(detections.scores[0]), min_score=0)
+    objects = _detections(
+        EvaluationBatch([""], [(height, width)], detections, None), 0, options, (height, width), scale
+    )
+    font_size = max(round(_FONT_SIZE_OF_WHOLE * min(picture.size)), _SMALLEST_FONT_SIZE)
+    _draw_masks(picture, objects, (height, width))
+    _draw_objects(picture, objects, options, _Pen(font_size, max(font_size // 8, 2)))
+    return np.array(picture)
 
 
 def file_name(image_id: int | str, extension: str = ".png") -> str:
@@ -159,6 +197,12 @@ def _image(image: npt.NDArray[Any], height: int, width: int) -> Image.Image:
     scale = max(1.0, _SHORTEST / min(height, width))
     scale = min(scale, _LONGEST / max(height, width))
     return resized(image, (max(1, round(width * scale)), max(1, round(height * scale))))
+
+
+def _enlarged(image: npt.NDArray[np.uint8]) -> Image.Image:
+    height, width = image.shape[:2]
+    scale = max(1.0, min(_SHORTEST / min(height, width), _LONGEST / max(height, width)))
+    return resized(image, (round(width * scale), round(height * scale)))
 
 
 def resized(image: npt.NDArray[Any], size: tuple[int, int]) -> Image.Image:
@@ -274,49 +318,52 @@ def _draw_masks(image: Image.Image, objects: Sequence[_Object], image_size: tupl
             image.paste(_color_of(shape.category), (0, 0), _opacity(shape.mask, image_size, image.size))
 
 
-def _draw_objects(image: Image.Image, objects: Sequence[_Object], options: EvaluationOptions) -> None:
+def _draw_objects(image: Image.Image, objects: Sequence[_Object], options: EvaluationOptions, pen: _Pen) -> None:
     colors = [_color_of(shape.category) for shape in objects]
-    _draw_boxes(image, objects, colors)
+    _draw_boxes(image, objects, colors, pen)
     for shape, color in zip(objects, colors, strict=True):
         if shape.keypoints is not None:
-            _draw_keypoints(image, shape.keypoints, color, options.keypoint_edges)
+            _draw_keypoints(image, shape.keypoints, color, options.keypoint_edges, pen.line_width)
     for shape, color in zip(objects, colors, strict=True):
         box = inside(shape.box, image.size)
         name = category_name(shape.category, options.categories) if options.show_labels else ""
         notes = [f"{shape.score:.0%}"] if options.show_scores and shape.score is not None else []
         notes += ["crowd"] if shape.is_crowd and options.show_labels else []
         if box is not None and (name or notes):
-            _write_label(image, box, name, " ".join(notes), color)
+            _write_label(image, box, name, " ".join(notes), color, pen.font_size)
 
 
-def _draw_boxes(image: Image.Image, objects: Sequence[_Object], colors: Sequence[Color]) -> None:
-    pen = ImageDraw.Draw(image)
+def _draw_boxes(image: Image.Image, objects: Sequence[_Object], colors: Sequence[Color], pen: _Pen) -> None:
+    drawing = ImageDraw.Draw(image)
     for shape, color in zip(objects, colors, strict=True):
         box = inside(shape.box, image.size)
         if box is None:
             continue
         if shape.is_crowd:
-            _draw_dashed(pen, box, color, _line_width(image.width))
+            _draw_dashed(drawing, box, color, pen.line_width)
         else:
-            pen.rectangle(box, outline=color, width=_line_width(image.width))
+            drawing.rectangle(box, outline=color, width=pen.line_width)
 
 
-def _draw_dashed(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: Color, line_width: int) -> None:
+def _draw_dashed(drawing: ImageDraw.ImageDraw, box: tuple[int, int, int, int], color: Color, line_width: int) -> None:
     left, top, right, bottom = box
     dash, thick = 4 * line_width, line_width - 1
     for x in range(left, right + 1, 2 * dash):
         for y in (top, max(top, bottom - thick)):
-            pen.rectangle((x, y, min(x + dash, right), y + thick), fill=color)
+            drawing.rectangle((x, y, min(x + dash, right), y + thick), fill=color)
     for y in range(top, bottom + 1, 2 * dash):
         for x in (left, max(left, right - thick)):
-            pen.rectangle((x, y, x + thick, min(y + dash, bottom)), fill=color)
+            drawing.rectangle((x, y, x + thick, min(y + dash, bottom)), fill=color)
 
 
 def _draw_keypoints(
-    image: Image.Image, keypoints: npt.NDArray[Any], color: Color, edges: Sequence[tuple[int, int]]
+    image: Image.Image,
+    keypoints: npt.NDArray[Any],
+    color: Color,
+    edges: Sequence[tuple[int, int]],
+    line_width: int,
 ) -> None:
-    pen = ImageDraw.Draw(image)
-    line_width = _line_width(image.width)
+    drawing = ImageDraw.Draw(image)
     limits = np.asarray(image.size)
     points = {
         number: tuple(point)
@@ -325,10 +372,10 @@ def _draw_keypoints(
     }
     for start, end in edges:
         if start in points and end in points:
-            pen.line((*points[start], *points[end]), fill=color, width=line_width)
+            drawing.line((*points[start], *points[end]), fill=color, width=line_width)
     for x, y in points.values():
         radius = line_width + 1
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color, outline=INK)
+        drawing.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color, outline=INK)
 
 
 def _opacity(mask: Any, image_size: tuple[int, int], picture_size: tuple[int, int]) -> Image.Image:
@@ -353,9 +400,10 @@ def inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tup
 # ---- Text -----------------------------------------------------------------------------------------------------------
 
 
-def _write_label(image: Image.Image, box: tuple[int, int, int, int], name: str, notes: str, color: Color) -> None:
+def _write_label(
+    image: Image.Image, box: tuple[int, int, int, int], name: str, notes: str, color: Color, font_size: int
+) -> None:
     """Writes a label above the box if there is room, otherwise in its upper part; never outside the picture."""
-    font_size = _font_size(image.width)
     font = font_of_size(font_size)
     max_width = image.width - 4
     if name and notes:

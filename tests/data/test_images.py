@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from od_eval.data.images import ImageFolder, ImageNotFound, ImageUnusable, read_image
+from od_eval.data.images import ImageFolder, ImageNotFound, ImageUnusable, read_image, read_pixels
 from od_eval.errors import ODEvalError
 
 
@@ -75,6 +75,21 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path) -> None:
     Image.fromarray(pixels).save(tmp_path / "a.tif")
     encoded = read_image(tmp_path / "a.tif", None).encoded
     np.testing.assert_array_equal(decoded_by_tensorflow(encoded)[..., 0], pixels >> 8)
+
+
+def test_pixels_are_read_as_a_model_sees_them(tmp_path) -> None:
+    pixels = (np.arange(48 * 64) * 20).astype(np.uint16).reshape(48, 64)
+    Image.fromarray(pixels).save(tmp_path / "deep.png")
+    expected = decoded_by_tensorflow((tmp_path / "deep.png").read_bytes())
+    np.testing.assert_array_equal(read_pixels(tmp_path / "deep.png"), expected)
+    colors = np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(colors).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "turned.png"), np.rot90(colors))
+    (tmp_path / "text.png").write_bytes(b"no image")
+    with pytest.raises(ImageUnusable, match=r"text\.png: no image in a format that is read here$"):
+        read_pixels(tmp_path / "text.png")
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
