@@ -38,6 +38,8 @@ from od_eval.runs import analysis_files, metrics_files, object_files
 from od_eval.text import printable
 
 MAX_IMAGES = 200
+# One in so many is for suspected labels.
+_SHARE_OF_SUSPECTS = 3
 # Each takes seconds for a large evaluation set.
 MAX_COMPARISONS = 6
 _STATIC = os.path.join(os.path.dirname(page_data.__file__), "static")
@@ -79,8 +81,9 @@ def report(
       sources: a folder with evaluations (a model_dir, a run in it, or a folder of several), or several folders; or two
         JSON files in COCO's formats, of ground truth and of detections, for which there are no pictures.
       output: the file. It is replaced if there is one.
-      max_images: the number of images whose pictures are in the file, at most: those in which most is wrong, divided
-        among the runs. Small ones, as the runs keep them; each takes about 10 kB.
+      max_images: the number of images whose pictures are in the file, at most, divided among the runs: up to a third
+        with labels that are suspected, and those in which most is wrong. Small ones, as the runs keep them; each takes
+        about 10 kB.
 
     Raises:
       ODEvalError: there is no evaluation, a file is damaged, or the report cannot be written.
@@ -161,14 +164,21 @@ def _write(runs: Mapping[str, str], output: str, max_images: int) -> Report:
         run_dir, (entry,) = runs[run["name"]], run["evaluations"]
         step = entry["step"]
         sections = page_data.evaluation(run_dir, step)
+        if sections.get("checkpoint"):
+            # Others have no such folder, and need not know its name.
+            sections["checkpoint"] = os.path.basename(str(sections["checkpoint"]))
         elements.append(_element(f"evaluation-{position}-{step}", _as_json(sections)))
         num_images += sections.get("num_images") or 0
         if entry["has_objects"]:
             # What a run does not need, those after it have.
             share = (max_images - num_pictures) // (len(listed) - position)
-            pictures = _pictures(run_dir, step, entry["iou_types"], sections, share)
+            suspects = _suspects(run_dir, step, entry["iou_types"])
+            pictures = _pictures(run_dir, step, entry["iou_types"], sections, suspects, share)
             num_pictures += len(pictures)
             elements += _of_objects(f"{position}-{step}", run_dir, step, entry["iou_types"], pictures)
+            elements += [
+                _element(f"suspects-{position}-{step}-{iou_type}", _as_json(of)) for iou_type, of in suspects.items()
+            ]
             elements += _histories(position, run_dir, entry["iou_types"])
     elements += _comparisons(runs, listed)
     contents = _page(", ".join(run["name"] for run in listed), elements).encode()
@@ -186,14 +196,19 @@ def _of_objects(
             print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
             continue
         yield _element(f"objects-{name}-{iou_type}", _base64(gzip.compress(table, mtime=0)))
-        try:
-            suspects = page_data.suspects(run_dir, step, iou_type)
-        except ODEvalError as error:
-            print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
-            continue
-        yield _element(f"suspects-{name}-{iou_type}", _as_json(suspects))
     for index, jpeg in pictures.items():
         yield _element(f"image-{name}-{index}", _base64(jpeg))
+
+
+def _suspects(run_dir: str, step: int, iou_types: Sequence[IouType]) -> dict[IouType, dict[str, Any]]:
+    """The suspected labels, by each kind of matches that has some."""
+    suspects: dict[IouType, dict[str, Any]] = {}
+    for iou_type in iou_types:
+        try:
+            suspects[iou_type] = page_data.suspects(run_dir, step, iou_type)
+        except ODEvalError as error:
+            print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
+    return suspects
 
 
 def _histories(position: int, run_dir: str, iou_types: Sequence[IouType]) -> Iterator[str]:
@@ -230,22 +245,38 @@ def _comparisons(runs: Mapping[str, str], listed: Sequence[Mapping[str, Any]]) -
 
 
 def _pictures(
-    run_dir: str, step: int, iou_types: Sequence[IouType], sections: Mapping[str, Any], most: int
+    run_dir: str,
+    step: int,
+    iou_types: Sequence[IouType],
+    sections: Mapping[str, Any],
+    suspects: Mapping[IouType, Mapping[str, Any]],
+    most: int,
 ) -> dict[int, bytes]:
-    """Index -> JPEG of the images in which most is wrong, of those that the run keeps."""
+    """Index -> JPEG of images that the run keeps: up to a third with the most suspicious labels, then the worst."""
     path = os.path.join(analysis_files.of_step(run_dir, step), object_files.FILE_NAMES[iou_types[0]])
     point = sections.get("operating_point")
     confidence = point.get("confidence") if isinstance(point, dict) else None
     table = object_files.read_object_table(path)
     images = per_image(table, DEFAULT_CONFIDENCE if confidence is None else float(confidence))
     pictures: dict[int, bytes] = {}
-    for index in worst(images, len(table.images)).tolist():
-        if len(pictures) >= most:
-            break
-        jpeg = page_data.image(run_dir, step, index)
-        if jpeg is not None:
-            pictures[index] = jpeg
+    for indices, enough in (
+        (_images_of_suspects(suspects), most // _SHARE_OF_SUSPECTS),
+        (worst(images, len(table.images)).tolist(), most),
+    ):
+        for index in indices:
+            if len(pictures) >= enough:
+                break
+            jpeg = None if index in pictures else page_data.image(run_dir, step, index)
+            if jpeg is not None:
+                pictures[index] = jpeg
     return pictures
+
+
+def _images_of_suspects(suspects: Mapping[IouType, Mapping[str, Any]]) -> Iterator[int]:
+    """The indices of the images with suspected labels, of the most suspicious one first."""
+    for of in suspects.values():
+        indices = dict(zip((image["id"] for image in of["images"]), of["image_indices"], strict=True))
+        yield from (indices[annotation["image_id"]] for annotation in of["annotations"])
 
 
 # ---- HTML -----------------------------------------------------------------------------------------------------------

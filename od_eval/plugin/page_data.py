@@ -29,7 +29,7 @@ from od_eval.evaluation.object_columns import MATCH_COLUMNS
 from od_eval.evaluation.object_table import ERROR_KINDS, IouType
 from od_eval.runs import analysis_files, image_archive, metrics_files
 from od_eval.runs.comparison import compare
-from od_eval.runs.object_files import FILE_NAMES, read_rows
+from od_eval.runs.object_files import FILE_NAMES, read_about, read_rows
 from od_eval.runs.object_history import load_object_history
 
 # More than a person looks through.
@@ -112,12 +112,13 @@ def objects(
     Raises:
       ODEvalError: there is no such table, or it is damaged.
     """
-    rows, about = read_rows(_objects_path(run_dir, step, iou_type), with_masks=iou_type == "segm")
+    path = _objects_path(run_dir, step, iou_type)
+    rows, about = read_rows(path, with_masks=iou_type == "segm", image_id=image_id)
     if with_pictures is None:
         with_pictures = _kept_images(run_dir, about["images"])
     if image_id is not None:
         indices = [index for index, (id, *_) in enumerate(about["images"]) if str(id) == image_id][:1]
-        rows = rows[rows["image"].isin(indices)].assign(image=0)
+        rows["image"] = 0
         with_pictures = {0} if any(index in with_pictures for index in indices) else set()
         about["images"] = [about["images"][index] for index in indices]
     categories = [{"id": int(id), "name": name} for id, name in about["categories"].items()]
@@ -203,7 +204,7 @@ def suspects(run_dir: str, step: int, iou_type: IouType) -> dict[str, Any]:
     found, num_evaluations = content["annotations"], 1
     of_all = os.path.join(run_dir, analysis_files.FOLDER, analysis_files.file_name("label_suspects", "bbox", "json"))
     if iou_type == "bbox" and files.exists(of_all):
-        steps = load_object_history(*os.path.split(run_dir.rstrip("/"))).attrs["steps"]
+        steps = _history(run_dir, iou_type).attrs["steps"]
         if len(steps) >= _ENOUGH_EVALUATIONS and _fingerprint(run_dir, step) == _fingerprint(run_dir, steps[-1]):
             others = [one for one in found if one["attributes"]["suspect"] not in ("missing", "extra")]
             found, num_evaluations = [*_coco(of_all)["annotations"], *others], len(steps)
@@ -263,8 +264,7 @@ def history(run_dir: str, iou_type: IouType) -> dict[str, Any]:
     Raises:
       ODEvalError: the run has no table of objects, or one is damaged.
     """
-    model_dir, run = os.path.split(run_dir.rstrip("/"))
-    rows = load_object_history(model_dir, run, masks=iou_type == "segm")
+    rows = _history(run_dir, iou_type)
     image, ids = pd.factorize(rows["image_id"])
     category, names = pd.factorize(rows["category"].astype(str))
     always = (rows["status"] == "learnt") & (rows["num_found"] == rows["num_steps"])
@@ -281,6 +281,25 @@ def history(run_dir: str, iou_type: IouType) -> dict[str, Any]:
         "categories": [{"name": name} for name in names],
         "objects": {name: column[in_order].tolist() for name, column in columns.items()},
     }
+
+
+def _history(run_dir: str, iou_type: IouType) -> pd.DataFrame:
+    """The history of a run, read again only when there is something new, so that its warnings are said once."""
+    paths = (_objects_path(run_dir, step, iou_type) for step in analysis_files.steps(run_dir))
+    return _read_history(run_dir, iou_type, tuple((path, files.modified(path)) for path in paths if files.exists(path)))
+
+
+# That of a large evaluation set has 10 MB.
+@functools.lru_cache(maxsize=4)
+def _read_history(run_dir: str, iou_type: IouType, tables: tuple[tuple[str, float], ...]) -> pd.DataFrame:
+    """As `load_object_history`.
+
+    Args:
+      run_dir, iou_type: as for `objects`.
+      tables: the object tables of the run, and when each was written.
+    """
+    model_dir, run = os.path.split(run_dir.rstrip("/"))
+    return load_object_history(model_dir, run, masks=iou_type == "segm")
 
 
 def _coco(path: str) -> dict[str, Any]:
@@ -377,8 +396,7 @@ def _image_ids(run_dir: str, step: int) -> tuple[int | str, ...]:
 
 @functools.lru_cache(maxsize=16)
 def _ids_in(path: str, modified: float) -> tuple[int | str, ...]:
-    _, about = read_rows(path)
-    return tuple(id for id, *_ in about["images"])
+    return tuple(id for id, *_ in read_about(path)["images"])
 
 
 def _kept_images(run_dir: str, images: Sequence[tuple[int | str, int, int]]) -> set[int]:

@@ -28,7 +28,8 @@ flags.DEFINE_string("output", "report.html", "The file to write. It is replaced 
 flags.DEFINE_integer(
     "max_images",
     MAX_IMAGES,
-    "The number of images whose pictures are in the file, at most: those in which most is wrong. Each takes 10 kB.",
+    "The number of images whose pictures are in the file, at most: up to a third with suspected labels, and those in"
+    " which most is wrong. Each takes 10 kB.",
     lower_bound=0,
 )
 

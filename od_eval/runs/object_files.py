@@ -6,10 +6,11 @@ objects[objects.error == "missed"].groupby("category").size()
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,10 @@ _IMAGE = "image"
 # In the file of masks only.
 _MASK = "mask"
 _ABOUT = b"od_eval"
+# The file has parts, as rows of an image stand together: to show an image, one or two are read. At least so many rows,
+# and so many for each image, as every part repeats the ids of all.
+_ROWS_OF_PART = 20_000
+_ROWS_OF_PART_PER_IMAGE = 10
 
 
 def load_objects(
@@ -95,7 +100,14 @@ def parquet(table: ObjectTable, with_picture: Container[ImageId] = ()) -> bytes:
     floats = [field.name for field in arrow.schema if pa.types.is_floating(field.type)]
     # Of floats, bytes of the same place compress best together.
     others = [name for name in arrow.column_names if name not in (*floats, _MASK)]
-    pq.write_table(arrow, contents, compression="zstd", use_dictionary=others, use_byte_stream_split=floats)
+    pq.write_table(
+        arrow,
+        contents,
+        compression="zstd",
+        use_dictionary=others,
+        use_byte_stream_split=floats,
+        row_group_size=max(_ROWS_OF_PART, _ROWS_OF_PART_PER_IMAGE * len(table.images)),
+    )
     return contents.getvalue()
 
 
@@ -157,25 +169,53 @@ def _best_pairs(rows: Mapping[str, npt.NDArray[Any]], num_detections: int) -> Pa
     )
 
 
-def read_rows(path: str, *, with_masks: bool = False) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_rows(
+    path: str, *, with_masks: bool = False, image_id: str | None = None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The rows of a Parquet file, with the index of their image in `image`, and what they refer to.
 
     Args:
       path: of the file.
       with_masks: whether to read the column `mask`: the counts of a COCO RLE of the size of the image, as bytes, or
         None. It is all None in a file that has none: of boxes, or of an od_eval that wrote none.
+      image_id: the id, as text, of the only image whose rows are read; there are none if there is no such image.
 
     Returns:
-      The rows, and a dict: `iou_type`; `categories`, id -> name; `images`, a list of id, height and width.
+      The rows, whose index is their place in the file, and a dict: `iou_type`; `categories`, id -> name; `images`, a
+      list of id, height and width.
 
     Raises:
       ODEvalError: the file cannot be read, or is damaged.
     """
+    with _open(path) as (file, about):
+        names = file.schema_arrow.names
+        columns = [name for name in names if name != _MASK or with_masks]
+        if image_id is None:
+            rows = file.read(columns).to_pandas()
+        else:
+            ids = [str(id) for id, *_ in about["images"]]
+            rows = _rows_of_image(file, columns, ids.index(image_id) if image_id in ids else -1)
+    if with_masks and _MASK not in names:
+        rows[_MASK] = None
+    return rows, about
+
+
+def read_about(path: str) -> dict[str, Any]:
+    """What the rows of a Parquet file refer to, as `read_rows` returns it, without the rows.
+
+    Raises:
+      ODEvalError: the file cannot be read, or is damaged.
+    """
+    with _open(path) as (_, about):
+        return about
+
+
+@contextlib.contextmanager
+def _open(path: str) -> Iterator[tuple[pq.ParquetFile, dict[str, Any]]]:
+    """Opens a Parquet file of objects; what goes wrong with it becomes a sentence."""
     try:
         file = pq.ParquetFile(pa.BufferReader(files.read_bytes(path)))
-        names = file.schema_arrow.names
-        table = file.read([name for name in names if name != _MASK or with_masks])
-        rows, about = table.to_pandas(), json.loads(table.schema.metadata[_ABOUT])
+        yield file, json.loads(file.schema_arrow.metadata[_ABOUT])
     except OSError as error:
         raise ODEvalError(f"'{path}' cannot be read: {files.reason(error)}.") from error
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
@@ -183,6 +223,24 @@ def read_rows(path: str, *, with_masks: bool = False) -> tuple[pd.DataFrame, dic
             f"'{path}' is damaged: it is not a table of objects ({type(error).__name__}); evaluate the checkpoint"
             " again, or delete its folder."
         ) from error
-    if with_masks and _MASK not in names:
-        rows[_MASK] = None
-    return rows, about
+
+
+def _rows_of_image(file: pq.ParquetFile, columns: list[str], image: int) -> pd.DataFrame:
+    """The rows of an image, from the parts of the file in which it may be.
+
+    Args:
+      file: the file.
+      columns: names of those that are read.
+      image: the index of the image; -1 for none.
+    """
+    at = file.schema_arrow.names.index(_IMAGE)
+    begin, parts = 0, []
+    for group in range(file.num_row_groups):
+        about = file.metadata.row_group(group)
+        of_images = about.column(at).statistics
+        if of_images is None or not of_images.has_min_max or of_images.min <= image <= of_images.max:
+            rows = file.read_row_group(group, columns).to_pandas()
+            rows.index = pd.RangeIndex(begin, begin + len(rows))
+            parts.append(rows[rows[_IMAGE] == image])
+        begin += about.num_rows
+    return pd.concat(parts) if parts else file.schema_arrow.empty_table().select(columns).to_pandas()

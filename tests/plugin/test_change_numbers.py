@@ -219,6 +219,17 @@ def flat(value: Any, name: str = "") -> dict[str, Any]:
     return {name: value}
 
 
+def test_that_the_evaluation_set_has_changed_is_said_once_for_each_new_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "eval"
+    for step, table in enumerate([made_table(1, "bbox"), other_evaluation_set(), made_table(2, "bbox")]):
+        analysis_files.write(str(run_dir), step, {FILE_NAMES["bbox"]: parquet(table)})
+        histories = [page_data.history(str(run_dir), "bbox") for _ in range(3)]
+        assert [history["steps"] for history in histories] == [[*range(step + 1)]] * 3
+        assert capsys.readouterr().err.count("has changed between evaluations") == (step > 0)
+
+
 def test_what_became_of_objects_is_that_of_the_history(tmp_path: Path) -> None:
     tables = [made_table(1, "bbox"), other_evaluation_set(), made_table(1, "bbox"), made_table(2, "bbox")]
     run_dir = tmp_path / "eval"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_images_view import num_pixels, served, state_of
+from test_images_view import num_pixels, served, state_of, wait_until
 
 from od_eval.evaluation.analyses.comparison import Comparison
 from od_eval.evaluation.evaluator import Evaluator
@@ -127,6 +127,10 @@ def test_counts_and_metrics_are_those_of_the_comparison_in_python(page: Any, mod
         heading == f"B fixed {compared.num_fixed} and broke {compared.num_broken} of {compared.num_groundtruth} objects"
     )
     assert scores_on(page, "Metric") == [[metric, *score_cells(score)] for metric, score in compared.overall.items()]
+    said = " ".join(page.locator("#compare-metrics + p").inner_text().split())
+    confidences = [compared.confidence_a, compared.confidence_b]
+    assert all(f"{confidence:.3f} ({name})" in said for confidence, name in zip(confidences, "AB", strict=True))
+    assert "whatever is chosen above" in said
     for metric in ("AP", "F1"):
         page.get_by_role("group", name="Metric of the categories").get_by_role(
             "button", name=metric, exact=True
@@ -142,7 +146,7 @@ def test_at_another_confidence_it_is_that_of_both(page: Any, address: str) -> No
     own = counts_on(page, "compare-objects")
     page.goto(f"{address}#view=compare&run=eval&confidence=2")
     page.reload()
-    page.wait_for_selector(".compare-count")
+    page.wait_for_selector("#compare-objects")
     nothing = counts_on(page, "compare-objects")
     assert nothing == dict.fromkeys(TITLES, 0) | {
         "Neither finds": sum(own[title] for title in list(TITLES)[:2] + list(TITLES)[4:])
@@ -154,7 +158,7 @@ def test_while_the_metrics_are_computed_the_rest_is_there(page: Any, model_dir: 
     page.route("**/comparison?*", lambda route: held.append(route))
     page.get_by_label("Step of A").select_option("100")
     page.get_by_text("Computing the differences").wait_for()
-    page.wait_for_selector(".compare-count")
+    page.wait_for_selector("#compare-objects")
     compared = python_comparison(model_dir, "eval@100", "eval@300")
     assert counts_on(page, "compare-objects") == changes_of(compared)
     held[0].continue_()
@@ -184,15 +188,15 @@ def test_a_pair_opens_large_and_keys_go_on_and_back(page: Any) -> None:
     page.wait_for_selector(".compare-large")
     first = state_of(page)["image"]
     a, b = (f".compare-large section:nth-child({place}) canvas" for place in (1, 2))
-    page.wait_for_function("document.querySelectorAll('.compare-large canvas').length === 2")
+    wait_until(lambda: page.locator(".compare-large canvas").count() == 2, page)
     # What A finds there and B misses is vivid.
     assert num_pixels(page, a)["right"] > 0
     assert num_pixels(page, a)["missed"] == 0
     assert num_pixels(page, b)["missed"] > 0
     page.keyboard.press("ArrowRight")
-    page.wait_for_function(f"!location.hash.includes('image={first}') && location.hash.includes('image=')")
+    wait_until(lambda: state_of(page)["image"] != first, page)
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function(f"location.hash.includes('image={first}')")
+    wait_until(lambda: state_of(page)["image"] == first, page)
     page.keyboard.press("Escape")
     page.wait_for_selector(".compare-gallery")
     assert "image" not in state_of(page)
@@ -203,7 +207,7 @@ def test_another_run_and_step_can_be_chosen_and_stand_in_the_address(page: Any, 
     page.get_by_label("Run of A").select_option(label="eval/night")
     page.get_by_label("Step of A").select_option("50")
     expected = changes_of(python_comparison(model_dir, "eval/night@50", "eval@300"))
-    page.wait_for_function("location.hash.includes('other_step=50')")
+    wait_until(lambda: state_of(page).get("other_step") == "50", page)
     page.wait_for_selector("#compare-objects")
     assert counts_on(page, "compare-objects") == expected
     state = state_of(page)
@@ -228,7 +232,7 @@ def test_what_became_of_objects_through_training_opens_their_images(page: Any, m
     assert status["lost"] > 0
     page.locator(".compare-history-lost").click()
     num_images = objects[objects["status"] == "lost"]["image_id"].nunique()
-    page.wait_for_function(f"document.querySelectorAll('.compare-tile').length === {num_images}")
+    wait_until(lambda: page.locator(".compare-tile").count() == num_images, page)
     assert state_of(page)["cell"] == "history%2Flost"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import html.parser
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,16 @@ def test_the_same_evaluations_give_the_same_file_with_as_many_pictures_as_asked_
         assert report(run_dir, tmp_path / f"{name}.html", max_images=5).num_pictures == 5
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     assert report(run_dir, tmp_path / "a.html", max_images=0).num_pictures == 0
+
+
+def test_it_names_no_folder_of_the_machine_it_was_made_on(run_dir, tmp_path):
+    shutil.copytree(run_dir, tmp_path / "private" / "eval")
+    path = tmp_path / "private" / "eval" / "metrics" / f"step-{STEPS[-1]:08d}.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checkpoint": f"{tmp_path}/private/ckpt-7"}))
+    report(tmp_path / "private" / "eval", tmp_path / "a.html")
+    data = Elements(tmp_path / "a.html").data()
+    assert json.loads(data[f"evaluation-0-{STEPS[-1]}"])["checkpoint"] == "ckpt-7"
+    assert str(tmp_path) not in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 def test_masks_are_there_only_of_its_pictures(run_dir, tmp_path):

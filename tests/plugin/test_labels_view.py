@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet
 import pytest
 from pycocotools import mask as mask_tools
 from pycocotools.coco import COCO
 from test_images_view import served, wait_until
+from test_matrix_and_curves import made_up
 from test_page_data import decoded
 from test_plugin_server import tensorboard
 
 import plugin_run
 from od_eval import ODEvalError
+from od_eval.evaluation.analyses.per_image import per_image, worst
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.object_columns import as_pandas
 from od_eval.evaluation.options import AnalysisOptions, EvaluationOptions
 from od_eval.html_report import report
 from od_eval.plugin import page_data
+from od_eval.runs import analysis_files
 from od_eval.runs.evaluation_run import write_analysis, write_evaluation
 from od_eval.runs.image_archive import ImageArchive
+from od_eval.runs.object_files import FILE_NAMES, parquet, read_object_table, read_rows
 from plugin_browser import Page, open_page
 
 CATEGORIES = {2: "<b>cat</b>", 5: "\u202edog"}
@@ -183,10 +191,29 @@ def test_a_damaged_file_is_said_to_be(damaged: str, run_dir: Path, tmp_path: Pat
 
 
 def test_the_objects_of_one_image_are_its_rows_of_the_table(run_dir: Path) -> None:
-    whole = page_data.objects(str(run_dir), STEPS[0], "bbox")
-    header, *tables = decoded(whole)
-    for index, image in enumerate(header["images"]):
-        one, *parts = decoded(page_data.objects(str(run_dir), STEPS[0], "bbox", image_id=image["id"]))
+    assert_rows_of_images(run_dir, STEPS[0], 1)
+    for unknown in ("", "../images.zip", "9"):
+        nothing, *_ = decoded(page_data.objects(str(run_dir), STEPS[0], "bbox", image_id=unknown))
+        assert (nothing["images"], nothing["detections"]["rows"], nothing["objects"]["rows"]) == ([], 0, 0)
+
+
+def test_of_a_large_table_an_image_has_its_rows_and_categories_too(tmp_path: Path) -> None:
+    table = made_up(num_categories=8, num_images=900, num_objects=25).object_tables()["bbox"]
+    # Categories that only the first images or only the last ones have.
+    for objects in (table.detections, table.groundtruth):
+        objects.category[:] = np.where(objects.image < 450, objects.category // 2, 4 + objects.category // 2)
+    analysis_files.write(str(tmp_path), 0, {FILE_NAMES["bbox"]: parquet(table)})
+    path = Path(analysis_files.of_step(str(tmp_path), 0)) / FILE_NAMES["bbox"]
+    assert pyarrow.parquet.ParquetFile(path).num_row_groups > 2  # or the test tests nothing
+    assert_rows_of_images(tmp_path, 0, 89)
+    pd.testing.assert_frame_equal(read_rows(str(path))[0].drop(columns="image"), as_pandas(table))
+
+
+def assert_rows_of_images(run_dir: Path, step: int, every: int) -> None:
+    """Of one image in `every`, the objects are those that the whole table has of it."""
+    header, *tables = decoded(page_data.objects(str(run_dir), step, "bbox"))
+    for index, image in [*enumerate(header["images"])][::every]:
+        one, *parts = decoded(page_data.objects(str(run_dir), step, "bbox", image_id=image["id"]))
         assert one["images"] == [image]
         rows = [np.flatnonzero(table["image"] == index) for table in tables]
         for part, table, own, others in zip(parts, tables, rows, rows[::-1], strict=True):
@@ -197,9 +224,6 @@ def test_the_objects_of_one_image_are_its_rows_of_the_table(run_dir: Path) -> No
                 if name == "image":
                     expected = np.zeros_like(expected)
                 np.testing.assert_array_equal(column.reshape(expected.shape), expected, err_msg=name)
-    for unknown in ("", "../images.zip", "9"):
-        nothing, *_ = decoded(page_data.objects(str(run_dir), STEPS[0], "bbox", image_id=unknown))
-        assert (nothing["images"], nothing["detections"]["rows"], nothing["objects"]["rows"]) == ([], 0, 0)
 
 
 def test_of_masks_they_are_those_of_the_step_and_have_masks(logdir: Path) -> None:
@@ -406,6 +430,25 @@ def test_in_a_report_the_decisions_are_downloaded_too(run_dir: Path, tmp_path: P
         assert [one["attributes"]["decision"] for one in content["annotations"]] == ["yes"]
         assert page.problems == []
         assert all(request.startswith(("file:", "blob:")) for request in page.requests)
+
+
+def test_in_a_report_a_third_of_the_pictures_are_of_suspected_labels(run_dir: Path, tmp_path: Path) -> None:
+    run = tmp_path / "eval"
+    shutil.copytree(run_dir, run)
+    path = run / "analysis" / "label_suspects.json"
+    suspects = json.loads(path.read_text())
+    ids = {image["file_name"]: image["id"] for image in suspects["images"]}
+    first = {**suspects["annotations"][0], "image_id": ids["right-3.jpg"]}
+    first["attributes"] = {**first["attributes"], "suspicion": 1.0}
+    path.write_text(json.dumps({**suspects, "annotations": [first]}))
+    table = read_object_table(f"{analysis_files.of_step(str(run), STEPS[-1])}/{FILE_NAMES['bbox']}")
+    images = [*table.images]
+    worst_first = [images[index] for index in worst(per_image(table, 0.5), len(images))]
+    assert "right-3.jpg" not in worst_first[:4]  # as nothing is wrong in it
+    for max_images, expected in ((2, worst_first[:2]), (3, ["right-3.jpg", *worst_first[:2]])):
+        report(run, tmp_path / "report.html", max_images=max_images)
+        shown = re.findall(rf'id="image-0-{STEPS[-1]}-(\d+)"', (tmp_path / "report.html").read_text())
+        assert [images[int(index)] for index in shown] == expected
 
 
 def test_in_tensorboard_the_decisions_are_downloaded_too(run_dir: Path, tmp_path: Path) -> None:

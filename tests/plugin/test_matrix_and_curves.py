@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def a_confusion(matrix: ConfusionMatrix) -> tuple[int, int]:
 
 
 def wait_for_address(page: Any, part: str) -> None:
-    page.wait_for_function("part => decodeURIComponent(location.hash).includes(part)", arg=part)
+    page.wait_for_url(lambda url: part in unquote(url))
 
 
 # ---- The confusion matrix -------------------------------------------------------------------------------------------
@@ -227,7 +228,7 @@ def test_a_click_on_a_curve_chooses_its_confidence(few: tuple[ObjectTable, Path]
     drawing = chart(page, "By confidence").locator("svg").first
     box = drawing.bounding_box()
     drawing.click(position={"x": box["width"] * 0.4, "y": box["height"] * 0.3})
-    page.wait_for_function("location.hash.includes('confidence=')")
+    page.wait_for_url(lambda url: "confidence=" in url)
     confidence = float(page.url.partition("confidence=")[2].partition("&")[0])
     assert 0 < confidence < 1
     assert f"{confidence:.3f}" in page.locator("header").inner_text()
@@ -248,7 +249,7 @@ def test_keys_read_a_curve_and_choose_a_point(few: tuple[ObjectTable, Path], ope
     assert all("precision" in text and "confidence" in text for text in texts)
     assert curves.locator(".said").inner_text() == texts[-1]
     page.keyboard.press("Enter")
-    page.wait_for_function("location.hash.includes('confidence=')")
+    page.wait_for_url(lambda url: "confidence=" in url)
 
 
 def test_a_category_has_its_own_curves(few: tuple[ObjectTable, Path], opened: Opener) -> None:
@@ -271,6 +272,29 @@ def test_a_bar_opens_its_images(few: tuple[ObjectTable, Path], opened: Opener) -
     assert said == bars.nth(1).get_attribute("aria-label")
     page.keyboard.press("Enter")
     wait_for_address(page, "cell=bar/size_")
+
+
+def test_bars_are_told_apart_without_colors(few: tuple[ObjectTable, Path], opened: Opener) -> None:
+    _, path = few
+    page = opened(path, "curves")
+    for title, names in (
+        ("Confidence", ["Right detections", "Wrong detections"]),
+        ("Size of objects", ["Found objects", "Missed objects"]),
+    ):
+        bar_chart = page.locator(".of-bars .chart", has=page.locator("figcaption", has_text=re.compile(f"^{title}$")))
+        entries = bar_chart.locator(".legend li")
+        assert [entry.inner_text() for entry in entries.all()] == names
+        dashes = [entry.locator("rect").get_attribute("stroke-dasharray") for entry in entries.all()]
+        assert dashes[0] is None
+        assert dashes[1] is not None
+        bars = bar_chart.get_by_role("button").all()
+        assert {(bar.get_attribute("aria-label").split(",")[0], dash_of(bar)) for bar in bars} == {
+            *zip(names, dashes, strict=True)
+        }
+
+
+def dash_of(bar: Any) -> str | None:
+    return bar.locator(".body").get_attribute("stroke-dasharray")
 
 
 def test_a_point_of_the_calibration_opens_its_images(few: tuple[ObjectTable, Path], opened: Opener) -> None:

@@ -27,6 +27,7 @@ import { html, useMemo, useState } from "./vendor/preact.js";
  * @property {string} name
  * @property {string} color
  * @property {number[]} counts
+ * @property {string} [dash] of the outline, of SVG's stroke-dasharray
  */
 
 const WIDTH = 520;
@@ -209,7 +210,7 @@ export function BarChart({ title, xLabel, edges, series, isLog: mayBeLog = false
           at % everyLabel === 0 ? html`<${XTick} at=${LEFT + binWidth * at} label=${short(edge)} />` : null,
         )}
         ${bars.map((bar) => {
-          const { color, counts: of } = series[bar.series];
+          const { color, dash, counts: of } = series[bar.series];
           const height = Math.max(heightOf(of[bar.bin]), 1);
           const left = leftOf(bar.series, bar.bin);
           return html`
@@ -225,12 +226,13 @@ export function BarChart({ title, xLabel, edges, series, isLog: mayBeLog = false
             >
               <rect class="hit" x=${left} y=${TOP} width=${barWidth} height=${PLOT_HEIGHT} />
               <rect
-                class="body"
+                class=${dash ? "body dashed" : "body"}
                 x=${left}
                 y=${TOP + PLOT_HEIGHT - height}
                 width=${barWidth}
                 height=${height}
                 style=${`fill: ${color}`}
+                stroke-dasharray=${dash}
               />
             </g>
           `;
@@ -427,7 +429,7 @@ const Legend = ({ entries }) => html`
           <svg viewBox="0 0 26 12" aria-hidden="true">
             ${
               counts
-                ? html`<rect x="6" y="0" width="14" height="12" style=${`fill: ${color}`} />`
+                ? html`<rect class=${dash ? "body dashed" : "body"} x="6" y="0" width="14" height="12" style=${`fill: ${color}`} stroke-dasharray=${dash} />`
                 : html`<path d="M0 6H26" style=${`stroke: ${color}`} stroke-dasharray=${dash} />`
             }
           </svg>

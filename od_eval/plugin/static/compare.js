@@ -399,8 +399,9 @@ function Metrics({ a, b, type, source, table, choice, setState }) {
     ${!value && html`<p role="status">${problem ? `The metrics are not compared: ${printable(problem)}` : "Computing the differences and how far chance explains them …"}</p>`}
     ${value &&
     html`<p class="hint">
-        of ${plural(value.num_images, "image")}, all sizes; F1 at confidence ${number(value.confidence_a)} (A) and
-        ${" "}${number(value.confidence_b)} (B), IoU 0.50. Intervals come from drawing the images anew.
+        of ${plural(value.num_images, "image")} and all sizes, whatever is chosen above. F1 is at IoU 0.50 and the
+        ${" "}confidence with the highest F1 in these images, of each its own: ${number(value.confidence_a)} (A) and
+        ${" "}${number(value.confidence_b)} (B). Intervals come from drawing the images anew.
       </p>
       <${ScoreTable} heading="Metric" rows=${METRICS.map((metric) => ({ head: metric, score: value[metric] }))} />
       ${Object.keys(value.per_category).length > 1 && html`<${Categories} ...${{ comparison: value, table, choice, setState }} />`}`}
@@ -587,13 +588,13 @@ function Gallery({ lastOpen, ...props }) {
     scroller.current.scrollTop = TILE.height * Math.floor(place / sizeOfRow(contentWidth(scroller.current)).perRow);
   }, [isMeasured]);
   return html`<div class="compare-gallery" ref=${scroller} tabindex="0" role="region" aria-label="Gallery of pairs">
-    <div style=${{ height: `${visible.before}px` }}></div>
+    ${visible.before > 0 && html`<div class="images-unseen" style=${{ height: `${visible.before}px` }}></div>`}
     <ul>
       ${images.slice(visible.first, visible.last).map(
         (image) => html`<${Tile} key=${image} ...${props} image=${image} isLastOpen=${image === lastOpen} />`,
       )}
     </ul>
-    <div style=${{ height: `${visible.after}px` }}></div>
+    ${visible.after > 0 && html`<div class="images-unseen" style=${{ height: `${visible.after}px` }}></div>`}
     ${images.length === 0 && html`<p class="images-empty">No image.</p>`}
   </div>`;
 }

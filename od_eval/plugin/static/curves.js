@@ -38,12 +38,18 @@ const IOUS = [0, 2, 4, 6, 8];
 const STYLES_OF_IOUS = [
   { color: "var(--blue)" },
   { color: "#009e73", dash: "7 4" },
-  { color: "#cc79a7" },
-  { color: "#e69f00", dash: "7 4" },
-  { color: "var(--vermilion)" },
+  { color: "#cc79a7", dash: "2 3" },
+  { color: "#e69f00", dash: "14 4" },
+  { color: "var(--vermilion)", dash: "7 3 2 3" },
 ];
 
-const OUTCOMES = { right: "var(--blue)", found: "var(--blue)", wrong: "var(--vermilion)", missed: "var(--yellow)" };
+/** Also told apart without colors: by the same dashes as in pictures. */
+const OUTCOMES = {
+  right: { color: "var(--blue)" },
+  found: { color: "var(--blue)" },
+  wrong: { color: "var(--vermilion)", dash: "5 3" },
+  missed: { color: "var(--yellow)", dash: "2 2" },
+};
 
 const BARS = [
   { title: "IoU of right detections", xLabel: "IoU with the object", names: ["iou_right"] },
@@ -252,7 +258,7 @@ function Distribution({ table, choice, title, xLabel, names, isLog, open }) {
   );
   const series = names.map((name, at) => ({
     name: DISTRIBUTIONS[name].who,
-    color: OUTCOMES[/** @type {keyof OUTCOMES} */ (name.split("_")[1])],
+    ...OUTCOMES[/** @type {keyof OUTCOMES} */ (name.split("_")[1])],
     counts: counted[at],
   }));
   return html`

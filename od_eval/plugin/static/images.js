@@ -160,7 +160,7 @@ function ImageTable({ table, columns, images, order, setOrder, open, openImage }
         </tr>
       </thead>
       <tbody>
-        ${visible.before > 0 && html`<tr key="before" aria-hidden="true" style=${{ height: `${visible.before}px` }}></tr>`}
+        ${visible.before > 0 && html`<tr key="before" class="images-unseen" aria-hidden="true" style=${{ height: `${visible.before}px` }}></tr>`}
         ${images.slice(visible.first, visible.last).map(
           (image, index) => html`<tr key=${image} aria-rowindex=${visible.first + index + 2}
             class=${image === open ? "images-open" : ""} onClick=${() => openImage(image)}>
@@ -171,7 +171,7 @@ function ImageTable({ table, columns, images, order, setOrder, open, openImage }
             ${columns.map(({ name, values, format }) => html`<td key=${name}>${Number.isNaN(values[image]) ? "–" : format(values[image])}</td>`)}
           </tr>`,
         )}
-        ${visible.after > 0 && html`<tr key="after" aria-hidden="true" style=${{ height: `${visible.after}px` }}></tr>`}
+        ${visible.after > 0 && html`<tr key="after" class="images-unseen" aria-hidden="true" style=${{ height: `${visible.after}px` }}></tr>`}
       </tbody>
     </table>
     ${images.length === 0 && html`<p class="images-empty">No image.</p>`}
@@ -232,7 +232,7 @@ function Gallery({ scene, images, openImage, lastOpen }) {
     scroller.current.scrollTop = TILE.height * Math.floor(place / sizeOfRow(contentWidth(scroller.current)).perRow);
   }, [isMeasured]);
   return html`<div class="images-gallery" ref=${scroller} tabindex="0" role="region" aria-label="Gallery">
-    <div style=${{ height: `${visible.before}px` }}></div>
+    ${visible.before > 0 && html`<div class="images-unseen" style=${{ height: `${visible.before}px` }}></div>`}
     <ul>
       ${images
         .slice(visible.first, visible.last)
@@ -241,7 +241,7 @@ function Gallery({ scene, images, openImage, lastOpen }) {
             isLastOpen=${image === lastOpen} />`,
         )}
     </ul>
-    <div style=${{ height: `${visible.after}px` }}></div>
+    ${visible.after > 0 && html`<div class="images-unseen" style=${{ height: `${visible.after}px` }}></div>`}
     ${images.length === 0 && html`<p class="images-empty">No image.</p>`}
   </div>`;
 }

@@ -181,10 +181,7 @@ export class EmbeddedSource {
    * @param {number} image
    */
   async imageUrl(run, step, image) {
-    let text = this._text(`image-${this._position(run)}-${step}-${image}`);
-    // The picture of another step.
-    if (text.startsWith("=")) text = this._text(text.slice(1));
-    return `data:image/jpeg;base64,${text}`;
+    return `data:image/jpeg;base64,${this._text(`image-${this._position(run)}-${step}-${image}`)}`;
   }
 
   /**
