@@ -29,6 +29,7 @@ PROGRAMS = {
     "check": ("check", "a config and its data, or annotations: find what is wrong before training"),
     "shapes": ("shapes", "draw a dataset of shapes with boxes and masks"),
     "export": ("export", "write a SavedModel or a TensorFlow Lite model of a trained detector"),
+    "benchmark": ("benchmark", "a trained detector in several formats: AP, size, latency and memory side by side"),
     "evaluate": ("evaluate", "COCO ground truth and detections -> metrics, files and TensorBoard"),
     "detect": ("detect", "images and videos -> pictures with what a model finds in them, COCO JSON, CSV"),
     "compare": ("compare", "two runs, steps or files of detections: what differs, object by object"),

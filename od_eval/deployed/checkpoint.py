@@ -12,6 +12,7 @@ from od_eval import checkpoint_files, files
 from od_eval.deployed.model import DeployedModel, DetectionsOfImage, Image, check_number_of_classes
 from od_eval.deployed.tensorflow_runtime import start_tensorflow
 from od_eval.errors import ODEvalError
+from od_eval.odapi.pipeline import Pipeline
 
 
 class CheckpointModel(DeployedModel):
@@ -19,7 +20,7 @@ class CheckpointModel(DeployedModel):
 
     Args:
       path: a checkpoint, or a folder of them: a model_dir, whose best one is taken, or else its newest.
-      config: the pipeline.config.
+      pipeline: its config.
       num_threads: as for `TFLiteModel`.
       label_map: its path and its categories, id -> name; None: that of the config.
 
@@ -30,18 +31,16 @@ class CheckpointModel(DeployedModel):
     format = "checkpoint"
 
     def __init__(
-        self, path: str, config: str, num_threads: int | None, label_map: tuple[str, Mapping[int, str]] | None
+        self, path: str, pipeline: Pipeline, num_threads: int | None, label_map: tuple[str, Mapping[int, str]] | None
     ):
         self.runtime = start_tensorflow(num_threads)
         from od_eval.odapi.checkpoints import existing_checkpoint, step_of
         from od_eval.odapi.model_inputs import fixed_input_size
-        from od_eval.odapi.pipeline import Pipeline
         from od_eval.odapi.restored import restored_detector
         from od_eval.runs.model_dir import best_or_newest
 
         with files.errors_as_sentences(f"'{path}' cannot be looked up"):
             checkpoint = best_or_newest(path) if files.is_folder(path) else path
-        pipeline = Pipeline.load(config)
         self.path = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
         self._detector = restored_detector(pipeline, self.path)
         if self._detector.side_input_specs:

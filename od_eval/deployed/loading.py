@@ -52,8 +52,9 @@ def load_model(
             raise _no_model(path)
     if config:
         from od_eval.deployed.checkpoint import CheckpointModel
+        from od_eval.odapi.pipeline import Pipeline
 
-        return CheckpointModel(path, config, num_threads, given)
+        return CheckpointModel(path, Pipeline.load(config), num_threads, given)
     if tflite:
         from od_eval.deployed.tflite import TFLiteModel
 

@@ -72,7 +72,7 @@ class TFLiteModel(DeployedModel):
         self.file_size = len(contents)
         if not contents:
             raise _damaged(path)
-        runtime = _runtime()
+        runtime = tflite_runtime()
         self.runtime = runtime.name
         self._interpreter = _interpreter(path, contents, runtime, num_threads)
         self._input = self._checked_input()
@@ -99,7 +99,7 @@ class TFLiteModel(DeployedModel):
         return other
 
     def _detect(self, image: Image) -> DetectionsOfImage:
-        self._interpreter.set_tensor(self._input["index"], self._input_of(image))
+        self._interpreter.set_tensor(self._input["index"], self.input_of(image))
         self._interpreter.invoke()
         outputs = {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
         num = int(outputs["num_detections"].reshape(-1)[0])
@@ -111,8 +111,8 @@ class TFLiteModel(DeployedModel):
             )
         return DetectionsOfImage(in_pixels(boxes, image), scores, classes.astype(np.int64) + self._class_offset)
 
-    def _input_of(self, image: Image) -> npt.NDArray[Any]:
-        """The model's input, `[1, height, width, 3]`: resized, normalised, quantized."""
+    def input_of(self, image: Image) -> npt.NDArray[Any]:
+        """The model's input for an image, `[1, height, width, 3]`: resized, normalised, quantized."""
         height, width = self.input_size or (0, 0)
         values = resized(image, height, width)
         if self._input["shape"][3] == 1:
@@ -215,7 +215,7 @@ class TFLiteModel(DeployedModel):
         """Runs it on a gray image: until then, the shapes of some outputs are unknown."""
         try:
             gray = np.full([1, 1, 3], 128, np.uint8)
-            self._interpreter.set_tensor(self._input["index"], self._input_of(gray))
+            self._interpreter.set_tensor(self._input["index"], self.input_of(gray))
             self._interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise _cannot_be_run(self.path, error) from error
@@ -252,7 +252,7 @@ class TFLiteModel(DeployedModel):
         return int(scores["shape"][-1]) - 1
 
 
-class _Runtime(NamedTuple):
+class TFLiteRuntime(NamedTuple):
     """A library that runs TensorFlow Lite models.
 
     Attributes:
@@ -267,22 +267,23 @@ class _Runtime(NamedTuple):
     schema: Any
 
 
-def _runtime() -> _Runtime:
+def tflite_runtime() -> TFLiteRuntime:
+    """The library that runs TensorFlow Lite models in this environment."""
     if importlib.util.find_spec("ai_edge_litert"):
         from ai_edge_litert import interpreter, schema_py_generated
 
         version = importlib.metadata.version("ai-edge-litert")
-        return _Runtime(
+        return TFLiteRuntime(
             f"ai_edge_litert {version}", interpreter.Interpreter, interpreter.OpResolverType, schema_py_generated
         )
     import tensorflow as tf
 
     schema = importlib.import_module("tensorflow.lite.python.schema_py_generated")
     name = f"tf.lite of TensorFlow {tf.__version__}"
-    return _Runtime(name, tf.lite.Interpreter, tf.lite.experimental.OpResolverType, schema)
+    return TFLiteRuntime(name, tf.lite.Interpreter, tf.lite.experimental.OpResolverType, schema)
 
 
-def _interpreter(path: str, contents: bytes, runtime: _Runtime, num_threads: int | None) -> Any:
+def _interpreter(path: str, contents: bytes, runtime: TFLiteRuntime, num_threads: int | None) -> Any:
     try:
         interpreter = runtime.interpreter(
             model_content=contents,

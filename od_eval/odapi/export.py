@@ -128,11 +128,14 @@ def export_tflite(
     config = exporter.pipeline.config
     of_input = tflite_conversion.image_input(exporter.pipeline, exporter.detector)
     images = None
+    calibrated: dict[str, Any] = {}
     if quantization in tflite_conversion.CALIBRATED:
         print("Reading the labels of the training set, to choose images for calibration …", flush=True)
         calibration = choose_calibration_images(exporter.pipeline, num_calibration_images)
         print(*map(printable, calibration.sentences()), sep="\n", flush=True)
         images = calibration.decoded
+        about = {"num_images": len(calibration.encoded), "num_showing": dict(calibration.num_showing)}
+        calibrated = {"calibration": about}
     predicts_keypoints = bool(config.model.center_net.keypoint_estimation_task)
 
     def write(checkpoint_dir: str, directory: str) -> None:
@@ -161,6 +164,7 @@ def export_tflite(
             class_offset=1,
             max_detections=max_detections,
             regular_nms=use_regular_nms or exporter.pipeline.meta_architecture != "ssd",
+            **calibrated,
         )
         names = exporter.category_names
         model = with_metadata(

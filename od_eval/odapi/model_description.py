@@ -38,6 +38,8 @@ def write_description(directory: str, fields: Mapping[str, Any]) -> None:
         * `categories`: `id`, `name` and `confidence` of each; `confidence` over all: the operating points, or None
         * `max_detections` (None if unknown); `regular_nms`: whether overlapping boxes are suppressed as by the
           checkpoint, or by TensorFlow Lite's faster way
+        * `calibration`, if it was calibrated: `num_images`, and `num_showing`: name of a category -> how many of these
+          images show it
 
     Raises:
       ODEvalError: it cannot be written.

@@ -26,7 +26,7 @@ import textwrap
 from absl import flags
 
 from od_eval import text
-from od_eval.runs.comparison import RunComparison, category_rows, compare, image_rows, score_rows, sentences
+from od_eval.runs.comparison import RunComparison, as_text, compare
 
 FLAGS = flags.FLAGS
 MOST_ARGUMENTS = 2
@@ -58,15 +58,6 @@ def _print(compared: RunComparison) -> None:
     print(text.printable(f"A: {compared.a}"), text.printable(f"B: {compared.b}"), sep="\n")
     for name, of in compared.comparisons.items():
         print(f"\n{name.capitalize()}, {of.num_images} images, {of.num_groundtruth} objects\n")
-        print(text.table(score_rows(of)), *map(_wrapped, sentences(of)), sep="\n")
-        print("", text.table(category_rows(of)), sep="\n")
-        images = image_rows(of)
-        if len(images) > 1:
-            num_images = len(of.images["image_id"])
-            print(f"\nImages that changed most, of {num_images} that changed", text.table(images), sep="\n")
+        print(as_text(of, _WIDTH))
     for note in compared.notes:
-        print("", _wrapped(f"note: {note}"), sep="\n")
-
-
-def _wrapped(sentence: str) -> str:
-    return textwrap.fill(text.printable(sentence), _WIDTH)
+        print("", textwrap.fill(text.printable(f"note: {note}"), _WIDTH), sep="\n")

@@ -8,20 +8,30 @@ comes out, and the confidences that the evaluation of the checkpoint chose. With
 with TensorFlow Lite's metadata in it, and --quantize makes it smaller, if need be by images of the training set. It
 runs the Object Detection API's own exporters; flags shared with exporter_main_v2.py and export_tflite_graph_tf2.py have
 the same names and meanings. Side inputs and keypoints need no flags: a model that has them is exported with them.
+
+Then it is checked, if the files of the first eval_input_reader are there: the exported model against the checkpoint, on
+images of the evaluation set. If it loses more than --max_ap_drop, the exit status is 1, and it says why that may be and
+what to try; the exported model stays. --check=false leaves that out.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from od_eval import files
 from od_eval.errors import ODEvalError
+from od_eval.findings.shown import as_text as as_text_of_findings
+from od_eval.runs.comparison import as_text
 from od_eval.tensorboard import tags
 from od_eval.text import printable
+
+if TYPE_CHECKING:
+    from od_eval.deployed.export_check import ExportCheck
 
 INPUT_TYPES = (
     "image_tensor",
@@ -59,6 +69,9 @@ flags.DEFINE_integer(
     "With --quantize=int8 or full_int8: images of the training set, spread over its categories; default: 100.",
     1,
 )
+flags.DEFINE_bool("check", None, "Compares the result with the checkpoint; default: if the evaluation set is there.")
+flags.DEFINE_integer("check_images", 500, "The most images of the evaluation set, spread evenly over it.", 1)
+flags.DEFINE_float("max_ap_drop", 0.02, "How much AP the exported model may lose.", 0, 1)
 flags.DEFINE_string("config_override", None, "Text proto (TrainEvalPipelineConfig) merged into the config.")
 flags.DEFINE_multi_string("set", [], "Sets one field of the config, e.g. --set model.ssd.num_classes=4.")
 flags.register_multi_flags_validator(
@@ -94,6 +107,7 @@ def main() -> int:
     config = FLAGS.pipeline_config_path or os.path.join(model_dir, "pipeline.config")
     output_directory = FLAGS.output_directory or os.path.join(model_dir, "exported")
     print("Loading TensorFlow …", flush=True)
+    from od_eval.deployed.export_check import check_export, why_unchecked
     from od_eval.odapi import export
     from od_eval.odapi.checkpoints import existing_checkpoint
     from od_eval.runs.model_dir import best_or_newest
@@ -103,8 +117,12 @@ def main() -> int:
             raise ODEvalError(f"'{model_dir}' has no pipeline.config; pass --pipeline_config_path.")
         checkpoint = FLAGS.trained_checkpoint_dir or best_or_newest(model_dir)
     checkpoint = existing_checkpoint(checkpoint, "checkpoint", "correct the path")
-    operating_point = _operating_point(model_dir, checkpoint)
     overrides = [*([FLAGS.config_override] if FLAGS.config_override else []), *FLAGS.set]
+    input_type = FLAGS.input_type or "image_tensor"
+    unchecked = "" if FLAGS.check is False else why_unchecked(config, overrides, input_type)
+    if FLAGS.check and unchecked:
+        raise ODEvalError(f"the exported model cannot be checked, because {unchecked}; export it with check=false.")
+    operating_point = _operating_point(model_dir, checkpoint)
     if FLAGS.format == "tflite":
         exported = export.export_tflite(
             config,
@@ -118,7 +136,6 @@ def main() -> int:
             operating_point=operating_point,
         )
     else:
-        input_type = FLAGS.input_type or "image_tensor"
         exported = export.export(
             config,
             checkpoint,
@@ -127,8 +144,29 @@ def main() -> int:
             input_type=input_type,
             operating_point=operating_point,
         )
-    print(printable(f"Exported {exported} to {output_directory}"))
-    return 0
+    print(printable(f"Exported {exported} to {output_directory}"), flush=True)
+    if unchecked:
+        print(printable(f"It was not compared with the checkpoint, because {unchecked}."))
+    if unchecked or FLAGS.check is False:
+        return 0
+    checked = check_export(
+        output_directory,
+        config,
+        exported,
+        overrides=overrides,
+        num_images=FLAGS.check_images,
+        max_ap_drop=FLAGS.max_ap_drop,
+    )
+    _print_check(checked)
+    return 0 if checked.is_ok else 1
+
+
+def _print_check(checked: ExportCheck) -> None:
+    of = checked.comparison
+    print(f"\nA: the checkpoint; B: the exported model; boxes, {of.num_images} images, {of.num_groundtruth} objects\n")
+    print(as_text(of), flush=True)
+    if checked.findings:
+        print(as_text_of_findings(checked.findings), file=sys.stderr)
 
 
 def _operating_point(model_dir: str, checkpoint: str) -> Mapping[str, Any] | None:

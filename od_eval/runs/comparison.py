@@ -12,6 +12,7 @@ import html
 import math
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -341,6 +342,17 @@ def _conclusion(metric: str, score: ComparedScore) -> str:
     if score.is_distinguishable:
         return f"{higher}, more than chance explains."
     return f"{higher}, which cannot be told from chance."
+
+
+def as_text(of: Comparison, width: int = 100) -> str:
+    """A comparison for a terminal: its tables, and what they say, in lines of a width."""
+    parts = [text.table(score_rows(of)), *(textwrap.fill(text.printable(said), width) for said in sentences(of))]
+    parts += ["", text.table(category_rows(of))]
+    images = image_rows(of)
+    if len(images) > 1:
+        num_images = len(of.images["image_id"])
+        parts += [f"\nImages that changed most, of {num_images} that changed", text.table(images)]
+    return "\n".join(parts)
 
 
 def score_rows(of: Comparison) -> list[list[str]]:

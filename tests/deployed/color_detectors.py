@@ -10,9 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+import od_eval
+from od_eval.deployed.labeled_set import LabeledSet
+from od_eval.evaluation.batch import GroundTruth
+from od_eval.evaluation.labeled_image import LabeledImage
+
 SIDE = 32
 COLORS = {1: "red", 2: "green", 3: "blue"}
 SCORE = 0.75
+NUM_IMAGES = 12
 
 
 def image_of(color: int, box: tuple[int, int, int, int], height: int = SIDE, width: int = SIDE) -> npt.NDArray[Any]:
@@ -115,3 +121,34 @@ def description(**changes: Any) -> dict[str, Any]:
 
 def write_description(folder: Path, **changes: Any) -> None:
     (folder / "model.json").write_text(json.dumps(description(**changes)))
+
+
+def model_of(file: Path, folder: Path, **changes: object) -> od_eval.deployed.model.DeployedModel:
+    """The model with a model.json of its own."""
+    folder.mkdir(exist_ok=True)
+    (folder / "model.tflite").write_bytes(file.read_bytes())
+    write_description(folder, **changes)
+    return od_eval.load_model(folder)
+
+
+def color_of(index: int) -> int:
+    return index % 3 + 1
+
+
+def box_of(index: int) -> tuple[int, int, int, int]:
+    return 2 + index, 4, 14 + index, 20
+
+
+def labeled_set(categories: dict[int, str] = COLORS, ids: dict[int, int] | None = None) -> LabeledSet:
+    """Twelve images, each with its rectangle as the only object."""
+    ids = ids or {id: id for id in COLORS}
+    images = (
+        LabeledImage(
+            f"{index}.png",
+            image_of(color_of(index), box_of(index)),
+            (SIDE, SIDE),
+            GroundTruth(boxes=[np.array([box_of(index)], float)], classes=[[ids[color_of(index)]]]),
+        )
+        for index in range(NUM_IMAGES)
+    )
+    return LabeledSet("made", categories, images, NUM_IMAGES, masks=False)

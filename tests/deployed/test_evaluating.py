@@ -10,43 +10,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from color_detectors import COLORS, SIDE, description, image_of, write_description, write_tflite
+from color_detectors import (
+    COLORS,
+    NUM_IMAGES,
+    SIDE,
+    box_of,
+    color_of,
+    description,
+    image_of,
+    labeled_set,
+    model_of,
+    write_tflite,
+)
 from PIL import Image
 
 import od_eval
 from od_eval import ODEvalError, Pipeline
 from od_eval.deployed.evaluating import evaluate_model
 from od_eval.deployed.labeled_set import LabeledSet, of_coco, of_pipeline, of_records
-from od_eval.evaluation.batch import GroundTruth
 from od_eval.evaluation.coco_files import LeftOut
 from od_eval.evaluation.labeled_image import LabeledImage
 from od_eval.findings.finding import findings_in
 
 REPOSITORY = Path(__file__).parents[2]
-NUM_IMAGES = 12
-
-
-def color_of(index: int) -> int:
-    return index % 3 + 1
-
-
-def box_of(index: int) -> tuple[int, int, int, int]:
-    return 2 + index, 4, 14 + index, 20
-
-
-def labeled_set(categories: dict[int, str] = COLORS, ids: dict[int, int] | None = None) -> LabeledSet:
-    """Twelve images, each with its rectangle as the only object."""
-    ids = ids or {id: id for id in COLORS}
-    images = (
-        LabeledImage(
-            f"{index}.png",
-            image_of(color_of(index), box_of(index)),
-            (SIDE, SIDE),
-            GroundTruth(boxes=[np.array([box_of(index)], float)], classes=[[ids[color_of(index)]]]),
-        )
-        for index in range(NUM_IMAGES)
-    )
-    return LabeledSet("made", categories, images, NUM_IMAGES, masks=False)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +44,6 @@ def normal(tmp_path_factory):
 def normalizing(tmp_path_factory):
     """A model that takes pixels and normalises them itself."""
     return write_tflite(tmp_path_factory.mktemp("models") / "normalizing.tflite", normalizes=True)
-
-
-def model_of(file: Path, folder: Path, **changes: object) -> od_eval.deployed.model.DeployedModel:
-    """The model with a model.json of its own."""
-    folder.mkdir(exist_ok=True)
-    (folder / "model.tflite").write_bytes(file.read_bytes())
-    write_description(folder, **changes)
-    return od_eval.load_model(folder)
 
 
 def kinds(result):

@@ -77,7 +77,7 @@ def with_confidence(table: ObjectTable, confidence: float | Floats) -> ObjectTab
     return of_rows(table, np.arange(len(table.groundtruth)), np.flatnonzero(table.is_above(confidence)))
 
 
-def with_stricter_nms(table: ObjectTable, iou: float) -> ObjectTable:
+def with_stricter_nms(table: ObjectTable, iou: float, *, across_categories: bool = False) -> ObjectTable:
     """After a further non-maximum suppression, in each category.
 
     From the highest score on, a detection goes if its box overlaps that of a kept one of its image and category by
@@ -86,12 +86,15 @@ def with_stricter_nms(table: ObjectTable, iou: float) -> ObjectTable:
     Args:
       table: the object table.
       iou: above 0, up to 1.
+      across_categories: whether those of other categories count as well.
 
     Raises:
       ODEvalError: see `matched_anew`.
     """
     detections = table.detections
-    cells = detections.image.astype(np.int64) * len(table.categories) + detections.category
+    cells = detections.image.astype(np.int64)
+    if not across_categories:
+        cells = cells * len(table.categories) + detections.category
     order = np.argsort(cells, kind="stable")
     better, worse = overlapping(detections, detections, cells, cells, iou, inclusive=False)
     # Of two the row that comes first has the higher score.

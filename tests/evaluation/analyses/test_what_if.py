@@ -89,13 +89,13 @@ def iou_of(box: np.ndarray, other: np.ndarray) -> float:
     return intersection / (box[2] * box[3] + other[2] * other[3] - intersection) if intersection else 0.0
 
 
-def kept_by_nms(table: ObjectTable, iou: float) -> np.ndarray:
-    """As torchvision's batched_nms: one by one by score, each against all that are kept."""
+def kept_by_nms(table: ObjectTable, iou: float, across_categories: bool) -> np.ndarray:
+    """As torchvision's nms or batched_nms: one by one by score, each against all that are kept."""
     detections, kept = table.detections, []
     for row in sorted(range(len(detections)), key=lambda row: -detections.score[row]):
         if not any(
             detections.image[row] == detections.image[other]
-            and detections.category[row] == detections.category[other]
+            and (across_categories or detections.category[row] == detections.category[other])
             and iou_of(detections.box[row], detections.box[other]) > iou
             for other in kept
         ):
@@ -105,13 +105,14 @@ def kept_by_nms(table: ObjectTable, iou: float) -> np.ndarray:
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
 @pytest.mark.parametrize("iou", [0.05, 0.3, 0.7])
+@pytest.mark.parametrize("across_categories", [False, True])
 @pytest.mark.parametrize("seed", range(2))
-def test_stricter_nms_keeps_what_a_loop_keeps(seed, iou, iou_type) -> None:
+def test_stricter_nms_keeps_what_a_loop_keeps(seed, across_categories, iou, iou_type) -> None:
     table = crowded_tables(seed)[iou_type]
-    kept = kept_by_nms(table, iou)
+    kept = kept_by_nms(table, iou, across_categories)
     assert 0.1 < kept.mean() < 0.97
     expected = from_the_start(table, kept, same_id, CATEGORIES).object_tables()[iou_type]
-    assert_equal(with_stricter_nms(table, iou), expected)
+    assert_equal(with_stricter_nms(table, iou, across_categories=across_categories), expected)
 
 
 def crowded_tables(seed: int) -> dict[str, ObjectTable]:

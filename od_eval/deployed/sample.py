@@ -1,0 +1,77 @@
+"""Evaluates a model on a sample of an evaluation set, to be compared with others on the same images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from od_eval.deployed.evaluating import evaluate_model, options_for
+from od_eval.deployed.labeled_set import LabeledSet, of_pipeline
+from od_eval.deployed.model import DeployedModel
+from od_eval.evaluation.analyses.operating_point import choose, cuts
+from od_eval.evaluation.coco_files import LeftOut
+from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.labeled_image import LabeledImage
+from od_eval.evaluation.object_table import ObjectTable
+from od_eval.evaluation.options import AnalysisOptions
+from od_eval.evaluation.result import EvaluationResult
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """The evaluation of a model, by boxes.
+
+    Attributes:
+      result: metrics, measurements, and findings.
+      table: the object table.
+      confidence: that with the highest F1.
+    """
+
+    result: EvaluationResult
+    table: ObjectTable
+    confidence: float
+
+
+def sample_of_pipeline(path: str, num_images: int, left_out: LeftOut) -> LabeledSet:
+    """Images of the first `eval_input_reader` of a pipeline.config, spread evenly over it; without masks.
+
+    Args:
+      path: of the config.
+      num_images: how many; all, if there are no more. If their number cannot be known in time, they are the first ones.
+      left_out: is given what cannot be evaluated.
+
+    Raises:
+      ODEvalError: the config or its input has to be fixed.
+    """
+    labeled = of_pipeline(path, False, left_out)
+    total = num_images if labeled.num_images is None else labeled.num_images
+    if labeled.num_images is not None and total <= num_images:
+        return labeled
+    return dataclasses.replace(labeled, images=_spread(labeled.images, num_images, total), num_images=num_images)
+
+
+def _spread(images: Iterator[LabeledImage], num: int, total: int) -> Iterator[LabeledImage]:
+    for index, image in enumerate(images):
+        if index == total:
+            return
+        if (index + 1) * num // total > index * num // total:
+            yield image
+
+
+def evaluate_sample(model: DeployedModel, labeled: LabeledSet, left_out: LeftOut, name: str) -> Evaluated:
+    """Runs a model over images, and computes metrics of boxes.
+
+    Args:
+      model: the model.
+      labeled: the images.
+      left_out: that of the images.
+      name: of the model, for the progress bar.
+
+    Raises:
+      ODEvalError: see `evaluate_model`.
+    """
+    evaluator = Evaluator(labeled.categories, analysis=None)
+    options = options_for(model, labeled, num_pictures=0, analysis=None)
+    result = evaluate_model(model, labeled, left_out, options=options, evaluators=[evaluator], name=name)
+    table = evaluator.object_tables()["bbox"]
+    return Evaluated(result, table, choose(cuts(table), AnalysisOptions()).confidence)
