@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,6 +19,7 @@ LONGEST_FIRST = (
     "test_training_parity.py",
     "test_train.py",
     "test_export.py",
+    "test_export_tflite.py",
     "test_examples.py",
     "test_run_odapi_tests.py",
     "test_replicas.py",
@@ -77,6 +79,20 @@ def config_overrides(shapes: Path) -> list[str]:
 def ssd_config() -> Path:
     """The config with the smallest model."""
     return REPOSITORY / "pipeline_configs" / "ssd_mobilenet_v2_96x96.config"
+
+
+@pytest.fixture(scope="session")
+def ssd_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model_dir of `ssd`."""
+    return tmp_path_factory.mktemp("ssd")
+
+
+@pytest.fixture(scope="session")
+def ssd(ssd_config: Path, config_overrides: list[str], ssd_dir: Path) -> Any:
+    """A detector with the weights of the best checkpoint in `ssd_dir`, which are moving averages."""
+    from made_model_dir import make_model_dir
+
+    return make_model_dir(ssd_config, config_overrides, ssd_dir)
 
 
 @pytest.fixture

@@ -7,21 +7,9 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from made_model_dir import make_model_dir
 
 import od_eval
 from od_eval.odapi.export import export, export_tflite
-
-
-@pytest.fixture(scope="module")
-def ssd_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("ssd")
-
-
-@pytest.fixture(scope="module")
-def ssd(ssd_config, config_overrides, ssd_dir):
-    """A detector with the weights of the best checkpoint in `ssd_dir`, which are moving averages."""
-    return make_model_dir(ssd_config, config_overrides, ssd_dir)
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,6 @@ from od_eval.odapi.export import export, export_tflite
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def ssd_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("ssd")
-
-
-@pytest.fixture(scope="module")
-def ssd(ssd_config, config_overrides, ssd_dir):
-    return make_model_dir(ssd_config, config_overrides, ssd_dir)
-
-
 def run_program(*flags):
     """Runs `od-eval export` as a user does."""
     return subprocess.run(

@@ -35,16 +35,6 @@ OPERATING_POINT = {
 
 
 @pytest.fixture(scope="module")
-def ssd_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("ssd")
-
-
-@pytest.fixture(scope="module")
-def ssd(ssd_config, config_overrides, ssd_dir):
-    return make_model_dir(ssd_config, config_overrides, ssd_dir)
-
-
-@pytest.fixture(scope="module")
 def in_float32(ssd, ssd_dir, tmp_path_factory):
     """The folder of an export in float32."""
     folder = tmp_path_factory.mktemp("exported") / "out"
