@@ -18,6 +18,7 @@ GROUND = {
     "files",
     "label_map",
     "losses",
+    "model_json",
     "signals",
     "streams",
     "text",

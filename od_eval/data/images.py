@@ -156,6 +156,11 @@ class EncodedImage:
         """(x, y): the factors from annotated coordinates to pixels of this image."""
         return self.width / self.annotated_size[0], self.height / self.annotated_size[1]
 
+    @property
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """uint8 `[height, width, 3]`, RGB."""
+        return np.array(_as_rgb(Image.open(io.BytesIO(self.encoded)), "an image"))
+
 
 def read_image(path: files.Path, annotated_size: tuple[int, int] | None) -> EncodedImage:
     """Reads an image file and converts it, if necessary, to one that the Object Detection API can decode.

@@ -119,6 +119,24 @@ def unknown_cause(path: str) -> Finding:
     )
 
 
+def _told(loss: Loss, lost: float, *, evidence: Mapping[str, Any], **said: Any) -> Iterator[Finding]:
+    """The finding of a cause that loses so much AP; none if it explains too little.
+
+    Args:
+      loss: what is to be explained.
+      lost: the AP that the cause loses.
+      evidence, **said: of the finding.
+    """
+    if loss.explains(lost):
+        yield Finding(
+            severity="warning",
+            where=loss.path,
+            evidence={**evidence, "AP_lost": lost},
+            impact=min(lost, 1.0),
+            **said,
+        )
+
+
 def _max_detections(loss: Loss) -> Iterator[Finding]:
     most = loss.settings.description["max_detections"]
     if most is None:
@@ -129,27 +147,22 @@ def _max_detections(loss: Loss) -> Iterator[Finding]:
     lost = loss.without(first)
     objects = np.bincount(table.groundtruth.image[~table.ignored], minlength=len(table.images))
     more = np.flatnonzero(objects > most)
-    if loss.explains(lost):
-        crowded = (
-            f"{len(more)} of {len(objects)} images have more objects" if len(more) else "no image has more objects"
-        )
-        ids = list(table.images)
-        yield Finding(
-            kind="too_few_detections",
-            severity="warning",
-            where=loss.path,
-            symptom=f"it returns at most {most} detections per image, and {crowded}",
-            cause=f"with as few of them the checkpoint loses {lost:.3f} AP, in which also those of low scores count",
-            remedy=f"export with --max_detections={max(100, int(objects.max(initial=0)))}",
-            evidence={
-                "max_detections": most,
-                "images_with_more": len(more),
-                "most_objects": int(objects.max(initial=0)),
-                "AP_lost": lost,
-            },
-            images=[ids[index] for index in more[np.argsort(-objects[more], kind="stable")][:10]],
-            impact=min(lost, 1.0),
-        )
+    crowded = f"{len(more)} of {len(objects)} images have more objects" if len(more) else "no image has more objects"
+    ids = list(table.images)
+    yield from _told(
+        loss,
+        lost,
+        kind="too_few_detections",
+        symptom=f"it returns at most {most} detections per image, and {crowded}",
+        cause=f"with as few of them the checkpoint loses {lost:.3f} AP, in which also those of low scores count",
+        remedy=f"export with --max_detections={max(100, int(objects.max(initial=0)))}",
+        evidence={
+            "max_detections": most,
+            "images_with_more": len(more),
+            "most_objects": int(objects.max(initial=0)),
+        },
+        images=[ids[index] for index in more[np.argsort(-objects[more], kind="stable")][:10]],
+    )
 
 
 def _suppression_over_all_classes(loss: Loss) -> Iterator[Finding]:
@@ -157,18 +170,16 @@ def _suppression_over_all_classes(loss: Loss) -> Iterator[Finding]:
     if loss.settings.description["regular_nms"] or suppression is None:
         return
     lost = loss.without(with_stricter_nms(loss.checkpoint, suppression.iou_threshold, across_categories=True))
-    if loss.explains(lost):
-        yield Finding(
-            kind="suppression_over_all_classes",
-            severity="warning",
-            where=loss.path,
-            symptom="its non-maximum suppression is the fast one over all classes, and the checkpoint's is per class",
-            cause=f"with the fast one, which keeps one class where several overlap, that loses {lost:.3f} AP",
-            remedy="export with --ssd_use_regular_nms",
-            evidence={"regular_nms": False, "AP_lost": lost},
-            sureness="likely",
-            impact=min(lost, 1.0),
-        )
+    yield from _told(
+        loss,
+        lost,
+        kind="suppression_over_all_classes",
+        symptom="its non-maximum suppression is the fast one over all classes, and the checkpoint's is per class",
+        cause=f"with the fast one, which keeps one class where several overlap, that loses {lost:.3f} AP",
+        remedy="export with --ssd_use_regular_nms",
+        evidence={"regular_nms": False},
+        sureness="likely",
+    )
 
 
 def _suppression_threshold(loss: Loss) -> Iterator[Finding]:
@@ -181,18 +192,16 @@ def _suppression_threshold(loss: Loss) -> Iterator[Finding]:
     else:
         gained = average_precision(with_stricter_nms(loss.exported, trained))
         lost = gained - average_precision(loss.exported)
-    if loss.explains(lost):
-        yield Finding(
-            kind="other_suppression_threshold",
-            severity="warning",
-            where=loss.path,
-            symptom=f"it suppresses detections that overlap by more than {exported:.2g}, and the checkpoint by more"
-            f" than {trained:.2g}",
-            cause=f"which costs {lost:.3f} AP",
-            remedy="export without changing iou_threshold",
-            evidence={"iou_threshold": exported, "iou_threshold_trained": trained, "AP_lost": lost},
-            impact=min(lost, 1.0),
-        )
+    yield from _told(
+        loss,
+        lost,
+        kind="other_suppression_threshold",
+        symptom=f"it suppresses detections that overlap by more than {exported:.2g}, and the checkpoint by more"
+        f" than {trained:.2g}",
+        cause=f"which costs {lost:.3f} AP",
+        remedy="export without changing iou_threshold",
+        evidence={"iou_threshold": exported, "iou_threshold_trained": trained},
+    )
 
 
 def _score_threshold(loss: Loss) -> Iterator[Finding]:
@@ -201,19 +210,17 @@ def _score_threshold(loss: Loss) -> Iterator[Finding]:
         return
     trained, exported = of_trained.score_threshold, of_exported.score_threshold
     lost = loss.without(with_confidence(loss.checkpoint, exported))
-    if loss.explains(lost):
-        num = int((loss.checkpoint.score < exported).sum())
-        yield Finding(
-            kind="score_threshold",
-            severity="warning",
-            where=loss.path,
-            symptom=f"it drops detections with scores below {exported:.3g}, {num} of the checkpoint's"
-            f" {len(loss.checkpoint.detections)}",
-            cause=f"without which the checkpoint loses {lost:.3f} AP",
-            remedy="export without changing score_threshold, and leave out detections where they are used",
-            evidence={"score_threshold": exported, "score_threshold_trained": trained, "AP_lost": lost},
-            impact=min(lost, 1.0),
-        )
+    num = int((loss.checkpoint.score < exported).sum())
+    yield from _told(
+        loss,
+        lost,
+        kind="score_threshold",
+        symptom=f"it drops detections with scores below {exported:.3g}, {num} of the checkpoint's"
+        f" {len(loss.checkpoint.detections)}",
+        cause=f"without which the checkpoint loses {lost:.3f} AP",
+        remedy="export without changing score_threshold, and leave out detections where they are used",
+        evidence={"score_threshold": exported, "score_threshold_trained": trained},
+    )
 
 
 def _resizer(loss: Loss) -> Iterator[Finding]:
@@ -237,19 +244,17 @@ def _saturated_scores(loss: Loss) -> Iterator[Finding]:
         return
     largest = float(loss.exported.score.max())
     lost = loss.without(_with_scores(loss.checkpoint, np.minimum(loss.checkpoint.score, largest)))
-    if loss.explains(lost):
-        yield Finding(
-            kind="saturated_scores",
-            severity="warning",
-            where=loss.path,
-            symptom=f"in {of_exported:.0%} of the images the best score is the largest that it gives, {largest:.3f}; in"
-            f" {of_checkpoint:.0%} with the checkpoint",
-            cause=f"as its scores saturate; with its scores cut off there, the checkpoint loses {lost:.3f} AP",
-            remedy=_other_quantization(loss),
-            evidence={"share": of_exported, "share_of_checkpoint": of_checkpoint, "largest": largest, "AP_lost": lost},
-            sureness="likely",
-            impact=min(lost, 1.0),
-        )
+    yield from _told(
+        loss,
+        lost,
+        kind="saturated_scores",
+        symptom=f"in {of_exported:.0%} of the images the best score is the largest that it gives, {largest:.3f}; in"
+        f" {of_checkpoint:.0%} with the checkpoint",
+        cause=f"as its scores saturate; with its scores cut off there, the checkpoint loses {lost:.3f} AP",
+        remedy=_other_quantization(loss),
+        evidence={"share": of_exported, "share_of_checkpoint": of_checkpoint, "largest": largest},
+        sureness="likely",
+    )
 
 
 def _share_of_largest(table: ObjectTable) -> float:
@@ -264,24 +269,21 @@ def _tied_scores(loss: Loss) -> Iterator[Finding]:
         return
     levels = np.unique(loss.exported.score)
     lost = loss.without(_with_scores(loss.checkpoint, _nearest(levels, loss.checkpoint.score)))
-    if loss.explains(lost):
-        yield Finding(
-            kind="tied_scores",
-            severity="warning",
-            where=loss.path,
-            symptom=f"{of_exported:.0%} of its detections have a score that others have as well; it has {len(levels)}"
-            f" different scores, the checkpoint {len(np.unique(loss.checkpoint.score))}",
-            cause=f"so their order is lost; with its scores rounded to these, the checkpoint loses {lost:.3f} AP",
-            remedy=_other_quantization(loss),
-            evidence={
-                "share": of_exported,
-                "share_of_checkpoint": of_checkpoint,
-                "different_scores": len(levels),
-                "AP_lost": lost,
-            },
-            sureness="likely",
-            impact=min(lost, 1.0),
-        )
+    yield from _told(
+        loss,
+        lost,
+        kind="tied_scores",
+        symptom=f"{of_exported:.0%} of its detections have a score that others have as well; it has {len(levels)}"
+        f" different scores, the checkpoint {len(np.unique(loss.checkpoint.score))}",
+        cause=f"so their order is lost; with its scores rounded to these, the checkpoint loses {lost:.3f} AP",
+        remedy=_other_quantization(loss),
+        evidence={
+            "share": of_exported,
+            "share_of_checkpoint": of_checkpoint,
+            "different_scores": len(levels),
+        },
+        sureness="likely",
+    )
 
 
 def _share_of_tied(table: ObjectTable) -> float:

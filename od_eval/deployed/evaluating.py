@@ -14,8 +14,8 @@ import numpy as np
 
 from od_eval.deployed.labeled_set import LabeledSet
 from od_eval.deployed.measurements import Measurements
-from od_eval.deployed.mistakes import Mistakes, scaled, with_ids
-from od_eval.deployed.model import DeployedModel
+from od_eval.deployed.mistakes import Mistakes
+from od_eval.deployed.model import DeployedModel, scaled, with_ids
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.coco_files import LeftOut

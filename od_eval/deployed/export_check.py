@@ -16,7 +16,6 @@ from od_eval.deployed.checkpoint import CheckpointModel
 from od_eval.deployed.labeled_set import LabeledSet
 from od_eval.deployed.loading import load_model
 from od_eval.deployed.model import DeployedModel
-from od_eval.deployed.model_json import FILE_NAME
 from od_eval.deployed.quantized_layers import LayerDifference, quantized_layers
 from od_eval.deployed.sample import Evaluated, evaluate_sample, sample_of_pipeline
 from od_eval.deployed.tflite import TFLiteModel
@@ -24,6 +23,7 @@ from od_eval.evaluation.analyses.comparison import ComparedScore, Comparison, co
 from od_eval.evaluation.analyses.intervals import MIN_IMAGES
 from od_eval.evaluation.coco_files import LeftOut
 from od_eval.findings.finding import Finding, findings_in, most_important_first
+from od_eval.model_json import FILE_NAME
 from od_eval.odapi.as_trained import as_trained, resizer, suppression
 from od_eval.odapi.model_inputs import side_input_specs
 from od_eval.odapi.pipeline import Pipeline

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from od_eval.data.images import MOST_PIXELS, ImageFolder, ImageNotFound, ImageUnusable, read_image
+from od_eval.data.images import MOST_PIXELS, EncodedImage, ImageFolder, ImageNotFound, ImageUnusable, read_image
 from od_eval.deployed.model import names_of
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import GroundTruth, of_image
@@ -108,22 +106,37 @@ def of_coco(path: str, folder: str, masks: bool | None, left_out: LeftOut) -> La
     return LabeledSet(path, groundtruth.categories, images, len(groundtruth.images), masks)
 
 
+def read_coco_image(groundtruth: CocoGroundTruth, id: int | str, folder: ImageFolder) -> EncodedImage:
+    """Reads an image of COCO's ground truth.
+
+    Args:
+      groundtruth: the file's contents.
+      id: of the image.
+      folder: of the image files.
+
+    Raises:
+      ImageNotFound, ImageUnusable: it is not there, cannot be read, or has another shape or far more pixels than the
+        file says.
+    """
+    height, width = groundtruth.images[id]
+    if height * width > MOST_PIXELS:
+        raise ImageUnusable("image too large", f"image {short(id)} is not of {width}×{height} pixels")
+    path = folder.path(folder.find(groundtruth.file_names[id]))
+    return read_image(path, (width, height) if height and width else None)
+
+
 def _coco_images(groundtruth: CocoGroundTruth, folder: ImageFolder, left_out: LeftOut) -> Iterator[LabeledImage]:
     problem = ""
     num_read = 0
-    for index, (id, (height, width)) in enumerate(groundtruth.images.items()):
+    for index, id in enumerate(groundtruth.images):
         try:
-            if height * width > MOST_PIXELS:
-                raise ImageUnusable("image too large", f"image {short(id)} is not of {width}×{height} pixels")
-            path = folder.path(folder.find(groundtruth.file_names[id]))
-            image = read_image(path, (width, height) if height and width else None)
+            image = read_coco_image(groundtruth, id, folder)
         except (ImageNotFound, ImageUnusable) as error:
             problem = problem or printable(str(error), 500)
             left_out.add("images that cannot be read", printable(str(error), 500))
             continue
         num_read += 1
-        pixels = np.asarray(Image.open(io.BytesIO(image.encoded)).convert("RGB"))
-        yield LabeledImage(id, pixels, image.annotated_size[::-1], _corners(of_image(groundtruth.objects, index)))
+        yield LabeledImage(id, image.pixels, image.annotated_size[::-1], _corners(of_image(groundtruth.objects, index)))
     if not num_read:
         raise ODEvalError(f"no image of '{groundtruth.path}' can be read; the first: {problem}.")
 

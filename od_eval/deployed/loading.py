@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from od_eval import checkpoint_files, files
 from od_eval.deployed.model import DeployedModel, names_of
-from od_eval.deployed.model_json import read_model_json
 from od_eval.errors import ODEvalError
 from od_eval.label_map import read_label_map
+from od_eval.model_json import read_model_json
 from od_eval.text import some
 
 _LABEL_MAP = "label_map.pbtxt"

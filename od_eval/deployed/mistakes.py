@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from od_eval.deployed.model import DeployedModel
+from od_eval.deployed.model import DeployedModel, scaled, with_ids
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.findings.finding import Finding, findings_section
@@ -127,33 +127,3 @@ class Mistakes:
             evaluator.update(EvaluationBatch(batch.image_ids, batch.image_sizes, found, batch.groundtruth))
         metrics = evaluator.evaluate().bbox
         return float((metrics or {}).get("AP50") or 0.0)
-
-
-def with_ids(detections: Detections, ids: Mapping[int, int], shift: int = 0) -> Detections:
-    """The detections of one image with other ids of their classes, without those of classes that have none.
-
-    Args:
-      detections: as `DeployedModel.detect` returns them for one image.
-      ids: id of the model's label map -> other id.
-      shift: is added to classes before they are looked up.
-    """
-    classes = [ids.get(int(one) + shift) for one in detections.classes[0]]
-    kept = [index for index, one in enumerate(classes) if one is not None]
-    return Detections(
-        boxes=[detections.boxes[0][kept]],
-        scores=[detections.scores[0][kept]],
-        classes=[np.array([classes[index] for index in kept], np.int64)],
-        masks=None if detections.masks is None else [detections.masks[0][kept]],
-    )
-
-
-def scaled(detections: Detections, size: Sequence[int], new_size: Sequence[int]) -> Detections:
-    """The detections of one image in the pixels of another size of it: height and width."""
-    if tuple(size) == tuple(new_size):
-        return detections
-    factors = np.tile(np.divide(new_size, size), 2).astype(np.float32)
-    masks = None
-    if detections.masks is not None:
-        rows, columns = (np.arange(new) * old // new for old, new in zip(size, new_size, strict=True))
-        masks = [detections.masks[0][:, rows][:, :, columns]]
-    return Detections([detections.boxes[0] * factors], detections.scores, detections.classes, masks)

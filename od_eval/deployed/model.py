@@ -103,6 +103,36 @@ def in_pixels(boxes: npt.NDArray[Any], image: Image) -> npt.NDArray[np.float32]:
     return (np.clip(boxes, 0, 1) * np.tile(image.shape[:2], 2)).astype(np.float32)
 
 
+def with_ids(detections: Detections, ids: Mapping[int, int], shift: int = 0) -> Detections:
+    """The detections of one image with other ids of their classes, without those of classes that have none.
+
+    Args:
+      detections: as `DeployedModel.detect` returns them for one image.
+      ids: id of the model's label map -> other id.
+      shift: is added to classes before they are looked up.
+    """
+    classes = [ids.get(int(one) + shift) for one in detections.classes[0]]
+    kept = [index for index, one in enumerate(classes) if one is not None]
+    return Detections(
+        boxes=[detections.boxes[0][kept]],
+        scores=[detections.scores[0][kept]],
+        classes=[np.array([classes[index] for index in kept], np.int64)],
+        masks=None if detections.masks is None else [detections.masks[0][kept]],
+    )
+
+
+def scaled(detections: Detections, size: Sequence[int], new_size: Sequence[int]) -> Detections:
+    """The detections of one image in the pixels of another size of it: height and width."""
+    if tuple(size) == tuple(new_size):
+        return detections
+    factors = np.tile(np.divide(new_size, size), 2).astype(np.float32)
+    masks = None
+    if detections.masks is not None:
+        rows, columns = (np.arange(new) * old // new for old, new in zip(size, new_size, strict=True))
+        masks = [detections.masks[0][:, rows][:, :, columns]]
+    return Detections([detections.boxes[0] * factors], detections.scores, detections.classes, masks)
+
+
 def check_number_of_classes(
     categories: Mapping[int, str], num_classes: int | None, model: str, label_map: str, *, is_given: bool
 ) -> None:

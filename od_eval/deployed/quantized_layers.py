@@ -42,7 +42,9 @@ def quantized_layers(quantized: bytes, saved_model: str, inputs: Iterable[npt.ND
     Returns:
       Those whose output has the same name in float32, which nearly all have.
     """
-    in_int8, in_float32 = _interpreter(quantized), _interpreter(_converted(saved_model))
+    from od_eval.odapi.tflite_conversion import float32_converter
+
+    in_int8, in_float32 = _interpreter(quantized), _interpreter(float32_converter(saved_model).convert())
     [taken], [taken_float] = in_int8.get_input_details(), in_float32.get_input_details()
     of_name = {one["name"]: one["index"] for one in in_float32.get_tensor_details()}
     tensors = {one["index"]: one for one in in_int8.get_tensor_details()}
@@ -82,15 +84,6 @@ def _in_float32(values: npt.NDArray[Any], details: dict[str, Any]) -> npt.NDArra
     scale, zero_point = details["quantization"]
     result: npt.NDArray[np.float32] = (values.astype(np.float32) - zero_point) * np.float32(scale)
     return result
-
-
-def _converted(saved_model: str) -> bytes:
-    import tensorflow as tf
-
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
-    converted: bytes = converter.convert()
-    return converted
 
 
 def _interpreter(model: bytes) -> Any:

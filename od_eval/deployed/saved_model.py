@@ -17,9 +17,9 @@ from od_eval.deployed.model import (
     in_pixels,
     not_a_detector,
 )
-from od_eval.deployed.model_json import ModelDescription
 from od_eval.deployed.tensorflow_runtime import start_tensorflow
 from od_eval.errors import ODEvalError
+from od_eval.model_json import ModelDescription
 
 _USUAL_OUTPUTS = {
     "boxes": "detection_boxes",

@@ -21,10 +21,10 @@ from od_eval.deployed.model import (
     check_number_of_classes,
     in_pixels,
 )
-from od_eval.deployed.model_json import OUTPUTS, ModelDescription
 from od_eval.deployed.resizing import resized
 from od_eval.deployed.tflite_metadata import NO_CLASS, TFLiteMetadata, read_metadata
 from od_eval.errors import ODEvalError
+from od_eval.model_json import OUTPUTS, ModelDescription
 from od_eval.text import some
 
 # Of the feature extractors that nearly all SSD models have.

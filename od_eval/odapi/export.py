@@ -14,12 +14,13 @@ from object_detection.utils import config_util
 from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.label_map import Category, label_map_text, read_label_map
+from od_eval.model_json import write_model_json
 from od_eval.odapi import tflite_conversion
 from od_eval.odapi.calibration_images import choose_calibration_images
 from od_eval.odapi.checkpoints import existing_checkpoint, step_of
 from od_eval.odapi.eval_config import category_names
 from od_eval.odapi.explained import explained
-from od_eval.odapi.model_description import described_categories, described_signature, write_description
+from od_eval.odapi.model_description import described_categories, described_signature
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.odapi.restored import restored_detector
 from od_eval.odapi.tflite_metadata import NO_LABEL, with_metadata
@@ -38,7 +39,7 @@ def export(
     """Writes a SavedModel like the Object Detection API's `exporter_main_v2.py`, and progress to stdout.
 
     `output_directory` gets `saved_model/`, `checkpoint/`, `pipeline.config`, `label_map.pbtxt` and `model.json`, which
-    `od_eval.odapi.model_description` describes. Weights are the moving averages if `eval_config.use_moving_averages` is
+    `od_eval.model_json` describes. Weights are the moving averages if `eval_config.use_moving_averages` is
     set, as in evaluation.
 
     Args:
@@ -280,7 +281,7 @@ class _Exporter:
             "categories": categories,
             "confidence": confidence,
         }
-        write_description(directory, described)
+        write_model_json(directory, described)
         return described
 
     def write(self, write_model: Callable[[str, str], None]) -> None:

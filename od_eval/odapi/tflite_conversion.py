@@ -113,8 +113,7 @@ def convert(
     Raises:
       ODEvalError: the converter cannot do it; an operator that is in the way is named, with its layer.
     """
-    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    converter = float32_converter(saved_model)
     if quantization != "none":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization == "float16":
@@ -129,6 +128,13 @@ def convert(
         return converter.convert()
     except Exception as error:  # the converter raises its own, RuntimeError and ValueError
         raise ODEvalError(_explained(str(error), quantization)) from error
+
+
+def float32_converter(saved_model: str) -> tf.lite.TFLiteConverter:
+    """TensorFlow Lite's converter of the SavedModel in a folder; it quantizes nothing."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved_model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
+    return converter
 
 
 def _representative(of_input: ImageInput, images: Iterator[tf.Tensor]) -> Iterator[list[npt.NDArray[np.float32]]]:

@@ -25,7 +25,6 @@ model takes for an image, how large it is, and mistakes in its use: classes one 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
@@ -34,12 +33,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tqdm
 from absl import flags
-from PIL import Image
 
 from od_eval import files, text
-from od_eval.data.images import MOST_PIXELS, ImageFolder, ImageNotFound, ImageUnusable, read_image
+from od_eval.data.images import ImageFolder, ImageNotFound, ImageUnusable
 from od_eval.deployed.evaluating import evaluate_model, findings_of, options_for
-from od_eval.deployed.labeled_set import LabeledSet, of_coco, of_pipeline, of_records
+from od_eval.deployed.labeled_set import LabeledSet, of_coco, of_pipeline, of_records, read_coco_image
 from od_eval.deployed.loading import load_model
 from od_eval.deployed.measurements import measurement_lines
 from od_eval.errors import ODEvalError
@@ -367,14 +365,11 @@ def _images(
     """The first images that can be read, one at a time, with their pixels."""
     problems = []
     num_read = 0
-    for index, (id, (height, width)) in enumerate(groundtruth.images.items()):
+    for index, id in enumerate(groundtruth.images):
         if num_read == number:
             break
         try:
-            if height * width > MOST_PIXELS:
-                raise ImageUnusable("image too large", f"image {text.short(id)} is not of {width}×{height} pixels")
-            path = folder.path(folder.find(groundtruth.file_names[id]))
-            image = read_image(path, (width, height) if height and width else None)
+            image = read_coco_image(groundtruth, id, folder)
         except (ImageNotFound, ImageUnusable) as error:
             problems.append(str(error))
             continue
@@ -384,7 +379,7 @@ def _images(
             image_sizes=[image.annotated_size[::-1]],
             detections=of_image(batch.detections, index),
             groundtruth=None if batch.groundtruth is None else of_image(batch.groundtruth, index),
-            images=[np.asarray(Image.open(io.BytesIO(image.encoded)).convert("RGB"))],
+            images=[image.pixels],
         )
     if not num_read:
         raise ODEvalError(

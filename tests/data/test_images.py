@@ -16,6 +16,15 @@ def decoded_by_tensorflow(encoded: bytes) -> np.ndarray:
     return tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
 
 
+def test_sixteen_bits_of_a_pixel_become_eight_as_in_tensorflow(tmp_path) -> None:
+    values = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 20
+    Image.fromarray(values).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png", (64, 48))
+    assert image.pixels.dtype == np.uint8
+    assert np.ptp(image.pixels) > 200
+    np.testing.assert_array_equal(image.pixels, decoded_by_tensorflow(image.encoded))
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "LA", "RGBA", "I;16"])
 def test_png_files_are_taken_as_they_are(tmp_path, write_image, mode) -> None:
     path = write_image(tmp_path / "a.png", mode="L" if mode == "I;16" else mode)

@@ -22,9 +22,9 @@ from color_detectors import (
 
 import od_eval
 from od_eval import ODEvalError
-from od_eval.deployed.model_json import read_model_json
 from od_eval.deployed.resizing import resized
 from od_eval.label_map import Category, label_map_text
+from od_eval.model_json import read_model_json
 from od_eval.odapi.tflite_metadata import with_metadata
 
 

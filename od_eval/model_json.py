@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -106,6 +107,33 @@ def read_model_json(folder: str, model_format: str) -> ModelDescription | None:
         categories=categories,
         confidence=confidence or None,
     )
+
+
+def write_model_json(directory: str, fields: Mapping[str, Any]) -> None:
+    """Writes `model.json`.
+
+    Args:
+      directory: the folder of the exported model.
+      fields: of the description:
+
+        * `format` (`tflite` or `saved_model`), `quantization`, `architecture`, `checkpoint`, `step` (or None)
+        * `input`: `name`, `shape` (None where any size is taken), `dtype`, `mean` and `std` per channel: the model
+          takes (pixel − mean) / std of RGB pixels from 0 to 255, or the pixels if these are None; a uint8 input of a
+          `.tflite` takes that as its scale and zero point quantize it
+        * `outputs`: what it is (`boxes`, `classes`, `scores`, `num_detections`) -> name of the tensor of a `.tflite`,
+          or of the output of a SavedModel's signature
+        * `class_offset`: what is added to a class of the model to get an id of the label map
+        * `categories`: `id`, `name` and `confidence` of each; `confidence` over all: the operating points, or None
+        * `max_detections` (None if unknown); `regular_nms`: whether overlapping boxes are suppressed as by the
+          checkpoint, or by TensorFlow Lite's faster way
+        * `calibration`, if it was calibrated: `num_images`, and `num_showing`: name of a category -> how many of these
+          images show it
+
+    Raises:
+      ODEvalError: it cannot be written.
+    """
+    text = json.dumps({"version": VERSION, **fields}, indent=1, allow_nan=False) + "\n"
+    files.write_whole(os.path.join(directory, FILE_NAME), text)
 
 
 class _Reader:
