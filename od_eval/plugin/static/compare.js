@@ -3,52 +3,28 @@
  * broke, and their images in pairs; and what became of objects through training.
  */
 
-import { CHANGES, STATUSES, changes, focusOf, numPerImage, objectsByStatus, picked, sameObjects } from "./changes.js";
-import { Name, count, isolated, number, printable } from "./format.js";
-import { useVisible } from "./images.js";
-import {
-  Legend,
-  Picture,
-  ShapeList,
-  contentWidth,
-  focusOn,
-  takeLostFocus,
-  useKeys,
-  useRoom,
-  useShapes,
-} from "./picture_view.js";
+import { CHANGES, STATUSES, changes, objectsByStatus, picked, sameObjects } from "./changes.js";
+import { Name, count, number, plural, printable } from "./format.js";
+import { Pairs } from "./pairs.js";
 import { FOUND, IOU_THRESHOLDS, MISSED, bestF1, cuts, judge } from "./table.js";
-import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/preact.js";
+import { html, useEffect, useMemo, useState } from "./vendor/preact.js";
 
 /**
  * @typedef {import("./changes.js").Change} Change
  * @typedef {import("./changes.js").Changes} Changes
  * @typedef {import("./changes.js").Comparison} Comparison
- * @typedef {import("./changes.js").Picked} Picked
  * @typedef {import("./changes.js").Same} Same
  * @typedef {import("./changes.js").Score} Score
  * @typedef {import("./changes.js").Status} Status
- * @typedef {import("./picture.js").Shape} Shape
- * @typedef {import("./picture_view.js").Scene} Scene
  * @typedef {import("./source.js").Chosen} Chosen
  * @typedef {import("./source.js").Evaluation} Evaluation
  * @typedef {import("./source.js").Index} Index
- * @typedef {import("./source.js").IndexedEvaluation} IndexedEvaluation
  * @typedef {import("./source.js").Source} Source
  * @typedef {import("./state.js").State} State
  * @typedef {import("./table.js").Choice} Choice
- * @typedef {import("./table.js").Judged} Judged
  * @typedef {import("./table.js").ObjectTable} ObjectTable
- *
- * @typedef {object} Side One of the two evaluations.
- * @property {ObjectTable} table
- * @property {Choice} choice
- * @property {Judged} judged
- *
- * @typedef {object} Filter What the images are of.
- * @property {string} name as it stands in the address
- * @property {string} title in words
- * @property {Picked} rows
+ * @typedef {import("./pairs.js").Side} Side
+ * @typedef {import("./pairs.js").Filter} Filter
  */
 
 /** @type {Record<Change, {title: string, about: string}>} */
@@ -72,10 +48,6 @@ const TITLES_OF_STATUSES = {
 
 const METRICS = /** @type {const} */ (["AP", "AP50", "F1"]);
 const MOST_CATEGORIES = 8;
-
-// In pixels, as in compare.css: tiles that are not visible are not drawn, so their sizes must be known.
-const TILE = { width: 328, height: 216 };
-const TILE_PICTURE = { width: 154, height: 154 };
 
 /**
  * @param {object} props
@@ -490,256 +462,4 @@ function signed(value) {
   if (value === null) return "–";
   const text = number(Math.abs(value));
   return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`;
-}
-
-// ---- Images in pairs ------------------------------------------------------------------------------------------------
-
-/**
- * The images with what is picked, most of it first: a gallery, or one pair large.
- * @param {object} props
- * @param {Side | null} props.sideA null if there is nothing to compare with: then images are those of B
- * @param {Side} props.sideB
- * @param {Same | null} props.same
- * @param {Changes | null} props.found
- * @param {Filter} props.filter
- * @param {Source} props.source
- * @param {State} props.state
- * @param {Chosen | null} props.a
- * @param {number | null} props.open the image of B that is shown large
- * @param {(change: Partial<State>) => void} props.setState
- */
-function Pairs({ sideA, sideB, same, found, filter, source, state, a, open, setState }) {
-  const { rows } = filter;
-  const nums = useMemo(() => numPerImage(sideA?.table ?? null, sideB.table, same, rows), [sideA, sideB, same, rows]);
-  const images = useMemo(
-    () => Array.from(nums.keys()).filter((image) => nums[image]).sort((one, two) => nums[two] - nums[one] || one - two),
-    [nums],
-  );
-  const counts = useMemo(() => changesPerImage(sideA, sideB, same, found), [sideA, sideB, same, found]);
-  const scenes = useMemo(() => {
-    const scene = (/** @type {Side} */ { table, choice, judged }, /** @type {number[]} */ objects, /** @type {number[]} */ detections, /** @type {Partial<State>} */ of) => ({
-      ...{ table, judged, choice, source, state: { ...state, ...of }, evaluations: [] },
-      focus: focusOf(table, judged, choice.iou, objects, detections),
-    });
-    const objectsOfA = rows.objects.map((row) => same?.objectOf[row] ?? -1).filter((row) => row >= 0);
-    return {
-      a: sideA && scene(sideA, objectsOfA, rows.detectionsOfA, { run: a?.run ?? null, step: a?.step ?? null }),
-      b: scene(sideB, rows.objects, rows.detectionsOfB, {}),
-    };
-  }, [sideA, sideB, same, rows, source, state.run, state.step, a?.run, a?.step]);
-  const lastOpen = useRef(/** @type {number | null} */ (null));
-  lastOpen.current = open ?? lastOpen.current;
-  const openImage = (/** @type {number | null} */ image) => setState({ image });
-  const of = { scenes, same, counts, nums, filter, images, openImage };
-  return html`<section class="compare-images" aria-label="Images">
-    <p class="compare-heading" role="status">
-      <strong>${filter.title}</strong>: ${plural(images.length, "image")}
-      ${filter.name && html` <button type="button" class="small" onClick=${() => setState({ cell: null, image: null })}>Show all changes</button>`}
-    </p>
-    ${open === null ? html`<${Gallery} ...${of} lastOpen=${lastOpen.current} />` : html`<${LargePair} ...${of} image=${open} />`}
-  </section>`;
-}
-
-/**
- * What changed in each image, in words.
- * @param {Side | null} sideA
- * @param {Side} sideB
- * @param {Same | null} same
- * @param {Changes | null} found
- * @returns {(image: number) => string} "" if nothing did
- */
-function changesPerImage(sideA, sideB, same, found) {
-  if (!sideA || !found) return () => "";
-  const numsOf = (/** @type {Change} */ change) => numPerImage(sideA.table, sideB.table, same, picked(found, change));
-  const parts = /** @type {const} */ ([
-    ["fixed", "fixed #"],
-    ["broke", "broke #"],
-    ["fp_came", "# new FP"],
-    ["fp_went", "# FP gone"],
-  ]).map(([change, text]) => ({ nums: numsOf(change), text }));
-  return (image) =>
-    parts
-      .filter(({ nums }) => nums[image])
-      .map(({ nums, text }) => text.replace("#", count(nums[image])))
-      .join(", ");
-}
-
-/**
- * @typedef {object} PairProps
- * @property {{a: Scene | null, b: Scene}} scenes
- * @property {Same | null} same
- * @property {(image: number) => string} counts what changed in an image of B
- * @property {Uint32Array} nums how much is picked in each image of B
- * @property {Filter} filter
- * @property {number[]} images of B, in their order
- * @property {(image: number | null) => void} openImage
- */
-
-/** @param {PairProps & {lastOpen: number | null}} props lastOpen: where the gallery begins; null for the first image */
-function Gallery({ lastOpen, ...props }) {
-  const { images } = props;
-  const scroller = useRef(/** @type {HTMLElement | null} */ (null));
-  const sizeOfRow = (/** @type {number} */ width) => ({ height: TILE.height, perRow: Math.max(1, Math.floor(width / TILE.width)) });
-  const visible = useVisible(scroller, images.length, sizeOfRow);
-  const isMeasured = visible.last > visible.first;
-  useLayoutEffect(() => {
-    const place = lastOpen === null ? -1 : images.indexOf(lastOpen);
-    if (!isMeasured || place < 0 || !scroller.current) return;
-    scroller.current.scrollTop = TILE.height * Math.floor(place / sizeOfRow(contentWidth(scroller.current)).perRow);
-  }, [isMeasured]);
-  return html`<div class="compare-gallery" ref=${scroller} tabindex="0" role="region" aria-label="Gallery of pairs">
-    ${visible.before > 0 && html`<div class="images-unseen" style=${{ height: `${visible.before}px` }}></div>`}
-    <ul>
-      ${images.slice(visible.first, visible.last).map(
-        (image) => html`<${Tile} key=${image} ...${props} image=${image} isLastOpen=${image === lastOpen} />`,
-      )}
-    </ul>
-    ${visible.after > 0 && html`<div class="images-unseen" style=${{ height: `${visible.after}px` }}></div>`}
-    ${images.length === 0 && html`<p class="images-empty">No image.</p>`}
-  </div>`;
-}
-
-/** @param {PairProps & {image: number, isLastOpen: boolean}} props */
-function Tile({ scenes, same, counts, nums, filter, image, openImage, isLastOpen }) {
-  const button = useRef(/** @type {HTMLElement | null} */ (null));
-  useEffect(() => {
-    if (isLastOpen) takeLostFocus(button.current);
-  }, []);
-  const { id } = scenes.b.table.images[image];
-  const text = captionOf(filter, counts(image), nums[image]);
-  return html`<li>
-    <button type="button" class="compare-tile" ref=${button} title=${isolated(String(id))} onClick=${() => openImage(image)}>
-      <span class="compare-pictures">
-        ${scenes.a && html`<${PictureOfSide} ...${{ scenes, same, image, letter: "A", room: TILE_PICTURE, isLabeled: false }} />`}
-        <${PictureOfSide} ...${{ scenes, same, image, letter: "B", room: TILE_PICTURE, isLabeled: false }} />
-      </span>
-      <span class="compare-caption"><${Name} of=${id} /></span>
-      <span class="compare-caption">${text}</span>
-    </button>
-  </li>`;
-}
-
-/**
- * @param {Filter} filter
- * @param {string} changed what changed in an image
- * @param {number} num how much is picked in it
- */
-function captionOf({ name, title }, changed, num) {
-  const isOther = /^history\/|\/both$|\/neither$/.test(name);
-  return isOther ? `${title.toLowerCase()}: ${count(num)}` : changed;
-}
-
-/**
- * The picture of an image in A or B.
- * @param {object} props
- * @param {{a: Scene | null, b: Scene}} props.scenes
- * @param {Same | null} props.same
- * @param {number} props.image of B
- * @param {"A" | "B"} props.letter
- * @param {{width: number, height: number}} props.room
- * @param {boolean} props.isLabeled
- */
-function PictureOfSide({ scenes, same, image, letter, room, isLabeled }) {
-  const { scene, imageOfSide } = sideOf(scenes, same, image, letter);
-  const shapes = useShapes(scene, imageOfSide);
-  return html`<${PictureOfShapes} ...${{ scenes, same, image, letter, shapes, focus: scene.focus, room, isLabeled }} />`;
-}
-
-/**
- * @param {object} props
- * @param {{a: Scene | null, b: Scene}} props.scenes
- * @param {Same | null} props.same
- * @param {number} props.image of B
- * @param {"A" | "B"} props.letter
- * @param {Shape[]} props.shapes
- * @param {import("./picture.js").Focus | null} props.focus
- * @param {{width: number, height: number}} props.room
- * @param {boolean} props.isLabeled
- */
-function PictureOfShapes({ scenes, same, image, letter, shapes, focus, room, isLabeled }) {
-  const { scene, imageOfSide } = sideOf(scenes, same, image, letter);
-  if (imageOfSide < 0) return html`<span class="compare-picture">not in A</span>`;
-  // A report has the picture of an image in one run, and not in the other.
-  const other = sideOf(scenes, same, image, letter === "A" ? "B" : "A");
-  const isOfOther = !scene.table.images[imageOfSide].has_picture && other.scene.table.images[other.imageOfSide]?.has_picture;
-  const [from, at] = isOfOther ? [other.scene, other.imageOfSide] : [scene, imageOfSide];
-  return html`<span class="compare-picture">
-    <span class="compare-letter">${letter}</span>
-    <${Picture} ...${{ scene: from, image: at, shapes, focus, room, isLabeled }} />
-  </span>`;
-}
-
-/**
- * @param {{a: Scene | null, b: Scene}} scenes
- * @param {Same | null} same
- * @param {number} image of B
- * @param {"A" | "B"} letter
- */
-function sideOf(scenes, same, image, letter) {
-  if (letter === "B" || !scenes.a || !same) return { scene: scenes.b, imageOfSide: image };
-  return { scene: scenes.a, imageOfSide: same.imageOf[image] };
-}
-
-/** @param {PairProps & {image: number}} props */
-function LargePair({ scenes, same, counts, nums, filter, images, image, openImage }) {
-  const place = images.indexOf(image);
-  const previous = place > 0 ? images[place - 1] : null;
-  // An image that is not among those of the filter is followed by the first of them.
-  const next = place + 1 < images.length ? images[place + 1] : null;
-  useKeys({
-    ArrowLeft: () => previous !== null && openImage(previous),
-    ArrowRight: () => next !== null && openImage(next),
-    Escape: () => openImage(null),
-  });
-  const [article, room] = useRoom();
-  useEffect(() => takeLostFocus(article.current), []);
-  const { id } = scenes.b.table.images[image];
-  const roomOfSide = { width: scenes.a ? (room.width - 16) / 2 : room.width, height: room.height };
-  return html`<article class="images-large" ref=${article} tabindex="-1" aria-label=${isolated(String(id))}>
-    <header>
-      <button type="button" class="small" onClick=${() => openImage(null)} title="Back to the gallery (Escape)">Gallery</button>
-      <button type="button" class="small" disabled=${previous === null} title="Previous image (left arrow key)" aria-label="Previous image"
-        onClick=${() => previous !== null && openImage(previous)}>←</button>
-      <button type="button" class="small" disabled=${next === null} title="Next image (right arrow key)" aria-label="Next image"
-        onClick=${() => next !== null && openImage(next)}>→</button>
-      <h2><${Name} of=${id} /></h2>
-      <span>${captionOf(filter, counts(image), nums[image])}</span>
-      <span class="images-place">${place < 0 ? "" : `${count(place + 1)} of ${count(images.length)}`}</span>
-    </header>
-    <div class="compare-large">
-      ${scenes.a && html`<${LargeSide} key="A" ...${{ scenes, same, image, letter: "A", room: roomOfSide }} />`}
-      <${LargeSide} key="B" ...${{ scenes, same, image, letter: "B", room: roomOfSide }} />
-    </div>
-  </article>`;
-}
-
-/**
- * @param {object} props
- * @param {{a: Scene | null, b: Scene}} props.scenes
- * @param {Same | null} props.same
- * @param {number} props.image of B
- * @param {"A" | "B"} props.letter
- * @param {{width: number, height: number}} props.room
- */
-function LargeSide({ scenes, same, image, letter, room }) {
-  const { scene, imageOfSide } = sideOf(scenes, same, image, letter);
-  const shapes = useShapes(scene, imageOfSide);
-  const [pointed, setPointed] = useState(/** @type {Shape | null} */ (null));
-  useLayoutEffect(() => setPointed(null), [shapes]);
-  const focus = pointed ? focusOn(pointed) : scene.focus;
-  return html`<section aria-label=${letter}>
-    <div class="images-stage">
-      ${room.width > 0 && html`<${PictureOfShapes} ...${{ scenes, same, image, letter, shapes, focus, room, isLabeled: true }} />`}
-    </div>
-    <${Legend} shapes=${shapes} />
-    <${ShapeList} scene=${scene} shapes=${shapes} pointed=${pointed} setPointed=${setPointed} />
-  </section>`;
-}
-
-/**
- * @param {number} num
- * @param {string} noun
- */
-function plural(num, noun) {
-  return `${count(num)} ${noun}${num === 1 ? "" : "s"}`;
 }

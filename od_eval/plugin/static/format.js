@@ -23,6 +23,13 @@ export function percent(value) {
  */
 export const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 
+/**
+ * "1 image", "2 images".
+ * @param {number} num
+ * @param {string} noun
+ */
+export const plural = (num, noun) => `${count(num)} ${noun}${num === 1 ? "" : "s"}`;
+
 /** Control characters, those that turn the direction of text, unseen ones, and halves of surrogate pairs. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}]/gu;
 

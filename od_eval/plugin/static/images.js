@@ -5,27 +5,16 @@
  * stays vivid while the rest is dimmed.
  */
 
-import { Name, count, isolated, number } from "./format.js";
+import { Name, count, isolated, number, plural } from "./format.js";
+import { Gallery, LargeHeading, useVisible } from "./gallery.js";
 import { shapeAt, shapesInImage } from "./picture.js";
-import {
-  Legend,
-  Picture,
-  ShapeList,
-  contentWidth,
-  countsInWords,
-  focusOn,
-  takeLostFocus,
-  useKeys,
-  useRoom,
-  useShapes,
-} from "./picture_view.js";
+import { Legend, Picture, ShapeList, countsInWords, focusOn, takeLostFocus, useRoom, useShapes } from "./picture_view.js";
 import { selected } from "./selection.js";
 import { judge, perImage } from "./table.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./vendor/preact.js";
 
 /**
  * @typedef {import("./table.js").ObjectTable} ObjectTable
- * @typedef {import("./table.js").Judged} Judged
  * @typedef {import("./table.js").Choice} Choice
  * @typedef {import("./picture.js").Shape} Shape
  * @typedef {import("./picture.js").Focus} Focus
@@ -100,7 +89,9 @@ export function Images({ table, choice, state, setState, source, evaluations }) 
         open=${open} openImage=${openImage} />
       ${
         open === null
-          ? html`<${Gallery} scene=${scene} images=${images} openImage=${openImage} lastOpen=${lastOpen.current} />`
+          ? html`<${Gallery} className="images-gallery" label="Gallery" images=${images} tile=${TILE} lastOpen=${lastOpen.current}
+              drawTile=${(/** @type {number} */ image) => html`<${Tile} key=${image} scene=${scene} image=${image}
+                openImage=${openImage} isLastOpen=${image === lastOpen.current} />`} />`
           : html`<${LargeImage} scene=${scene} image=${open} images=${images} openImage=${openImage} />`
       }
     </div>
@@ -214,41 +205,6 @@ function showRow(scroller, row) {
 /**
  * @param {object} props
  * @param {Scene} props.scene
- * @param {number[]} props.images
- * @param {(image: number) => void} props.openImage
- * @param {number | null} props.lastOpen where the gallery begins; null for the first image
- */
-function Gallery({ scene, images, openImage, lastOpen }) {
-  const scroller = useRef(/** @type {HTMLElement | null} */ (null));
-  const sizeOfRow = (/** @type {number} */ width) => ({
-    height: TILE.height,
-    perRow: Math.max(1, Math.floor(width / TILE.width)),
-  });
-  const visible = useVisible(scroller, images.length, sizeOfRow);
-  const isMeasured = visible.last > visible.first;
-  useLayoutEffect(() => {
-    const place = lastOpen === null ? -1 : images.indexOf(lastOpen);
-    if (!isMeasured || place < 0 || !scroller.current) return;
-    scroller.current.scrollTop = TILE.height * Math.floor(place / sizeOfRow(contentWidth(scroller.current)).perRow);
-  }, [isMeasured]);
-  return html`<div class="images-gallery" ref=${scroller} tabindex="0" role="region" aria-label="Gallery">
-    ${visible.before > 0 && html`<div class="images-unseen" style=${{ height: `${visible.before}px` }}></div>`}
-    <ul>
-      ${images
-        .slice(visible.first, visible.last)
-        .map(
-          (image) => html`<${Tile} key=${image} scene=${scene} image=${image} openImage=${openImage}
-            isLastOpen=${image === lastOpen} />`,
-        )}
-    </ul>
-    ${visible.after > 0 && html`<div class="images-unseen" style=${{ height: `${visible.after}px` }}></div>`}
-    ${images.length === 0 && html`<p class="images-empty">No image.</p>`}
-  </div>`;
-}
-
-/**
- * @param {object} props
- * @param {Scene} props.scene
  * @param {number} props.image
  * @param {(image: number) => void} props.openImage
  * @param {boolean} props.isLastOpen
@@ -279,15 +235,6 @@ function Tile({ scene, image, openImage, isLastOpen }) {
  */
 function LargeImage({ scene, image, images, openImage }) {
   const { table, focus } = scene;
-  const place = images.indexOf(image);
-  const previous = place > 0 ? images[place - 1] : null;
-  // An image that is not among those of the selection is followed by the first of them.
-  const next = place + 1 < images.length ? images[place + 1] : null;
-  useKeys({
-    ArrowLeft: () => previous !== null && openImage(previous),
-    ArrowRight: () => next !== null && openImage(next),
-    Escape: () => openImage(null),
-  });
   const shapes = useShapes(scene, image);
   const [pointed, setPointed] = useState(/** @type {Shape | null} */ (null));
   const [article, room] = useRoom();
@@ -296,15 +243,7 @@ function LargeImage({ scene, image, images, openImage }) {
   const pointAt = (/** @type {number} */ x, /** @type {number} */ y) => setPointed(shapeAt(shapes, x, y));
 
   return html`<article class="images-large" ref=${article} tabindex="-1" aria-label=${isolated(String(table.images[image].id))}>
-    <header>
-      <button type="button" class="small" onClick=${() => openImage(null)} title="Back to the gallery (Escape)">Gallery</button>
-      <button type="button" class="small" disabled=${previous === null} title="Previous image (left arrow key)" aria-label="Previous image"
-        onClick=${() => previous !== null && openImage(previous)}>←</button>
-      <button type="button" class="small" disabled=${next === null} title="Next image (right arrow key)" aria-label="Next image"
-        onClick=${() => next !== null && openImage(next)}>→</button>
-      <h2><${Name} of=${table.images[image].id} /></h2>
-      <span class="images-place">${place < 0 ? "" : `${count(place + 1)} of ${count(images.length)}`}</span>
-    </header>
+    <${LargeHeading} ...${{ id: table.images[image].id, image, images, openImage }} />
     <div class="images-stage">
       ${
         room.width > 0 &&
@@ -397,44 +336,6 @@ export function stepsToShow(evaluations, state) {
   const apart = (steps.length - 1) / (MOST_STEPS - 2);
   const chosen = new Set(Array.from({ length: MOST_STEPS - 1 }, (_, index) => steps[Math.round(index * apart)]));
   return steps.filter((step) => chosen.has(step) || step === state.step);
-}
-
-// ---- What is in view ------------------------------------------------------------------------------------------------
-
-/**
- * Which items of a long list are visible, and how high what comes before and after them is.
- *
- * @param {{current: HTMLElement | null}} scroller
- * @param {number} num
- * @param {(width: number) => {height: number, perRow: number}} sizeOfRow by the width of the scroller
- */
-export function useVisible(scroller, num, sizeOfRow) {
-  const [view, setView] = useState({ top: 0, height: 0, width: 0 });
-  useLayoutEffect(() => {
-    const element = scroller.current;
-    if (!element) return;
-    const look = () =>
-      setView({ top: element.scrollTop, height: element.clientHeight, width: contentWidth(element) });
-    look();
-    const observer = new ResizeObserver(look);
-    observer.observe(element);
-    element.addEventListener("scroll", look, { passive: true });
-    return () => {
-      observer.disconnect();
-      element.removeEventListener("scroll", look);
-    };
-  }, [scroller]);
-  const { height, perRow } = sizeOfRow(view.width);
-  const rows = Math.ceil(num / perRow);
-  const numVisible = Math.ceil(view.height / height) + 1;
-  const first = Math.max(Math.min(Math.floor(view.top / height), rows - numVisible), 0);
-  const last = Math.min(first + numVisible, rows);
-  return {
-    first: first * perRow,
-    last: Math.min(last * perRow, num),
-    before: first * height,
-    after: (rows - last) * height,
-  };
 }
 
 // ---- What is shown --------------------------------------------------------------------------------------------------
@@ -547,12 +448,4 @@ export function inOrder(images, columns, { column, isDescending }) {
     if (hasNoneA || hasNoneB) return Number(hasNoneA) - Number(hasNoneB) || a - b;
     return sign * (values[a] - values[b]) || fp[b] + fn[b] - fp[a] - fn[a] || a - b;
   });
-}
-
-/**
- * @param {number} num
- * @param {string} noun
- */
-function plural(num, noun) {
-  return `${count(num)} ${noun}${num === 1 ? "" : "s"}`;
 }
