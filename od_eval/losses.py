@@ -62,12 +62,26 @@ CATEGORY_OF_KERAS = {
     "cls_loss": CLASSIFICATION,
     "cls_logits_loss": CLASSIFICATION,
     "objectness_loss": CLASSIFICATION,
+    "conf_loss": CLASSIFICATION,
+    "rpn_score_loss": CLASSIFICATION,
+    "frcnn_cls_loss": CLASSIFICATION,
     "box_loss": LOCALIZATION,
+    "rpn_box_loss": LOCALIZATION,
+    "frcnn_box_loss": LOCALIZATION,
     "bbox_loss": LOCALIZATION,
     "bbox_regression_loss": LOCALIZATION,
 }
 
-_CATEGORY_OF = {**{name: name for name in CATEGORIES}, **CATEGORY_OF_NATIVE, **CATEGORY_OF_KERAS}
+# Parts of a loss of semantic segmentation (`od_eval.segmentation_losses`) are in the total, and in no other category.
+PARTS_OF_TOTAL = ("cross_entropy_loss", "focal_loss", "dice_loss")
+_NO_CATEGORY = ""
+
+_CATEGORY_OF = {
+    **{name: name for name in CATEGORIES},
+    **CATEGORY_OF_NATIVE,
+    **CATEGORY_OF_KERAS,
+    **{prefix + name: _NO_CATEGORY for name in PARTS_OF_TOTAL for prefix in ("", NATIVE_PREFIX)},
+}
 
 T = TypeVar("T")
 
@@ -105,13 +119,20 @@ def how_to_read(formulas: Mapping[str, str]) -> str:
     return f"losses: {listed}; they {compare}"
 
 
+def with_categories(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None) -> dict[str, T]:
+    """The parts of a loss and its categories (see `categorize`); Keras's `loss` is `total_loss`."""
+    parts = {name: loss for name, loss in losses.items() if name != "loss"}
+    return {**parts, **categorize(losses, mapping)}
+
+
 def categorize(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None) -> dict[str, T]:
     """Sums the parts of a model's loss into total, classification, localization, regularization and other loss.
 
     Values are only added, so they may be floats, arrays or tensors, inside or outside a graph.
 
     * The total is the given one (`Loss/total_loss`, Keras's `loss`); if there is none, the sum of all parts.
-    * A part that is in no category counts as `other_loss`.
+    * A part that is in no category counts as `other_loss`; those of semantic segmentation (`PARTS_OF_TOTAL`) count in
+      the total alone.
     * A value with the name of a category is that category; its parts, which may also be given, are not added to it. So
       categorizing categorized losses changes nothing.
     * A model of the Object Detection API reports all its parts: classification, localization and regularization loss
@@ -138,7 +159,8 @@ def categorize(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None
         category = category_of.get(name, OTHER)
         if category != TOTAL and (name in given or category not in given):
             sums[category] = sums[category] + loss if category in sums else loss
-    if any(name.startswith(NATIVE_PREFIX) and category_of.get(name) != TOTAL for name in losses):
+    of_total_alone = sums.pop(_NO_CATEGORY, None)
+    if any(name.startswith(NATIVE_PREFIX) and category_of.get(name) not in (TOTAL, _NO_CATEGORY) for name in losses):
         for category in (CLASSIFICATION, LOCALIZATION, REGULARIZATION):
             sums.setdefault(category, 0.0)
 
@@ -146,7 +168,8 @@ def categorize(losses: Mapping[str, T], mapping: Mapping[str, str] | None = None
     totals = [losses[name] for name in (*mapping, *_CATEGORY_OF) if name in losses and category_of[name] == TOTAL]
     if totals:
         sums[TOTAL] = totals[0]
-    elif sums:
+    elif sums or of_total_alone is not None:
         parts = [sums[category] for category in CATEGORIES if category in sums]
+        parts += [] if of_total_alone is None else [of_total_alone]
         sums[TOTAL] = sum(parts[1:], start=parts[0])
     return {category: sums[category] for category in CATEGORIES if category in sums}

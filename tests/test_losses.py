@@ -144,6 +144,18 @@ def test_a_keras_model_has_the_categories_it_reports_and_no_others():
     assert losses.categorize({}) == {}
 
 
+def test_parts_of_a_segmentation_are_in_the_total_and_in_no_category():
+    assert losses.categorize({"cross_entropy_loss": 1.0, "dice_loss": 0.5, "loss": 2.0}) == {"total_loss": 2.0}
+    assert losses.categorize({"cross_entropy_loss": 1.0, "dice_loss": 0.5}) == {"total_loss": 1.5}
+    tags = {"Loss/total_loss": 2.0, "Loss/focal_loss": 1.5, "Loss/dice_loss": 0.5}
+    assert losses.categorize(tags) == {"total_loss": 2.0}
+    assert losses.categorize({"focal_loss": 1.0, "box_loss": 2.0}, {"focal_loss": "classification_loss"}) == {
+        "total_loss": 3.0,
+        "classification_loss": 1.0,
+        "localization_loss": 2.0,
+    }
+
+
 def test_tensors_in_a_graph_are_summed_in_the_graph():
     import tensorflow as tf
 

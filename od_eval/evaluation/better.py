@@ -10,13 +10,13 @@ from od_eval.evaluation.section import all_sections
 
 
 def main_metric(names: Container[str], prefix: str = "") -> str:
-    """The metric that is used by default: mask AP if it is available, otherwise box AP.
+    """The metric that is used by default: mask AP if it is available, then box AP, then the IoU of a segmentation.
 
     Args:
       names: names of the available metrics.
       prefix: prefix of these names, `val_` in Keras's `logs`.
     """
-    return f"{prefix}segm_AP" if f"{prefix}segm_AP" in names else f"{prefix}AP"
+    return next((prefix + name for name in ("segm_AP", "AP", "IoU") if prefix + name in names), f"{prefix}AP")
 
 
 def direction(metric: str) -> Literal["min", "max"]:

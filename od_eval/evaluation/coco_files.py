@@ -273,7 +273,7 @@ class _Rows:
         elif entry.get("segmentation"):
             mask = self._mask(where, entry, image)
             row["boxes"] = coco_masks.box(mask["counts"], self._images[image])
-            row["area"] = float(coco_masks.areas([mask["counts"]], [self._images[image]])[0])
+            row["area"] = float(coco_masks.areas([mask])[0])
         else:
             raise ODEvalError(f"{where}: neither 'bbox' nor 'segmentation' is in {short(entry)}.")
         if self._masks:

@@ -6,6 +6,7 @@ Invalid input is reported here, with a message that names the image and the row.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -86,6 +87,20 @@ def read_detections(detections: Detections, images: Mapping[ImageId, Size], row_
         lambda index: f"has the score {columns['score'][index]}; it must be finite, see whether training has diverged",
     )
     return columns
+
+
+def image_id(id: Any) -> ImageId:
+    """The id of an image as an int or str of Python.
+
+    Raises:
+      ODEvalError: it is neither.
+    """
+    if isinstance(id, str):
+        return str(id)
+    try:
+        return operator.index(id)
+    except TypeError:
+        raise ODEvalError(f"the image id {id!r} is neither an int nor a str; make it one.") from None
 
 
 class _Reader:

@@ -17,7 +17,6 @@ are kept: memory grows with the number of detections, not with the pixels of the
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,10 +29,10 @@ from od_eval.evaluation import masks as coco_masks
 from od_eval.evaluation.analysis import Analysis, ExtraMetrics, analyse
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.coco_metrics import BACKENDS, coco_metrics, precision_and_recall
-from od_eval.evaluation.columns import Columns, ImageId, RowFormat, Size, read_detections, read_groundtruth
+from od_eval.evaluation.columns import Columns, ImageId, RowFormat, Size, image_id, read_detections, read_groundtruth
 from od_eval.evaluation.object_table import IouType, ObjectTable, object_table
 from od_eval.evaluation.objects import Objects
-from od_eval.evaluation.options import BOX_FORMATS, AnalysisOptions
+from od_eval.evaluation.options import BOX_FORMATS, AnalysisOptions, check_categories
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.evaluation.sections.categories import over_categories
 from od_eval.evaluation.sections.coco import Metrics
@@ -90,7 +89,7 @@ class Evaluator:
         categories = {int(id): str(categories[id]) for id in sorted(categories)}
         self._format = RowFormat(categories, box_format, masks)
         self._super_categories = {name: tuple(members) for name, members in (super_categories or {}).items()}
-        _check_categories(categories, self._super_categories)
+        check_categories(categories, self._super_categories)
         self._backend = backend
         self._analysis_options = analysis
         self._extra_metrics = extra_metrics
@@ -229,7 +228,7 @@ class Evaluator:
 
     def _images(self, batch: EvaluationBatch) -> dict[ImageId, Size]:
         """Id -> height and width of the images of a batch."""
-        ids = [_image_id(id) for id in batch.image_ids]
+        ids = [image_id(id) for id in batch.image_ids]
         if not ids:
             return {}
         sizes = np.asarray(batch.image_sizes)
@@ -316,34 +315,6 @@ class Evaluator:
         return np.bincount(categories, minlength=len(self._format.categories)).tolist()
 
 
-def _check_categories(categories: Mapping[int, str], super_categories: Mapping[str, Sequence[str]]) -> None:
-    if not categories:
-        raise ODEvalError("there are no categories to evaluate; name at least one class in the label map.")
-    first_id: dict[str, int] = {}
-    for id, name in categories.items():
-        if name in first_id:
-            raise ODEvalError(
-                f"the categories {first_id[name]} and {id} have the same name '{name}'; give each a name of its own."
-            )
-        first_id[name] = id
-    for super_category, members in super_categories.items():
-        for name in members:
-            if name not in first_id:
-                raise ODEvalError(
-                    f"super category '{super_category}' has the member '{name}', which is not one of the categories"
-                    f" ({', '.join(first_id)}); correct the name, or leave it out."
-                )
-
-
-def _image_id(id: Any) -> ImageId:
-    if isinstance(id, str):
-        return str(id)
-    try:
-        return operator.index(id)
-    except TypeError:
-        raise ODEvalError(f"the image id {id!r} is neither an int nor a str; make it one.") from None
-
-
 def _of_categories(columns: Columns, categories: range) -> Columns:
     """The rows of some categories; `category` is the index in this range."""
     category = columns["category"]
@@ -355,12 +326,11 @@ def _of_categories(columns: Columns, categories: range) -> Columns:
 
 def _objects(iou_type: IouType, columns: Columns, sizes: Sequence[Size]) -> Objects:
     image, box = columns["image"], columns["box"].astype(np.float64)
-    masks = None
-    default_area = box[:, 2] * box[:, 3]
+    masks = mask_area = None
     if iou_type == "segm":
-        row_sizes = [sizes[index] for index in image]
-        masks = list(map(coco_masks.as_rle, columns["mask"], row_sizes))
-        default_area = coco_masks.areas(columns["mask"], row_sizes)
+        masks = list(map(coco_masks.as_rle, columns["mask"], [sizes[index] for index in image]))
+        mask_area = coco_masks.areas(masks)
+    default_area = box[:, 2] * box[:, 3] if mask_area is None else mask_area
     return Objects(
         image=image,
         category=columns["category"].astype(np.int64),
@@ -370,4 +340,5 @@ def _objects(iou_type: IouType, columns: Columns, sizes: Sequence[Size]) -> Obje
         crowd=columns.get("crowd"),
         difficult=columns.get("difficult"),
         masks=masks,
+        mask_area=mask_area,
     )

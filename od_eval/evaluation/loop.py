@@ -114,7 +114,7 @@ def evaluate(
         )
     all_evaluators = _all_evaluators(evaluable, asked, evaluators)
     num_evaluated = 0
-    with evaluable.evaluation_weights(), _progress_bar(name, num_images) as progress:
+    with evaluable.evaluation_weights(), progress_bar(name, num_images) as progress:
         evaluated = evaluable.evaluate_batches(batches)
         if not isinstance(evaluable, FunctionOfModel):  # which returns what its author asks for
             evaluated = restricted(evaluated, asked, own, name)
@@ -288,7 +288,7 @@ def _all_evaluators(
     return [*evaluators, LossMeans(), *(evaluator for evaluator in given if evaluator is not coco)]
 
 
-def _progress_bar(name: str, num_images: int | None) -> Any:
+def progress_bar(name: str, num_images: int | None) -> Any:
     # In a log file, a line every ten seconds; on a terminal, a bar that disappears at the end.
     seconds = 0.1 if sys.stderr.isatty() else 10
     return tqdm.tqdm(

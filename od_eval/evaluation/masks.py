@@ -6,7 +6,7 @@ because it checks its input: `pycocotools.mask` reads past the end of an RLE tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,17 @@ def from_polygons(polygons: Sequence[Sequence[float]], size: Size) -> bytes:
 
 
 def as_rle(counts: bytes, size: Size) -> dict[str, Any]:
-    """The COCO RLE of a mask, with counts as bytes."""
-    return {"size": list(size), "counts": counts}
+    """The COCO RLE of a mask, with counts as bytes.
+
+    Its size is the tuple that is given, and not a list of its own: of a million masks, Python's garbage collector then
+    has nothing to look at.
+    """
+    return {"size": size, "counts": counts}
 
 
-def areas(counts: Iterable[bytes], sizes: Sequence[Size]) -> npt.NDArray[np.float64]:
-    """The number of pixels of each mask."""
-    return np.asarray(_mask.area(list(map(as_rle, counts, sizes))), np.float64)
+def areas(rles: Sequence[Any]) -> npt.NDArray[np.float64]:
+    """The number of pixels of each mask, float64 `[n]`."""
+    return np.asarray(_mask.area(list(rles)), np.float64).reshape(-1)
 
 
 def box(counts: bytes, size: Size) -> list[float]:

@@ -247,12 +247,14 @@ class _MaskOverlaps:
     def __init__(self, groundtruth: Objects, detections: Objects):
         assert groundtruth.crowd is not None
         assert groundtruth.masks is not None
+        assert groundtruth.mask_area is not None
         assert detections.masks is not None
+        assert detections.mask_area is not None
         self._image = detections.image
         self._crowd = groundtruth.crowd
         self._masks = groundtruth.masks, detections.masks
         self._boxes = [_boxes_around(masks) for masks in self._masks]
-        self._areas = [np.asarray(_mask.area(masks), np.float64).reshape(-1) for masks in self._masks]
+        self._areas = [groundtruth.mask_area, detections.mask_area]
 
     def iou(self, objects: Ints, rows: Ints, min_iou: float) -> Floats:
         iou = np.zeros(len(rows))

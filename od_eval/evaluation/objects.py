@@ -20,6 +20,7 @@ class Objects:
     score: float64 `[n]`, for detections.
     crowd, difficult: bool `[n]`, for ground truth.
     masks: COCO RLEs, if masks are evaluated.
+    mask_area: float64 `[n]`, the number of pixels of each mask. `area` may be another, which an annotation gives.
     """
 
     image: npt.NDArray[np.integer[Any]]
@@ -30,6 +31,7 @@ class Objects:
     crowd: npt.NDArray[np.bool_] | None = None
     difficult: npt.NDArray[np.bool_] | None = None
     masks: list[Any] | None = None
+    mask_area: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.image)

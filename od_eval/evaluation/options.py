@@ -110,3 +110,27 @@ class EvaluationOptions:
     save_detections: bool = False
     analysis: AnalysisOptions | None = dataclasses.field(default_factory=AnalysisOptions)
     loss_formulas: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def check_categories(categories: Mapping[int, str], super_categories: Mapping[str, Sequence[str]]) -> None:
+    """Whether there are categories, each has a name of its own, and super categories have no other members.
+
+    Raises:
+      ODEvalError: it is not so.
+    """
+    if not categories:
+        raise ODEvalError("there are no categories to evaluate; name at least one class in the label map.")
+    first_id: dict[str, int] = {}
+    for id, name in categories.items():
+        if name in first_id:
+            raise ODEvalError(
+                f"the categories {first_id[name]} and {id} have the same name '{name}'; give each a name of its own."
+            )
+        first_id[name] = id
+    for super_category, members in super_categories.items():
+        for name in members:
+            if name not in first_id:
+                raise ODEvalError(
+                    f"super category '{super_category}' has the member '{name}', which is not one of the categories"
+                    f" ({', '.join(first_id)}); correct the name, or leave it out."
+                )

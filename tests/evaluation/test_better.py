@@ -18,6 +18,13 @@ def test_masks_decide_where_there_are_any():
     assert main_value(EvaluationResult(num_images=1)) is None
 
 
+def test_iou_decides_where_nothing_is_detected():
+    assert main_metric(["val_IoU", "val_segmentation_AP", "val_pixel_accuracy"], "val_") == "val_IoU"
+    assert main_metric(["val_IoU", "val_AP"], "val_") == "val_AP"
+    assert main_value(EvaluationResult(num_images=1, segmentation={"IoU": 0.5, "AP": 0.75})) == 0.5
+    assert direction("val_IoU") == direction("segmentation_AP") == "max"
+
+
 @pytest.mark.parametrize("metric", ["total_loss", "val_night_total_loss", "Loss/RPNLoss/objectness_loss"])
 def test_losses_fall(metric):
     assert direction(metric) == "min"

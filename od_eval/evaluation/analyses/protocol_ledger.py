@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from hotcoco import mask as _mask
 
 from od_eval.evaluation import matching
 from od_eval.evaluation.analyses.class_agnostic import class_agnostic
@@ -321,10 +320,9 @@ def _areas(ledger: _Ledger) -> Iterator[_Other]:
     if "segm" in ledger.tables:
         # Tables of boxes and of masks have the same rows.
         of_masks = ledger.tables["segm"]
-        areas["of masks, of both"] = tuple(
-            np.asarray(_mask.area(objects.masks), np.float64).reshape(-1) if objects.masks else np.zeros(0)
-            for objects in (of_masks.groundtruth, of_masks.detections)
-        )
+        assert of_masks.groundtruth.mask_area is not None
+        assert of_masks.detections.mask_area is not None
+        areas["of masks, of both"] = of_masks.groundtruth.mask_area, of_masks.detections.mask_area
     for instead, (of_groundtruth, of_detections) in areas.items():
         table = dataclasses.replace(
             ledger.table,

@@ -17,8 +17,7 @@ class Losses(NumbersByName):
     in_line = (losses.TOTAL,)  # the table at the end has all of them, beside those of training
 
     def scalars(self, value: Mapping[str, float], per_category: str) -> dict[str, float]:
-        parts = {name: loss for name, loss in value.items() if name != "loss"}  # `loss` is total_loss
-        return {losses.tag(name): loss for name, loss in {**parts, **losses.categorize(value)}.items()}
+        return {losses.tag(name): loss for name, loss in losses.with_categories(value).items()}
 
     def falls(self, name: str) -> bool:
         return "loss" in name

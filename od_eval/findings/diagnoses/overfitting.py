@@ -64,7 +64,8 @@ _HAS_SIDES = re.compile(r"(^|[^a-z])(left|right)([^a-z]|$)", re.IGNORECASE)
 @diagnosis
 def overfitting(evidence: Evidence) -> Iterator[Finding]:
     """Eval loss rises, or AP falls, while the loss of training still falls."""
-    name = ap_name(evidence)
+    segments = len(evidence.metric("IoU")) > 0 and not len(evidence.metric("AP"))
+    name = "IoU" if segments else ap_name(evidence)
     loss = _worse_since_best(evidence.metric("total_loss"), -1.0, _LOSS_RISE, relative=True)
     ap = _worse_since_best(evidence.metric(name), 1.0, _AP_FALL, relative=False)
     if ap is not None and _is_chance(evidence, ap):
@@ -96,7 +97,7 @@ def overfitting(evidence: Evidence) -> Iterator[Finding]:
         "warning",
         "",
         f"{' and '.join(seen)}, while the training loss fell by {fall:.0%}",
-        _remedy(evidence, best_step, missing),
+        _remedy(evidence, name, best_step, missing),
         cause=f"which is over-fitting since step {worse.step}",
         field="train_config.data_augmentation_options",
         evidence={
@@ -209,7 +210,7 @@ def _has_sides(evidence: Evidence) -> bool:
     return any(_HAS_SIDES.search(name) for name in (*of_newest, *(evidence.train_objects or {})))
 
 
-def _remedy(evidence: Evidence, best_step: int, missing: dict[str, str]) -> str:
+def _remedy(evidence: Evidence, name: str, best_step: int, missing: dict[str, str]) -> str:
     facts = evidence.config
     best = next((result for result in evidence.evaluations if result.step == best_step), None)
     path = f"'{named(best.checkpoint)}', if it is still there, or " if best is not None and best.checkpoint else ""
@@ -224,5 +225,5 @@ def _remedy(evidence: Evidence, best_step: int, missing: dict[str, str]) -> str:
         parts.append("regularize with dropout or a higher weight of the l2_regularizer")
     else:
         parts.append("regularize more (weight of the l2_regularizer, or a smaller model)")
-    parts.append("end such a training early with --early_stopping_metric=val_AP")
+    parts.append(f"end such a training early with --early_stopping_metric=val_{name}")
     return ", ".join(parts[:-1]) + f", and {parts[-1]}"

@@ -1,0 +1,1 @@
+"""Semantic segmentation: class maps and scores in, metrics out."""
