@@ -216,16 +216,16 @@ def _interval(interval: Interval | None, sign: str = "") -> str:
 
 
 def _row(name: str, evaluated: Evaluated, reference: Evaluated | None) -> BenchmarkRow:
-    metrics = evaluated.result.bbox or {}
+    metrics, table = evaluated.result.bbox or {}, evaluated.tables["bbox"]
     return BenchmarkRow(
         name,
         num_images=evaluated.result.num_images,
         ap=metrics.get("AP"),
-        ap_interval=intervals(evaluated.table, evaluated.confidence).overall["AP"],
+        ap_interval=intervals(table, evaluated.confidence).overall["AP"],
         ap50=metrics.get("AP50"),
         compared=None
         if reference is None
-        else compare(reference.table, evaluated.table, reference.confidence, evaluated.confidence).overall["AP"],
+        else compare(reference.tables["bbox"], table, reference.confidence, evaluated.confidence).overall["AP"],
         deployment=dict(evaluated.result.deployment),
     )
 

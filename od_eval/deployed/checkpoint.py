@@ -1,4 +1,4 @@
-"""Checkpoints, run by the `Detector` of their pipeline.config."""
+"""Checkpoints, run by the `Detector` of their pipeline.config, with the confidences of their evaluation."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from od_eval.deployed.tensorflow_runtime import start_tensorflow
 from od_eval.errors import ODEvalError
 from od_eval.odapi.pipeline import Pipeline
 
+_RUN = "eval"
+
 
 class CheckpointModel(DeployedModel):
     """A checkpoint of a training, with the moving averages of its weights if its config says so.
+
+    Its confidences are those with the highest F1 in the evaluation of this checkpoint, or else in the newest one of the
+    model_dir that it lies in.
 
     Args:
       path: a checkpoint, or a folder of them: a model_dir, whose best one is taken, or else its newest.
@@ -57,6 +62,8 @@ class CheckpointModel(DeployedModel):
         self.input_size = fixed_input_size(pipeline.config)
         self.step = step_of(self.path)
         self.predicts_masks = pipeline.evaluation.predicts_masks
+        if chosen := chosen_confidence(self.path, self.step, pipeline.evaluation.categories):
+            self.confidence, self.confidence_source = chosen
         if label_map is None:
             self.categories: Mapping[int, str] = pipeline.evaluation.categories
         else:
@@ -70,3 +77,34 @@ class CheckpointModel(DeployedModel):
         boxes, scores, classes = (np.asarray(column[0])[:num] for column in (found.boxes, found.scores, found.classes))
         masks = None if found.masks is None else np.asarray(found.masks[0])[:num]
         return DetectionsOfImage(boxes, scores, classes.astype(np.int64), masks)
+
+
+def chosen_confidence(
+    checkpoint: str, step: int | None, categories: Mapping[int, str]
+) -> tuple[Mapping[int, float], str] | None:
+    """The confidences that the evaluation of a checkpoint chose, or else the newest evaluation of its model_dir.
+
+    Args:
+      checkpoint: its path.
+      step: of its weights; None if unknown.
+      categories: id -> name in the evaluation.
+
+    Returns:
+      Category id -> confidence, and which evaluation that is, for messages; None if there is none that chose any.
+    """
+    from od_eval.odapi.model_description import described_categories
+    from od_eval.runs import best, metrics_files
+
+    folder = os.path.dirname(files.absolute(checkpoint))
+    around = os.path.dirname(folder)
+    run_dir = os.path.join(around if folder == best.directory_in(around) else folder, _RUN)
+    steps = metrics_files.step_paths(run_dir)
+    if not steps:
+        return None
+    of_step = step if step in steps else max(steps)
+    evaluation = metrics_files.read_step(run_dir, of_step)
+    described, overall = described_categories(categories, evaluation and evaluation.operating_point)
+    chosen = {one["id"]: overall if one["confidence"] is None else one["confidence"] for one in described}
+    confidence = {id: least for id, least in chosen.items() if least is not None}
+    newest = "" if of_step == step else ", the newest,"
+    return (confidence, f"the evaluation of step {of_step}{newest} in {run_dir}") if confidence else None

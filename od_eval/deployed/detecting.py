@@ -234,7 +234,9 @@ class _Detecting:
         areas = np.prod(table["box"][:, 2:], axis=1, dtype=np.float64)
         if "mask" in table:
             sizes = list(self._sizes.values())
-            areas = coco_masks.areas(table["mask"], [sizes[image] for image in table["image"]])
+            areas = coco_masks.areas(
+                list(map(coco_masks.as_rle, table["mask"], [sizes[image] for image in table["image"]]))
+            )
         objects = {**table, "area": areas, "crowd": np.zeros(num, bool), "difficult": np.zeros(num, bool)}
         dataset = coco_json.groundtruth_json(self._sizes, categories, objects)
         for image in dataset["images"]:

@@ -39,13 +39,15 @@ class ExportCheck:
     """What an export keeps of its checkpoint.
 
     Attributes:
-      comparison: by boxes: A is the checkpoint, B the exported model.
+      comparison: of boxes: A is the checkpoint, B the exported model.
+      of_masks: the same of masks; None if the model predicts none or the evaluation set has none.
       findings: what was found in the data and in the use of the model; and if it loses too much, `ap_drop` and why that
         may be.
       is_ok: whether it loses no more than it may.
     """
 
     comparison: Comparison
+    of_masks: Comparison | None
     findings: list[Finding]
     is_ok: bool
 
@@ -83,10 +85,12 @@ def check_export(
         trained_resizer=resizer(trained_pipeline),
         exported_resizer=resizer(exported_pipeline),
     )
+    exported = load_model(directory)
+    masks = None if exported.predicts_masks else False
     return check_models(
         CheckpointModel(checkpoint, trained_pipeline, None, None),
-        load_model(directory),
-        lambda left_out: sample_of_pipeline(config, num_images, left_out),
+        exported,
+        lambda left_out: sample_of_pipeline(config, num_images, left_out, masks),
         settings,
         max_ap_drop,
     )
@@ -113,21 +117,28 @@ def check_models(
     of_checkpoint, of_exported = (
         _evaluated(model, sample, what) for model, what in ((checkpoint, "checkpoint"), (exported, "exported model"))
     )
-    comparison = compare(of_checkpoint.table, of_exported.table, of_checkpoint.confidence, of_exported.confidence)
+    comparisons = {
+        iou_type: compare(table, of_exported.tables[iou_type], of_checkpoint.confidence, of_exported.confidence)
+        for iou_type, table in of_checkpoint.tables.items()
+        if iou_type in of_exported.tables
+    }
+    comparison, of_masks = comparisons["bbox"], comparisons.get("segm")
     found = findings_in(of_exported.result.findings)
     score = comparison.overall["AP"]
     if not score.a or score.difference is None:
-        return ExportCheck(comparison, [*found, _nothing_to_lose(score, comparison)], True)
-    if -score.difference <= max_ap_drop:
-        return ExportCheck(comparison, found, True)
+        return ExportCheck(comparison, of_masks, [*found, _nothing_to_lose(score, comparison)], True)
+    drops = [_ap_drop(exported.path, of, max_ap_drop) for of in comparisons.values() if _lost(of) > max_ap_drop]
+    if not drops:
+        return ExportCheck(comparison, of_masks, found, True)
     layers = _layers(exported, sample)
-    loss = Loss(exported.path, of_checkpoint.table, of_exported.table, -score.difference, settings, layers)
+    lost = max(map(_lost, comparisons.values()))
+    loss = Loss(exported.path, of_checkpoint.tables["bbox"], of_exported.tables["bbox"], lost, settings, layers)
     told = causes(loss)
     is_misused = any(one.severity == "error" for one in found)
     if not told and not is_misused:
         told = [unknown_cause(exported.path)]
     found = most_important_first([*found, *told])
-    return ExportCheck(comparison, [_ap_drop(exported.path, score, comparison, max_ap_drop), *found], False)
+    return ExportCheck(comparison, of_masks, [*drops, *found], False)
 
 
 def why_unchecked(pipeline_config_path: str, overrides: Sequence[str], input_type: str) -> str:
@@ -177,26 +188,31 @@ def _nothing_to_lose(score: ComparedScore, comparison: Comparison) -> Finding:
     )
 
 
-def _ap_drop(path: str, score: ComparedScore, comparison: Comparison, max_ap_drop: float) -> Finding:
-    drop = -(score.difference or 0.0)
-    interval = score.interval
+def _lost(of: Comparison) -> float:
+    """The AP that the exported model loses; 0 if it is not defined."""
+    return -(of.overall["AP"].difference or 0.0)
+
+
+def _ap_drop(path: str, of: Comparison, max_ap_drop: float) -> Finding:
+    score, drop = of.overall["AP"], _lost(of)
     sure = (
         f"with less than {MIN_IMAGES} images with objects it cannot be told whether by chance"
-        if interval is None
-        else f"95% interval of the loss {-interval.high:.3f} to {-interval.low:.3f}"
+        if score.interval is None
+        else f"95% interval of the loss {-score.interval.high:.3f} to {-score.interval.low:.3f}"
     )
     return Finding(
         kind="ap_drop",
         severity="error",
         where=path,
-        symptom=f"AP is {score.b:.3f} and that of the checkpoint {score.a:.3f}, {drop:.3f} more on"
-        f" {comparison.num_images} images ({sure}), where max_ap_drop={max_ap_drop:g} is allowed",
+        symptom=f"AP {'of masks ' if of.iou_type == 'segm' else ''}is {score.b:.3f} and that of the checkpoint"
+        f" {score.a:.3f}, {drop:.3f} more on {of.num_images} images ({sure}), where max_ap_drop={max_ap_drop:g} is"
+        " allowed",
         remedy="do not use it before the cause is found",
         evidence={
             "AP": score.b,
             "AP_of_checkpoint": score.a,
             "AP_lost": drop,
-            "num_images": comparison.num_images,
+            "num_images": of.num_images,
             "max_ap_drop": max_ap_drop,
         },
         impact=min(drop, 1.0),

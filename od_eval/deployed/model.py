@@ -47,6 +47,7 @@ class DeployedModel(abc.ABC):
       input_size: height and width in pixels of the model's input; None if it varies.
       categories: id of the label map -> name; empty if nothing tells the names.
       confidence: category id -> the score from which on its detections are to be used; None if nothing tells it.
+      confidence_source: what tells it: `model.json`, or an evaluation.
       step: the training step of its weights; None if unknown.
       predicts_masks: whether detections have masks.
       guessed: what nothing tells, and was taken as is usual: sentences.
@@ -62,6 +63,7 @@ class DeployedModel(abc.ABC):
     input_size: tuple[int, int] | None = None
     categories: Mapping[int, str]
     confidence: Mapping[int, float] | None = None
+    confidence_source = "model.json"
     step: int | None = None
     predicts_masks = False
     guessed: Sequence[str] = ()

@@ -39,15 +39,19 @@ def as_trained(exported: Pipeline, trained: Pipeline) -> Pipeline:
         target, source = _model(config, exported), _model(trained.config, trained)
         for field in _WITHOUT_VARIABLES:
             if field in target.DESCRIPTOR.fields_by_name:
-                getattr(target, field).CopyFrom(getattr(source, field))
+                target.ClearField(field)
+                if source.HasField(field):  # a CenterNet with an empty post_processing suppresses, without one not
+                    getattr(target, field).CopyFrom(getattr(source, field))
     return Pipeline(config, exported.source)
 
 
 def suppression(pipeline: Pipeline) -> Suppression | None:
-    """The suppression that a config asks for; None for an architecture without."""
+    """The suppression that a config asks for; None for a model without."""
     model = _model(pipeline.config, pipeline)
     for field in _POST_PROCESSING:
-        if field in model.DESCRIPTOR.fields_by_name:
+        if field not in model.DESCRIPTOR.fields_by_name:
+            continue
+        if model.HasField(field) or pipeline.meta_architecture != "center_net":  # the others have defaults
             asked = getattr(model, field).batch_non_max_suppression
             return Suppression(asked.iou_threshold, asked.score_threshold)
     return None

@@ -6,9 +6,11 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import tensorflow as tf
 from object_detection import export_tflite_graph_lib_tf2, exporter_lib_v2
+from object_detection.meta_architectures import center_net_meta_arch
 from object_detection.utils import config_util
 
 from od_eval import files
@@ -25,6 +27,11 @@ from od_eval.odapi.pipeline import Pipeline
 from od_eval.odapi.restored import restored_detector
 from od_eval.odapi.tflite_metadata import NO_LABEL, with_metadata
 from od_eval.text import printable, some
+
+# A value of a CenterNet's heat map that is less than this below the largest around it is a peak. The Object Detection
+# API's 1e-6 is 0 in int8, so that nothing is a peak and nothing is found; there, values are steps of 1/256 apart, and
+# TensorFlow Lite compares them rounded to 1/256, where this is 1.
+_PEAK_EPSILON_IN_INT8 = 0.003
 
 
 def export(
@@ -141,9 +148,11 @@ def export_tflite(
 
     def write(checkpoint_dir: str, directory: str) -> None:
         copy = type(config).FromString(config.SerializeToString())  # the exporter changes it
-        export_tflite_graph_lib_tf2.export_tflite_model(
-            copy, checkpoint_dir, directory, max_detections, use_regular_nms, include_keypoints=predicts_keypoints
-        )
+        epsilon = center_net_meta_arch.PEAK_EPSILON if images is None else _PEAK_EPSILON_IN_INT8
+        with mock.patch.object(center_net_meta_arch, "PEAK_EPSILON", epsilon):
+            export_tflite_graph_lib_tf2.export_tflite_model(
+                copy, checkpoint_dir, directory, max_detections, use_regular_nms, include_keypoints=predicts_keypoints
+            )
         model = tflite_conversion.convert(os.path.join(directory, "saved_model"), quantization, of_input, images)
         if images is not None:
             in_float32 = tflite_conversion.operators_in_float32(model)

@@ -38,7 +38,8 @@ flags.DEFINE_string("output", None, "The folder to write to. There must be none.
 flags.DEFINE_float(
     "confidence",
     None,
-    "The least score of a detection; default: that of its category in model.json, or else 0.5.",
+    "The least score of a detection; default: that of its category in model.json, or in a checkpoint's evaluation, or"
+    " else 0.5.",
     lower_bound=0,
     upper_bound=1,
 )
@@ -89,7 +90,7 @@ def _confidence(model: DeployedModel) -> str:
     told = f"scores of {least:.2g} or more" if least == most else f"scores of {least:.2g} to {most:.2g} or more"
     missing = [name for id, name in model.categories.items() if id not in model.confidence]
     others = f"; of {USUAL_CONFIDENCE:g} for {some(missing, 3)}, for which it tells none" if missing else ""
-    return f"{told}, as model.json tells for each category{others}"
+    return f"{told}, as {model.confidence_source} tells for each category{others}"
 
 
 def _category_table(detected: DetectedObjects) -> str:

@@ -162,9 +162,10 @@ def main() -> int:
 
 
 def _print_check(checked: ExportCheck) -> None:
-    of = checked.comparison
-    print(f"\nA: the checkpoint; B: the exported model; boxes, {of.num_images} images, {of.num_groundtruth} objects\n")
-    print(as_text(of), flush=True)
+    for what, of in (("boxes", checked.comparison), ("masks", checked.of_masks)):
+        if of is not None:
+            about = f"{what}, {of.num_images} images, {of.num_groundtruth} objects"
+            print(f"\nA: the checkpoint; B: the exported model; {about}\n", as_text(of), sep="\n", flush=True)
     if checked.findings:
         print(as_text_of_findings(checked.findings), file=sys.stderr)
 

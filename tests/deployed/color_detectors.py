@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,14 @@ def labeled_set(categories: dict[int, str] = COLORS, ids: dict[int, int] | None 
         for index in range(NUM_IMAGES)
     )
     return LabeledSet("made", categories, images, NUM_IMAGES, masks=False)
+
+
+def with_masks(labeled: LabeledSet) -> LabeledSet:
+    """The same images, whose objects have masks: all of the rectangle."""
+
+    def images():
+        for one in labeled.images:
+            objects = dataclasses.replace(one.objects, masks=[(one.image.max(axis=2) > 0)[np.newaxis]])
+            yield dataclasses.replace(one, objects=objects)
+
+    return dataclasses.replace(labeled, images=images(), masks=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from color_detectors import labeled_set, model_of, write_tflite
+from color_detectors import COLORS, labeled_set, model_of, with_masks, write_tflite
 
 from made_evaluations import HEIGHT, WIDTH, Detector, Made, simulate
 from od_eval import Pipeline
@@ -255,6 +256,45 @@ def test_a_checkpoint_that_finds_nothing_can_lose_nothing():
     assert [finding.kind for finding in checked.findings] == ["nothing_to_compare"]
 
 
+# ---- Masks ----------------------------------------------------------------------------------------------------------
+
+
+class OfMasks(DeployedModel):
+    """Finds the rectangle of an image of `color_detectors`, with a part of its mask."""
+
+    format, runtime, num_threads, file_size, categories, predicts_masks = "made", "none", None, 0, COLORS, True
+
+    def __init__(self, path: str, rows: slice):
+        self.path = self.name = path
+        self._rows = rows
+
+    def _detect(self, image):
+        mask = (image.max(axis=2) > 0).astype(np.uint8)
+        rows, columns = np.nonzero(mask)
+        box = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+        part = np.zeros_like(mask)
+        part[rows[self._rows], columns[self._rows]] = 1
+        color = image.max(axis=(0, 1)).argmax() + 1
+        return DetectionsOfImage(np.array([box], np.float32), np.array([0.9]), np.array([color]), part[np.newaxis])
+
+
+def test_masks_that_lose_are_told_also_where_boxes_do_not():
+    def checked(rows: slice, labeled: Callable[[LabeledSet], LabeledSet]) -> ExportCheck:
+        models = OfMasks("checkpoint", slice(None)), OfMasks("exported", rows)
+        return check_models(*models, lambda left_out: labeled(labeled_set()), settings())
+
+    same = checked(slice(None), with_masks)
+    assert (same.is_ok, same.of_masks.iou_type, same.of_masks.overall["AP"].a) == (True, "segm", pytest.approx(1))
+    worse = checked(slice(None, None, 2), with_masks)  # an IoU of 0.5: right at the first of ten thresholds
+    assert worse.comparison.overall["AP"].difference == 0
+    assert worse.of_masks.overall["AP"].difference == pytest.approx(-0.9)
+    assert [finding.kind for finding in worse.findings] == ["ap_drop", "cause_of_loss_unknown"]
+    assert "AP of masks is 0.100 and that of the checkpoint 1.000" in str(worse.findings[0])
+    assert not worse.is_ok
+    without = checked(slice(None, None, 2), lambda labeled: labeled)
+    assert (without.is_ok, without.of_masks) == (True, None)
+
+
 # ---- Layers in int8 -------------------------------------------------------------------------------------------------
 
 
@@ -337,3 +377,13 @@ def test_the_checkpoint_detects_as_it_was_trained_whatever_the_export_changes(ss
     assert resizer(exported) == "fixed_shape_resizer { height: 64 width: 64 }"
     assert of_checkpoint.config.eval_config.batch_size == 3
     assert exported.config.model.ssd.image_resizer.fixed_shape_resizer.height == 64, "it is not changed"
+
+
+def test_a_centernet_suppresses_nothing_unless_its_config_asks_for_it(config_overrides):
+    config = Path(__file__).parents[2] / "pipeline_configs" / "centernet_resnet18_fpn_128x128.config"
+    trained = Pipeline.load(config, config_overrides)
+    asked = "model.center_net.post_processing.batch_non_max_suppression.iou_threshold=0.25"
+    exported = Pipeline.load(config, [*config_overrides, asked])
+    assert (suppression(trained), suppression(exported).iou_threshold) == (None, 0.25)
+    assert suppression(as_trained(exported, trained)) is None
+    assert not as_trained(trained, trained).config.model.center_net.HasField("post_processing")

@@ -108,9 +108,15 @@ def test_it_leaves_out_what_the_evaluation_found_to_be_too_unsure(small, tmp_pat
             categories=[{"id": id, "name": name, "confidence": confidence} for id, name in COLORS.items()],
             confidence=overall,
         )
-        done = detect(small, tmp_path, "--output=out.jpg")
+        done = detect(small, tmp_path, "out.jpg")
         assert (done.returncode, bool(done.stdout)) == (0, is_found), done.stderr
         assert (tmp_path / "out.jpg").exists()
+
+
+def test_without_a_photo_it_says_how_it_is_used(small, tmp_path):
+    done = small.run(tmp_path, str(EXAMPLE), "model.tflite")
+    assert done.returncode == 1
+    assert "python detect_tflite.py exported/model.tflite photo.jpg" in done.stderr
 
 
 def test_what_is_missing_or_no_image_is_said_in_a_line(small, tmp_path):

@@ -20,6 +20,9 @@ from color_detectors import (
     image_of,
     labeled_set,
     model_of,
+    with_masks,
+    write_description,
+    write_saved_model,
     write_tflite,
 )
 from PIL import Image
@@ -66,6 +69,21 @@ def test_a_right_model_is_right_and_measured(normal, tmp_path):
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     assert resident <= deployment["peak_memory_mb"] * 1.01 < 100 * resident
     assert json.loads(json.dumps(result.to_json_dict()))["deployment"] == deployment
+
+
+def test_masks_of_a_saved_model_are_evaluated_where_the_images_have_some(tmp_path):
+    write_saved_model(tmp_path / "exported" / "saved_model", with_masks=True)
+    write_description(
+        tmp_path / "exported",
+        format="saved_model",
+        class_offset=0,
+        outputs={name: f"detection_{name}" for name in ("boxes", "scores", "classes")}
+        | {"num_detections": "num_detections"},
+    )
+    model = od_eval.load_model(tmp_path / "exported")
+    result = evaluate_model(model, with_masks(labeled_set()), LeftOut())
+    assert (result.bbox["AP"], result.segm["AP"]) == (pytest.approx(1), pytest.approx(1))
+    assert not evaluate_model(model, labeled_set(), LeftOut()).segm
 
 
 def test_categories_are_matched_by_their_names_and_what_is_not_known_is_told(normal, tmp_path):

@@ -22,10 +22,13 @@ from color_detectors import (
 
 import od_eval
 from od_eval import ODEvalError
+from od_eval.deployed.checkpoint import chosen_confidence
 from od_eval.deployed.resizing import resized
+from od_eval.evaluation.result import EvaluationResult
 from od_eval.label_map import Category, label_map_text
 from od_eval.model_json import read_model_json
 from od_eval.odapi.tflite_metadata import with_metadata
+from od_eval.runs import metrics_files
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,30 @@ def test_images_are_resized_as_tensorflow_1_resizes_them(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     expected = tf.compat.v1.image.resize_bilinear(image[np.newaxis].astype(np.float32), [48, 40])[0]
     np.testing.assert_allclose(resized(image, 48, 40), expected, atol=1e-3)
+
+
+# ---- The confidences of a checkpoint -----------------------------------------------------------------------------
+
+
+def write_evaluation(model_dir: Path, step: int, confidence: float, **of_categories: float) -> None:
+    per_category = {name: {"best_confidence": least} for name, least in of_categories.items()}
+    point = {"confidence": confidence, "chosen_by": "F1", "per_category": per_category}
+    result = EvaluationResult(step=step, checkpoint="ckpt", num_images=1, operating_point=point)
+    metrics_files.write(str(model_dir / "eval"), result)
+
+
+def test_a_checkpoint_has_the_confidences_of_its_evaluation_or_else_of_the_newest(tmp_path):
+    def chosen(path: str):
+        return chosen_confidence(str(tmp_path / path), 200, COLORS)
+
+    assert chosen("ckpt-2") is None
+    write_evaluation(tmp_path, 500, 0.5, green=0.375)
+    newest = ({1: 0.5, 2: 0.375, 3: 0.5}, f"the evaluation of step 500, the newest, in {tmp_path}/eval")
+    assert chosen("ckpt-2") == chosen("best/ckpt-1") == newest
+    write_evaluation(tmp_path, 200, 0.25, red=0.125)
+    own = ({1: 0.125, 2: 0.25, 3: 0.25}, f"the evaluation of step 200 in {tmp_path}/eval")
+    assert chosen("ckpt-2") == chosen("best/ckpt-1") == own
+    assert chosen("other/ckpt-2") is None
 
 
 # ---- What is refused ---------------------------------------------------------------------------------------------

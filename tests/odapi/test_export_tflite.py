@@ -18,7 +18,7 @@ from flatbuffers.table import Table
 from made_model_dir import assert_same_detections, make_model_dir
 from tensorflow.lite.tools import flatbuffer_utils
 
-from od_eval import ODEvalError, Pipeline
+from od_eval import ODEvalError, Pipeline, load_model
 from od_eval.label_map import read_label_map
 from od_eval.odapi import tflite_conversion
 from od_eval.odapi.calibration_images import choose_calibration_images
@@ -134,6 +134,16 @@ def test_models_of_other_architectures_detect_what_the_detector_does(name, confi
     expected = [np.asarray(of)[0][:num] for of in (detections.boxes, detections.scores, detections.classes)]
     found = [np.clip(boxes, 0, 1), scores, classes + described["class_offset"]]
     assert_same_detections((found, True), (expected, False), photograph)
+
+
+@pytest.mark.slow
+def test_a_centernet_in_integers_finds_peaks(config_overrides, tmp_path, photograph):
+    resizer = "model.center_net.image_resizer={fixed_shape_resizer {height: 128 width: 128}}"
+    config = REPOSITORY / "pipeline_configs" / "centernet_resnet18_fpn_128x128.config"
+    make_model_dir(config, [*config_overrides, resizer], tmp_path)
+    paths = (str(tmp_path / "pipeline.config"), str(tmp_path / "best"), str(tmp_path / "out"))
+    export_tflite(*paths, quantization="int8", num_calibration_images=4)
+    assert load_model(tmp_path / "out").detect(photograph[np.newaxis]).scores[0].max() > 0.05
 
 
 # ---- Metadata, read by hand ----------------------------------------------------------------------------------------
