@@ -4,7 +4,8 @@ od_eval.report("runs/a", "report.html")
 od_eval.report(["groundtruth.json", "detections.json"])
 
 It has the newest evaluation of each run, with its table of objects, suspected labels, and the images in which most is
-wrong; what became of each object through the evaluations of its run; and the comparisons of runs with each other.
+wrong; what became of each object through the evaluations of its run; and the comparisons of runs with each other. Of
+semantic segmentation it has the confusions of pixels, and the images in which most pixels are wrong.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, has_mas
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.object_table import IouType
 from od_eval.evaluation.options import AnalysisOptions
-from od_eval.plugin import page_data
+from od_eval.plugin import page_data, segmentation_data
 from od_eval.plugin.one_script import one_script
 from od_eval.runs import analysis_files, metrics_files, object_files
 from od_eval.text import printable
@@ -156,8 +157,8 @@ def _write(runs: Mapping[str, str], output: str, max_images: int) -> Report:
     if not listed:
         raise ODEvalError(f"the evaluations in {', '.join(runs.values())} are damaged; evaluate the checkpoints again.")
     for run in listed:
-        with_objects = [entry for entry in run["evaluations"] if entry["has_objects"]]
-        run["evaluations"] = (with_objects or run["evaluations"])[-1:]
+        with_files = [entry for entry in run["evaluations"] if entry["has_objects"] or entry["has_pixels"]]
+        run["evaluations"] = (with_files or run["evaluations"])[-1:]
     elements = [_element("index", _as_json({"runs": listed}))]
     num_images = num_pictures = 0
     for position, run in enumerate(listed):
@@ -169,9 +170,9 @@ def _write(runs: Mapping[str, str], output: str, max_images: int) -> Report:
             sections["checkpoint"] = os.path.basename(str(sections["checkpoint"]))
         elements.append(_element(f"evaluation-{position}-{step}", _as_json(sections)))
         num_images += sections.get("num_images") or 0
+        # What a run does not need, those after it have.
+        share = (max_images - num_pictures) // (len(listed) - position)
         if entry["has_objects"]:
-            # What a run does not need, those after it have.
-            share = (max_images - num_pictures) // (len(listed) - position)
             suspects = _suspects(run_dir, step, entry["iou_types"])
             pictures = _pictures(run_dir, step, entry["iou_types"], sections, suspects, share)
             num_pictures += len(pictures)
@@ -180,6 +181,10 @@ def _write(runs: Mapping[str, str], output: str, max_images: int) -> Report:
                 _element(f"suspects-{position}-{step}-{iou_type}", _as_json(of)) for iou_type, of in suspects.items()
             ]
             elements += _histories(position, run_dir, entry["iou_types"])
+        elif entry["has_pixels"]:
+            worst, of_pixels = _of_pixels(f"{position}-{step}", run_dir, step, share)
+            num_pictures += len(worst)
+            elements += of_pixels
     elements += _comparisons(runs, listed)
     contents = _page(", ".join(run["name"] for run in listed), elements).encode()
     files.write_whole(output, contents)
@@ -198,6 +203,22 @@ def _of_objects(
         yield _element(f"objects-{name}-{iou_type}", _base64(gzip.compress(table, mtime=0)))
     for index, jpeg in pictures.items():
         yield _element(f"image-{name}-{index}", _base64(jpeg))
+
+
+def _of_pixels(name: str, run_dir: str, step: int, most: int) -> tuple[list[int], list[str]]:
+    """The indices of the images whose pictures are in the report, and the elements of a semantic segmentation."""
+    try:
+        shown = segmentation_data.worst_images(segmentation_data.segmentation(run_dir, step))[:most]
+        text = json.dumps(segmentation_data.segmentation(run_dir, step, {*shown}), allow_nan=False)
+        elements = [_element(f"segmentation-{name}", _base64(gzip.compress(text.encode(), mtime=0)))]
+        for index in shown:
+            picture, labels = (of(run_dir, step, index) for of in (segmentation_data.image, segmentation_data.labels))
+            elements.append(_element(f"segmentation-image-{name}-{index}", _base64(picture or b"")))
+            elements.append(_element(f"labels-{name}-{index}", _base64(gzip.compress(labels or b"", mtime=0))))
+    except ODEvalError as error:
+        print(printable(f"warning: {error}"), file=sys.stderr, flush=True)
+        return [], []
+    return shown, elements
 
 
 def _suspects(run_dir: str, step: int, iou_types: Sequence[IouType]) -> dict[IouType, dict[str, Any]]:

@@ -15,7 +15,7 @@ import json
 import os
 import struct
 import zipfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from typing import Any, get_args
 
 import numpy as np
@@ -27,7 +27,7 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.analyses.label_suspects import Kind
 from od_eval.evaluation.object_columns import MATCH_COLUMNS
 from od_eval.evaluation.object_table import ERROR_KINDS, IouType
-from od_eval.runs import analysis_files, image_archive, metrics_files
+from od_eval.runs import analysis_files, image_archive, metrics_files, segmentation_files
 from od_eval.runs.comparison import compare
 from od_eval.runs.object_files import FILE_NAMES, read_about, read_rows
 from od_eval.runs.object_history import load_object_history
@@ -42,6 +42,8 @@ _LISTED_METRICS = {
     "AP50": ("bbox", "AP50"),
     "segm_AP": ("segm", "AP"),
     "segm_AP50": ("segm", "AP50"),
+    "IoU": ("segmentation", "IoU"),
+    "pixel_accuracy": ("segmentation", "pixel_accuracy"),
 }
 
 
@@ -53,7 +55,8 @@ def index(runs: Mapping[str, str]) -> dict[str, Any]:
 
     Returns:
       {"runs": [{"name": "eval", "evaluations": [{"step": 1000, "iou_types": ["bbox"], "has_objects": true,
-      "metrics": {"AP": 0.5, "AP50": 0.7}}]}]}
+      "has_segmentation": false, "has_pixels": false, "metrics": {"AP": 0.5, "AP50": 0.7}}]}]}. The two of
+      semantic segmentation say whether there are its metrics, and its files.
     """
     listed = []
     for name in sorted(runs):
@@ -165,12 +168,18 @@ def image(run_dir: str, step: int, index: int) -> bytes | None:
       ODEvalError: there is no table of that step, or it is damaged; or the image cannot be read.
     """
     ids = _image_ids(run_dir, step)
+    return picture(run_dir, image_archive.member_name(ids[index])) if 0 <= index < len(ids) else None
+
+
+def picture(run_dir: str, name: str) -> bytes | None:
+    """A picture of a run's archive of images as JPEG, by its name there; None if it has none of that name.
+
+    Raises:
+      ODEvalError: it cannot be read.
+    """
     pictures = _pictures(run_dir)
-    if pictures is None or not 0 <= index < len(ids):
-        return None
-    name = image_archive.member_name(ids[index])
     try:
-        return pictures.read(name) if name in pictures.NameToInfo else None
+        return pictures.read(name) if pictures is not None and name in pictures.NameToInfo else None
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise ODEvalError(f"'{name}' of the images of '{run_dir}' cannot be read: {files.reason(error)}.") from error
 
@@ -346,25 +355,31 @@ def _compared(a: tuple[str, int, float], b: tuple[str, int, float]) -> dict[str,
 
 def _entry(run_dir: str, step: int, path: str) -> dict[str, Any] | None:
     try:
-        iou_types, metrics = _metrics(path, files.modified(path))
+        kinds, metrics = _metrics(path, files.modified(path))
     except (ODEvalError, OSError):
         return None
-    has_objects = bool(iou_types) and files.exists(_objects_path(run_dir, step, iou_types[0]))
-    return {"step": step, "iou_types": list(iou_types), "has_objects": has_objects, "metrics": dict(metrics)}
+    iou_types = [iou_type for iou_type in FILE_NAMES if iou_type in kinds]
+    has_segmentation = "segmentation" in kinds
+    return {
+        "step": step,
+        "iou_types": iou_types,
+        "has_objects": bool(iou_types) and files.exists(_objects_path(run_dir, step, iou_types[0])),
+        "has_segmentation": has_segmentation,
+        "has_pixels": has_segmentation and segmentation_files.has_segmentation(run_dir, step),
+        "metrics": dict(metrics),
+    }
 
 
 # A training has hundreds of evaluations, and the page lists them again and again.
 @functools.lru_cache(maxsize=10_000)
-def _metrics(path: str, modified: float) -> tuple[tuple[IouType, ...], tuple[tuple[str, float | None], ...]]:
-    """The kinds of matches in a metrics file, and the listed ones: name, value."""
+def _metrics(path: str, modified: float) -> tuple[Set[str], tuple[tuple[str, float | None], ...]]:
+    """Which of the sections with listed metrics a metrics file has, and these metrics: name, value."""
     sections = _sections(path)
-    iou_types = tuple(iou_type for iou_type in FILE_NAMES if isinstance(sections.get(iou_type), dict))
+    kinds = {section for section, _ in _LISTED_METRICS.values() if isinstance(sections.get(section), dict)}
     metrics = tuple(
-        (name, sections[section].get(metric))
-        for name, (section, metric) in _LISTED_METRICS.items()
-        if section in iou_types
+        (name, sections[section].get(metric)) for name, (section, metric) in _LISTED_METRICS.items() if section in kinds
     )
-    return iou_types, metrics
+    return frozenset(kinds), metrics
 
 
 def _sections(path: str) -> dict[str, Any]:

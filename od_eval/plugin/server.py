@@ -9,6 +9,9 @@ Addresses, below `data/plugin/od_eval/`:
     objects?run=eval&step=1000&type=bbox  binary: `page_data.objects`; with `&image=a.jpg`, of this image only
     suspects?run=eval&step=1000&type=bbox  JSON: `page_data.suspects`
     image?run=eval&step=1000&index=0    JPEG: `page_data.image`
+    segmentation?run=eval&step=1000     JSON: `segmentation_data.segmentation`
+    segmentation_image?run=eval&step=1000&index=0  JPEG: `segmentation_data.image`
+    labels?run=eval&step=1000&index=0   binary: `segmentation_data.labels`, of the same image
     comparison?run=eval&step=1000&other_run=eval&other_step=900&type=bbox  JSON: `page_data.comparison`; A is the other
     history?run=eval&type=bbox          JSON: `page_data.history`
 
@@ -17,6 +20,7 @@ A request names a run that TensorBoard knows, numbers, and an image that the tab
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -67,6 +71,9 @@ class DetectionsPlugin(base_plugin.TBPlugin):
             "/objects": self._objects,
             "/suspects": self._suspects,
             "/image": self._image,
+            "/segmentation": self._segmentation,
+            "/segmentation_image": self._segmentation_image,
+            "/labels": self._labels,
             "/comparison": self._comparison,
             "/history": self._history,
             "/index.html": _file(os.path.join(STATIC, "index.html")),
@@ -107,9 +114,27 @@ class DetectionsPlugin(base_plugin.TBPlugin):
         from od_eval.plugin import page_data
 
         jpeg = page_data.image(self._run_dir(request), _number(request, "step"), _number(request, "index"))
-        if jpeg is None:
-            raise exceptions.NotFound("The run does not keep this image.")
-        return http_util.Respond(request, jpeg, "image/jpeg", expires=_SECONDS_TO_KEEP_IMAGES)
+        return _of_image(request, jpeg, "image/jpeg")
+
+    def _segmentation(self, request: wrappers.Request) -> wrappers.Response:
+        from od_eval.plugin import segmentation_data
+
+        content = segmentation_data.segmentation(self._run_dir(request), _number(request, "step"))
+        return http_util.Respond(request, json.dumps(content), "application/json")
+
+    def _segmentation_image(self, request: wrappers.Request) -> wrappers.Response:
+        from od_eval.plugin import segmentation_data
+
+        place = self._run_dir(request), _number(request, "step"), _number(request, "index")
+        return _of_image(request, segmentation_data.image(*place), "image/jpeg")
+
+    def _labels(self, request: wrappers.Request) -> wrappers.Response:
+        from od_eval.plugin import segmentation_data
+
+        place = self._run_dir(request), _number(request, "step"), _number(request, "index")
+        labels = segmentation_data.labels(*place)
+        packed = None if labels is None else gzip.compress(labels, compresslevel=1, mtime=0)
+        return _of_image(request, packed, "application/octet-stream", "gzip")
 
     def _comparison(self, request: wrappers.Request) -> wrappers.Response:
         from od_eval.plugin import page_data
@@ -158,6 +183,15 @@ def _app(responder: Responder) -> Callable[..., Any]:
         return http_util.Respond(request, message, "text/plain", code=status)
 
     return app
+
+
+def _of_image(
+    request: wrappers.Request, content: bytes | None, content_type: str, encoding: str | None = None
+) -> wrappers.Response:
+    """Gives what the run keeps of an image; None if it keeps nothing."""
+    if content is None:
+        raise exceptions.NotFound("The run does not keep this image.")
+    return http_util.Respond(request, content, content_type, content_encoding=encoding, expires=_SECONDS_TO_KEEP_IMAGES)
 
 
 def _file(path: str) -> Responder:

@@ -45,6 +45,8 @@ def test_the_index_has_the_runs_that_were_evaluated_and_their_steps(logdir, run_
         "step": STEPS[-1],
         "iou_types": ["bbox", "segm"],
         "has_objects": True,
+        "has_segmentation": False,
+        "has_pixels": False,
         "metrics": {
             "AP": metrics["bbox"]["AP"],
             "AP50": metrics["bbox"]["AP50"],

@@ -5,8 +5,10 @@ import { Curves } from "./curves.js";
 import { Name, number, printable } from "./format.js";
 import { Images } from "./images.js";
 import { Labels } from "./labels.js";
-import { Matrix } from "./matrix.js";
+import { Matrix, PixelMatrix } from "./matrix.js";
 import { Overview } from "./overview.js";
+import { PixelImages } from "./pixel_images.js";
+import { PixelOverview } from "./pixel_overview.js";
 import { SIZES, VIEWS, inTensorBoard, useAppState } from "./state.js";
 import { IOU_THRESHOLDS, bestF1, cuts } from "./table.js";
 import { html, render, useEffect, useMemo, useRef, useState } from "./vendor/preact.js";
@@ -17,16 +19,21 @@ import { html, render, useEffect, useMemo, useRef, useState } from "./vendor/pre
  * @typedef {import("./source.js").IndexedEvaluation} IndexedEvaluation
  * @typedef {import("./source.js").Evaluation} Evaluation
  * @typedef {import("./state.js").State} State
+ * @typedef {import("./segmentation.js").Segmentation} Segmentation
  * @typedef {import("./table.js").ObjectTable} ObjectTable
  * @typedef {import("./table.js").Choice} Choice
  *
- * @typedef {object} Shown An evaluation that is loaded.
+ * @typedef {object} Wanted
  * @property {string} run
  * @property {IndexedEvaluation} entry
  * @property {"bbox" | "segm"} type
+ *
+ * @typedef {object} Loaded An evaluation that is loaded: objects, or pixels.
  * @property {Evaluation} evaluation
- * @property {ObjectTable | null | undefined} table null if it was removed, or never written; undefined while it is on
- *   its way, of the first evaluation that is shown
+ * @property {ObjectTable | null} [table] null if it was removed, or never written; undefined while it is on its way, of
+ *   the first evaluation that is shown
+ * @property {Segmentation | null} [segmentation] the same
+ * @typedef {Wanted & Loaded} Shown
  *
  * @typedef {object} ViewProps What each view is given.
  * @property {ObjectTable} table
@@ -35,6 +42,14 @@ import { html, render, useEffect, useMemo, useRef, useState } from "./vendor/pre
  * @property {State} state
  * @property {(change: Partial<State>) => void} setState
  * @property {Source} source
+ *
+ * @typedef {object} PixelViewProps What each view of classes of pixels is given.
+ * @property {Segmentation} segmentation
+ * @property {Evaluation} evaluation
+ * @property {State} state
+ * @property {(change: Partial<State>) => void} setState
+ * @property {Source} source
+ * @property {IndexedEvaluation[]} evaluations of the run
  */
 
 const TITLES = {
@@ -46,6 +61,7 @@ const TITLES = {
   labels: "Labels",
 };
 const COMPONENTS = { overview: Overview, matrix: Matrix, curves: Curves, images: Images, compare: Compare, labels: Labels };
+const PIXEL_COMPONENTS = { overview: PixelOverview, matrix: PixelMatrix, images: PixelImages };
 
 /** How often TensorBoard is asked for new evaluations: its own interval of reloading. */
 const RELOAD_MS = 30_000;
@@ -135,57 +151,91 @@ function useIndex(source) {
  * The run and evaluation that a state means; null if there is none at all.
  * @param {Index} index
  * @param {State} state
- * @returns {{run: string, entry: IndexedEvaluation, type: "bbox" | "segm"} | null}
+ * @returns {Wanted | null}
  */
 function chosenEvaluation(index, state) {
-  const hasTables = (/** @type {Index["runs"][0]} */ run) => run.evaluations.some(({ has_objects }) => has_objects);
+  const hasFiles = (/** @type {IndexedEvaluation} */ entry) => entry.has_objects || entry.has_pixels;
   const runs = index.runs.filter(({ evaluations }) => evaluations.length);
-  const run = runs.find(({ name }) => name === state.run) ?? runs.find(hasTables) ?? runs[0];
+  const run =
+    runs.find(({ name }) => name === state.run) ?? runs.find(({ evaluations }) => evaluations.some(hasFiles)) ?? runs[0];
   if (!run) return null;
   const entry =
     run.evaluations.find(({ step }) => step === state.step) ??
-    run.evaluations.findLast(({ has_objects }) => has_objects) ??
+    run.evaluations.findLast(hasFiles) ??
     run.evaluations[run.evaluations.length - 1];
-  return { run: run.name, entry, type: entry.iou_types.includes(state.type) ? state.type : entry.iou_types[0] };
+  const type = entry.iou_types.includes(state.type) ? state.type : (entry.iou_types[0] ?? "bbox");
+  return { run: run.name, entry, type };
 }
 
 /**
- * Loads an evaluation. The one before stays until it is there; of the first, the metrics come before the table.
+ * Whether an evaluation is of semantic segmentation: of classes of pixels, and not of objects.
+ * @param {IndexedEvaluation} entry
+ */
+const isOfPixels = ({ iou_types, has_segmentation }) => has_segmentation && !iou_types.length;
+
+/**
+ * Loads an evaluation. The one before stays until it is there; of the first, the metrics come before the rest.
  * @param {Source} source
- * @param {{run: string, entry: IndexedEvaluation, type: "bbox" | "segm"} | null} wanted
+ * @param {Wanted | null} wanted
  * @returns {[Shown | null, boolean, string | null]} the evaluation, whether another is on its way, and what went wrong
  */
 function useEvaluation(source, wanted) {
   const [shown, setShown] = useState(/** @type {Shown | null} */ (null));
   const [problem, setProblem] = useState(/** @type {string | null} */ (null));
   const { run, entry, type } = wanted ?? {};
-  const [step, hasObjects] = [entry?.step, entry?.has_objects];
+  const [step, hasFiles] = [entry?.step, entry?.has_objects || entry?.has_pixels];
   useEffect(() => {
-    if (run === undefined || entry === undefined || type === undefined) return undefined;
+    if (wanted === null) return undefined;
     let isWanted = true;
     setProblem(null);
-    const loaded = source.evaluation(run, entry.step);
+    const loaded = source.evaluation(wanted.run, wanted.entry.step);
     loaded.then(
-      (evaluation) => isWanted && setShown((before) => before ?? { run, entry, type, evaluation, table: undefined }),
+      (evaluation) => isWanted && setShown((before) => before ?? { ...wanted, evaluation }),
       () => {}, // told below
     );
-    Promise.all([loaded, hasObjects ? source.objects(run, entry.step, type) : null])
-      .then(([evaluation, table]) => isWanted && setShown({ run, entry, type, evaluation, table }))
+    Promise.all([loaded, filesOf(source, wanted)])
+      .then(([evaluation, files]) => isWanted && setShown({ ...wanted, evaluation, ...files }))
       .catch((error) => isWanted && setProblem(error.message));
     return () => {
       isWanted = false;
     };
-  }, [source, run, step, type, hasObjects]);
+  }, [source, run, step, type, hasFiles]);
   const isLoading = !!shown && (shown.run !== run || shown.entry.step !== step || shown.type !== type) && !problem;
   return [shown, isLoading, problem];
 }
 
 /**
- * The page with an evaluation.
- * @param {{source: Source, index: Index, wanted: NonNullable<ReturnType<typeof chosenEvaluation>>, shown: Shown,
- *   isLoading: boolean, problem: string | null, state: State, setState: (change: Partial<State>) => void}} props
+ * @param {Source} source
+ * @param {Wanted} wanted
+ * @returns {Promise<Pick<Loaded, "table" | "segmentation">>}
  */
-function Evaluated({ source, index, wanted, shown, isLoading, problem, state, setState }) {
+async function filesOf(source, { run, entry, type }) {
+  if (isOfPixels(entry)) return { segmentation: entry.has_pixels ? await source.segmentation(run, entry.step) : null };
+  return { table: entry.has_objects ? await source.objects(run, entry.step, type) : null };
+}
+
+/**
+ * @typedef {object} EvaluatedProps
+ * @property {Source} source
+ * @property {Index} index
+ * @property {Wanted} wanted
+ * @property {Shown} shown
+ * @property {boolean} isLoading
+ * @property {string | null} problem
+ * @property {State} state
+ * @property {(change: Partial<State>) => void} setState
+ */
+
+/**
+ * The page with an evaluation.
+ * @param {EvaluatedProps} props
+ */
+const Evaluated = (props) =>
+  isOfPixels(props.shown.entry) ? html`<${EvaluatedPixels} ...${props} />` : html`<${EvaluatedObjects} ...${props} />`;
+
+/** @param {EvaluatedProps} props */
+function EvaluatedObjects(props) {
+  const { source, index, shown, problem, state, setState } = props;
   const { table, evaluation, type } = shown;
   // A link may have the category or image of another evaluation.
   const category = table && state.category !== null && state.category < table.categories.length ? state.category : null;
@@ -202,39 +252,91 @@ function Evaluated({ source, index, wanted, shown, isLoading, problem, state, se
     () => ({ confidence, iou: state.iou, category, minArea, maxArea }),
     [confidence, state.iou, category, minArea, maxArea],
   );
-  const evaluations = index.runs.find(({ name }) => name === shown.run)?.evaluations ?? [];
-  const props = { table, evaluation, choice, state: checked, setState, source, evaluations, index };
+  const evaluations = evaluationsOf(index, shown.run);
+  const given = { table, evaluation, choice, state: checked, setState, source, evaluations, index };
   const View = COMPONENTS[/** @type {keyof typeof COMPONENTS} */ (state.view)];
+  const controls = html`
+    ${table === undefined && html`<div class="row hint" role="status">Loading the objects …</div>`}
+    ${table &&
+    html`<div class="row">
+      <${Confidence} ...${{ table, confidence, operatingPoint, best, state, setState }} />
+      <${Filters} ...${{ table, entry: shown.entry, state: checked, setState }} />
+    </div>`}
+  `;
+  return html`<${Frame} ...${{ ...props, views: VIEWS, view: state.view, controls }}>
+    ${table || state.view === "overview"
+      ? html`<${View} ...${given} />`
+      : table === null
+        ? html`<${NoFiles} title="The table of objects of this evaluation is not there"
+            steps=${stepsWith(evaluations, "has_objects")} setState=${setState} />`
+        : !problem && html`<p class="message" role="status">Loading …</p>`}
+  <//>`;
+}
+
+/** @param {EvaluatedProps} props */
+function EvaluatedPixels(props) {
+  const { source, index, shown, problem, state, setState } = props;
+  const { segmentation, evaluation } = shown;
+  const { classes = [], images = [] } = segmentation ?? {};
+  // A link may have the class, the image or the view of another evaluation.
+  const category = state.category !== null && state.category < classes.length ? state.category : null;
+  const image = state.image !== null && state.image < images.length ? state.image : null;
+  const checked = { ...state, category, image, run: shown.run, step: shown.entry.step };
+  const view = /** @type {keyof typeof PIXEL_COMPONENTS} */ (state.view in PIXEL_COMPONENTS ? state.view : "overview");
+  const evaluations = evaluationsOf(index, shown.run);
+  const given = { segmentation, evaluation, state: checked, setState, source, evaluations };
+  const controls = html`
+    ${segmentation === undefined && html`<div class="row hint" role="status">Loading the pixels …</div>`}
+    ${classes.length > 0 &&
+    html`<div class="row"><${Category} label="Class" all=${classes} chosen=${category} setState=${setState} /></div>`}
+  `;
+  return html`<${Frame} ...${{ ...props, views: Object.keys(PIXEL_COMPONENTS), view, controls }}>
+    ${segmentation || view === "overview"
+      ? html`<${PIXEL_COMPONENTS[view]} ...${given} />`
+      : segmentation === null
+        ? html`<${NoFiles} title="The analysis of pixels of this evaluation is not there"
+            steps=${stepsWith(evaluations, "has_pixels")} setState=${setState} />`
+        : !problem && html`<p class="message" role="status">Loading …</p>`}
+  <//>`;
+}
+
+/**
+ * @param {Index} index
+ * @param {string} run
+ */
+const evaluationsOf = (index, run) => index.runs.find(({ name }) => name === run)?.evaluations ?? [];
+
+/**
+ * @param {IndexedEvaluation[]} evaluations
+ * @param {"has_objects" | "has_pixels"} files
+ */
+const stepsWith = (evaluations, files) => evaluations.filter((entry) => entry[files]).map(({ step }) => step);
+
+/**
+ * What is chosen above, and a view below.
+ * @param {EvaluatedProps & {views: string[], view: string, controls: any, children?: any}} props
+ */
+function Frame({ index, wanted, isLoading, problem, setState, views, view, controls, children }) {
   return html`
     <header class="controls">
       <div class="row">
         <${RunAndStep} index=${index} wanted=${wanted} setState=${setState} />
       </div>
-      ${table === undefined && html`<div class="row hint" role="status">Loading the objects …</div>`}
-      ${table &&
-      html`<div class="row">
-        <${Confidence} ...${{ table, confidence, operatingPoint, best, state, setState }} />
-        <${Filters} ...${{ table, entry: shown.entry, state: checked, setState }} />
-      </div>`}
-      <${Tabs} view=${state.view} setState=${setState} />
+      ${controls}
+      <${Tabs} ...${{ views, view, setState }} />
     </header>
     ${problem && html`<p class="problem" role="alert">${problem}</p>`}
-    <div id="view" role="tabpanel" aria-labelledby=${`tab-${state.view}`} class=${isLoading ? "loading" : ""} aria-busy=${isLoading}>
-      ${table || state.view === "overview"
-        ? html`<${View} ...${props} />`
-        : table === null
-          ? html`<${NoTable} ...${{ evaluations, setState }} />`
-          : !problem && html`<p class="message" role="status">Loading …</p>`}
+    <div id="view" role="tabpanel" aria-labelledby=${`tab-${view}`} class=${isLoading ? "loading" : ""} aria-busy=${isLoading}>
+      ${children}
     </div>
   `;
 }
 
 /**
- * @param {{index: Index, wanted: NonNullable<ReturnType<typeof chosenEvaluation>>,
- *   setState: (change: Partial<State>) => void}} props
+ * @param {{index: Index, wanted: Wanted, setState: (change: Partial<State>) => void}} props
  */
 function RunAndStep({ index, wanted, setState }) {
-  const evaluations = index.runs.find(({ name }) => name === wanted.run)?.evaluations ?? [];
+  const evaluations = evaluationsOf(index, wanted.run);
   const at = evaluations.indexOf(wanted.entry);
   const choose = (/** @type {number} */ to) => setState({ step: evaluations[to].step });
   return html`
@@ -342,53 +444,67 @@ function rangeOfScores({ detections }) {
 }
 
 /**
- * @param {{table: ObjectTable, entry: IndexedEvaluation, state: State, setState: (change: Partial<State>) => void}} props
+ * @param {{label: string, value: string, options: [string, string][], choose: (value: string) => void, title?: string}}
+ *   props options: values and their texts
  */
-function Filters({ table, entry, state, setState }) {
-  const select = (
-    /** @type {string} */ label,
-    /** @type {string} */ value,
-    /** @type {[string, string][]} */ options,
-    /** @type {(value: string) => Partial<State>} */ change,
-    title = "",
-  ) => html`<label class="control" title=${title}>
-    <span>${label}</span>
-    <select value=${value} onChange=${(/** @type {any} */ event) => setState(change(event.target.value))}>
-      ${options.map(([of, text]) => html`<option value=${of}>${text}</option>`)}
-    </select>
-  </label>`;
-  return html`
-    ${entry.iou_types.length > 1 &&
-    select("Match", state.type, [["bbox", "boxes"], ["segm", "masks"]], (type) => ({ type: type === "segm" ? "segm" : "bbox", cell: null }))}
-    ${select("IoU", String(state.iou), IOU_THRESHOLDS.map((iou, at) => [String(at), iou.toFixed(2)]), (iou) => ({ iou: Number(iou) }),
-      "from which overlap on a detection matches an object")}
-    ${select(
-      "Size", state.size,
-      [["all", "all"], ["small", "small, to 32²"], ["medium", "medium, 32² to 96²"], ["large", "large, from 96²"]],
-      (size) => ({ size: /** @type {State["size"]} */ (size) }),
-      "objects of other areas in square pixels are ignored, and detections of other areas that match nothing",
-    )}
-    ${table.categories.length > 1 &&
-    select(
-      "Category", String(state.category ?? ""),
-      [["", "all"], .../** @type {[string, string][]} */ (table.categories.map(({ name }, at) => [String(at), printable(name)]))],
-      (category) => ({ category: category === "" ? null : Number(category) }),
-    )}
-  `;
+const Select = ({ label, value, options, choose, title = "" }) => html`<label class="control" title=${title}>
+  <span>${label}</span>
+  <select value=${value} onChange=${(/** @type {any} */ event) => choose(event.target.value)}>
+    ${options.map(([of, text]) => html`<option value=${of}>${text}</option>`)}
+  </select>
+</label>`;
+
+/**
+ * The only category, or class, that counts.
+ * @param {{label: string, all: {name: string}[], chosen: number | null, setState: (change: Partial<State>) => void}} props
+ */
+function Category({ label, all, chosen, setState }) {
+  if (all.length < 2) return null;
+  const options = [["", "all"], ...all.map(({ name }, at) => [String(at), printable(name)])];
+  const choose = (/** @type {string} */ category) => setState({ category: category === "" ? null : Number(category) });
+  return html`<${Select} value=${String(chosen ?? "")} ...${{ label, options, choose }} />`;
 }
 
-/** @param {{view: string, setState: (change: Partial<State>) => void}} props */
-function Tabs({ view, setState }) {
+/**
+ * @param {{table: ObjectTable, entry: IndexedEvaluation, state: State, setState: (change: Partial<State>) => void}} props
+ */
+const Filters = ({ table, entry, state, setState }) => html`
+  ${entry.iou_types.length > 1 &&
+  html`<${Select}
+    label="Match"
+    value=${state.type}
+    options=${[["bbox", "boxes"], ["segm", "masks"]]}
+    choose=${(/** @type {State["type"]} */ type) => setState({ type, cell: null })}
+  />`}
+  <${Select}
+    label="IoU"
+    value=${String(state.iou)}
+    options=${IOU_THRESHOLDS.map((iou, at) => [String(at), iou.toFixed(2)])}
+    choose=${(/** @type {string} */ iou) => setState({ iou: Number(iou) })}
+    title="from which overlap on a detection matches an object"
+  />
+  <${Select}
+    label="Size"
+    value=${state.size}
+    options=${[["all", "all"], ["small", "small, to 32²"], ["medium", "medium, 32² to 96²"], ["large", "large, from 96²"]]}
+    choose=${(/** @type {State["size"]} */ size) => setState({ size })}
+    title="objects of other areas in square pixels are ignored, and detections of other areas that match nothing"
+  />
+  <${Category} label="Category" all=${table.categories} chosen=${state.category} setState=${setState} />
+`;
+
+/** @param {{views: string[], view: string, setState: (change: Partial<State>) => void}} props */
+function Tabs({ views, view, setState }) {
   const move = (/** @type {KeyboardEvent} */ event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!by) return;
     event.preventDefault();
-    const next = VIEWS[(VIEWS.indexOf(view) + by + VIEWS.length) % VIEWS.length];
+    const next = views[(views.indexOf(view) + by + views.length) % views.length];
     setState({ view: next });
     document.getElementById(`tab-${next}`)?.focus();
   };
   return html`<nav role="tablist" aria-label="Views" onKeyDown=${move}>
-    ${VIEWS.map(
+    ${views.map(
       (name) => html`<button
         type="button"
         role="tab"
@@ -415,11 +531,10 @@ const NothingYet = () => html`<section class="message">
   </p>
 </section>`;
 
-/** @param {{evaluations: IndexedEvaluation[], setState: (change: Partial<State>) => void}} props */
-function NoTable({ evaluations, setState }) {
-  const steps = evaluations.filter(({ has_objects }) => has_objects).map(({ step }) => step);
+/** @param {{title: string, steps: number[], setState: (change: Partial<State>) => void}} props steps: that have them */
+function NoFiles({ title, steps, setState }) {
   return html`<section class="message">
-    <h1>The table of objects of this evaluation is not there</h1>
+    <h1>${title}</h1>
     <p>
       The analyses of old evaluations are thinned out while all together take more than --analysis_max_mb, and
       --analysis=false writes none.

@@ -23,6 +23,14 @@ export function percent(value) {
  */
 export const count = (value) => String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 
+const COMPACT = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+
+/**
+ * A large number in little room: 12.3M.
+ * @param {number} value
+ */
+export const compact = (value) => COMPACT.format(value);
+
 /**
  * "1 image", "2 images".
  * @param {number} num

@@ -6,7 +6,8 @@
  */
 
 import { Name, count, isolated, number, plural } from "./format.js";
-import { Gallery, LargeHeading, useVisible } from "./gallery.js";
+import { Gallery, LargeHeading } from "./gallery.js";
+import { ImageTable, column, inOrder, orderOf } from "./image_table.js";
 import { shapeAt, shapesInImage } from "./picture.js";
 import { Legend, Picture, ShapeList, countsInWords, focusOn, takeLostFocus, useRoom, useShapes } from "./picture_view.js";
 import { selected } from "./selection.js";
@@ -22,24 +23,11 @@ import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./v
  * @typedef {import("./source.js").Source} Source
  * @typedef {import("./source.js").IndexedEvaluation} IndexedEvaluation
  * @typedef {import("./state.js").State} State
- * @typedef {{column: string, isDescending: boolean}} Order
+ * @typedef {import("./image_table.js").Column} Column
+ * @typedef {import("./image_table.js").Order} Order
  */
 
-/**
- * A column of the table.
- *
- * @typedef {object} Column
- * @property {string} name
- * @property {string} title
- * @property {string} about what it means, in words
- * @property {ArrayLike<number>} values one for each image; NaN for none
- * @property {(value: number) => string} format
- * @property {number} width in pixels
- * @property {boolean} isWorstHigh whether the images to look at first have high values
- */
-
-// In pixels, as in images.css: rows and tiles that are not visible are not drawn, so their sizes must be known.
-const ROW_HEIGHT = 28;
+// In pixels, as in images.css: tiles that are not visible are not drawn, so their sizes must be known.
 const TILE = { width: 208, height: 196 };
 const TILE_PICTURE = { width: 196, height: 156 };
 // Pictures of the same image at other steps. Each is loaded: a long training shows some of its steps.
@@ -60,10 +48,8 @@ export function Images({ table, choice, state, setState, source, evaluations }) 
   // What a selection means may be of any category.
   const shown = useMemo(() => (selection ? { ...choice, category: null } : choice), [choice, selection]);
   const judged = useMemo(() => judge(table, shown), [table, shown]);
-  const columns = useMemo(
-    () => columnsOf(table, perImage(table, judged, shown.iou), selection),
-    [table, judged, shown, selection],
-  );
+  const ofImages = useMemo(() => perImage(table, judged, shown.iou), [table, judged, shown]);
+  const columns = useMemo(() => columnsOf(table, ofImages, selection), [table, ofImages, selection]);
   /** @type {Focus | null} */
   const focus = useMemo(
     () => selection && { detections: new Set(selection.detections), objects: new Set(selection.objects) },
@@ -72,10 +58,10 @@ export function Images({ table, choice, state, setState, source, evaluations }) 
   const order = orderOf(state.order, columns);
   const setOrder = (/** @type {Order} */ { column, isDescending }) =>
     setState({ order: `${column}/${isDescending ? "descending" : "ascending"}` });
-  const images = useMemo(
-    () => inOrder(imagesWithRows(table, columns, selection, shown), columns, order),
-    [table, columns, selection, shown, order.column, order.isDescending],
-  );
+  const images = useMemo(() => {
+    const { fp, fn } = ofImages;
+    return inOrder(imagesWithRows(table, columns, selection, shown), columns, order, (image) => fp[image] + fn[image]);
+  }, [table, columns, selection, shown, order.column, order.isDescending]);
   const open = state.image;
   const scene = { table, judged, choice: shown, focus, source, state, evaluations };
   const lastOpen = useRef(/** @type {number | null} */ (null));
@@ -85,7 +71,7 @@ export function Images({ table, choice, state, setState, source, evaluations }) 
   return html`<section class="images" aria-label="Images">
     <${Heading} table=${table} images=${images} selection=${selection} choice=${shown} setState=${setState} />
     <div class="images-columns">
-      <${ImageTable} table=${table} columns=${columns} images=${images} order=${order} setOrder=${setOrder}
+      <${ImageTable} all=${table.images} columns=${columns} images=${images} order=${order} setOrder=${setOrder}
         open=${open} openImage=${openImage} />
       ${
         open === null
@@ -120,84 +106,6 @@ function Heading({ table, images, selection, choice, setState }) {
     ${" "}${plural(images.length, "image")}${" "}
     <button type="button" class="small" onClick=${() => setState({ cell: null, image: null })}>Show all images</button>
   </p>`;
-}
-
-// ---- The table ------------------------------------------------------------------------------------------------------
-
-/**
- * @param {object} props
- * @param {ObjectTable} props.table
- * @param {Column[]} props.columns
- * @param {number[]} props.images
- * @param {Order} props.order
- * @param {(order: Order) => void} props.setOrder
- * @param {number | null} props.open
- * @param {(image: number) => void} props.openImage
- */
-function ImageTable({ table, columns, images, order, setOrder, open, openImage }) {
-  const scroller = useRef(/** @type {HTMLElement | null} */ (null));
-  const visible = useVisible(scroller, images.length, () => ({ height: ROW_HEIGHT, perRow: 1 }));
-  useLayoutEffect(() => {
-    const place = open === null ? -1 : images.indexOf(open);
-    if (place >= 0 && scroller.current) showRow(scroller.current, place);
-  }, [open, images]);
-
-  return html`<div class="images-table" ref=${scroller} tabindex="0" role="region" aria-label="Table of images">
-    <table aria-rowcount=${images.length + 1}>
-      <thead>
-        <tr aria-rowindex="1">
-          <th scope="col" class="images-name">Image</th>
-          ${columns.map((column) => html`<${ColumnHeading} key=${column.name} column=${column} order=${order} setOrder=${setOrder} />`)}
-        </tr>
-      </thead>
-      <tbody>
-        ${visible.before > 0 && html`<tr key="before" class="images-unseen" aria-hidden="true" style=${{ height: `${visible.before}px` }}></tr>`}
-        ${images.slice(visible.first, visible.last).map(
-          (image, index) => html`<tr key=${image} aria-rowindex=${visible.first + index + 2}
-            class=${image === open ? "images-open" : ""} onClick=${() => openImage(image)}>
-            <th scope="row" class="images-name">
-              <button type="button" class="images-link" aria-current=${image === open ? "true" : undefined}
-                title=${isolated(String(table.images[image].id))}><${Name} of=${table.images[image].id} /></button>
-            </th>
-            ${columns.map(({ name, values, format }) => html`<td key=${name}>${Number.isNaN(values[image]) ? "–" : format(values[image])}</td>`)}
-          </tr>`,
-        )}
-        ${visible.after > 0 && html`<tr key="after" class="images-unseen" aria-hidden="true" style=${{ height: `${visible.after}px` }}></tr>`}
-      </tbody>
-    </table>
-    ${images.length === 0 && html`<p class="images-empty">No image.</p>`}
-  </div>`;
-}
-
-/**
- * @param {object} props
- * @param {Column} props.column
- * @param {Order} props.order
- * @param {(order: Order) => void} props.setOrder
- */
-function ColumnHeading({ column, order, setOrder }) {
-  const isSorted = order.column === column.name;
-  const sort = () =>
-    setOrder({ column: column.name, isDescending: isSorted ? !order.isDescending : column.isWorstHigh });
-  return html`<th scope="col" style=${{ width: `${column.width}px` }} aria-sort=${isSorted ? (order.isDescending ? "descending" : "ascending") : undefined}>
-    <button type="button" title=${column.about} onClick=${sort}>
-      ${column.title}<span class="images-arrow" aria-hidden="true">${isSorted ? (order.isDescending ? "▼" : "▲") : ""}</span>
-    </button>
-  </th>`;
-}
-
-/**
- * Scrolls a table so that a row is visible.
- *
- * @param {HTMLElement} scroller
- * @param {number} row
- */
-function showRow(scroller, row) {
-  const heading = scroller.querySelector("thead")?.offsetHeight ?? 0;
-  const top = row * ROW_HEIGHT;
-  const room = scroller.clientHeight - heading;
-  if (top < scroller.scrollTop) scroller.scrollTop = top;
-  else if (top + ROW_HEIGHT > scroller.scrollTop + room) scroller.scrollTop = top + ROW_HEIGHT - room;
 }
 
 // ---- The gallery ----------------------------------------------------------------------------------------------------
@@ -367,20 +275,6 @@ export function columnsOf(table, { gt, fp, fn, precision, recall, f1, meanIou, w
   ];
 }
 
-/**
- * @param {string} name
- * @param {string} title
- * @param {string} about
- * @param {ArrayLike<number>} values
- * @param {(value: number) => string} format
- * @param {number} width
- * @param {boolean} isWorstHigh
- * @returns {Column}
- */
-function column(name, title, about, values, format, width, isWorstHigh) {
-  return { name, title, about, values, format, width, isWorstHigh };
-}
-
 /** @param {number} value */
 function share(value) {
   return value.toFixed(2);
@@ -416,36 +310,4 @@ function imagesWithRows(table, columns, selection, choice) {
   if (!selection && choice.category === null) return all;
   const values = columns.filter(({ name }) => counted.includes(name)).map((column) => column.values);
   return all.filter((image) => values.some((column) => column[image]));
-}
-
-/**
- * The order that stands in the address; if there is none, or of no column, that of the first column.
- *
- * @param {string | null} text
- * @param {Column[]} columns
- * @returns {Order}
- */
-function orderOf(text, columns) {
-  const [column, direction] = (text ?? "").split("/");
-  if (columns.some(({ name }) => name === column)) return { column, isDescending: direction === "descending" };
-  return { column: columns[0].name, isDescending: columns[0].isWorstHigh };
-}
-
-/**
- * Images by a column. Those without a value come last; of equal ones those with more errors come first.
- *
- * @param {number[]} images
- * @param {Column[]} columns
- * @param {Order} order
- */
-export function inOrder(images, columns, { column, isDescending }) {
-  const valuesOf = (/** @type {string} */ name) =>
-    /** @type {Column} */ (columns.find((other) => other.name === name)).values;
-  const [values, fp, fn] = [column, "fp", "fn"].map(valuesOf);
-  const sign = isDescending ? -1 : 1;
-  return images.slice().sort((a, b) => {
-    const [hasNoneA, hasNoneB] = [Number.isNaN(values[a]), Number.isNaN(values[b])];
-    if (hasNoneA || hasNoneB) return Number(hasNoneA) - Number(hasNoneB) || a - b;
-    return sign * (values[a] - values[b]) || fp[b] + fn[b] - fp[a] - fn[a] || a - b;
-  });
 }

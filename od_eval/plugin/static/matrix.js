@@ -1,10 +1,11 @@
 /**
- * The view "Matrix": which categories are taken for which, what is missed, and what is found where nothing is. A cell
- * opens its images.
+ * The view "Matrix": which categories are taken for which, what is missed, and what is found where nothing is; or which
+ * classes of pixels. A cell opens its images.
  */
 
 import { indexByKey } from "./chart.js";
-import { Name, count, percent, printable } from "./format.js";
+import { Name, compact, count, percent, printable } from "./format.js";
+import { titleOfPixels } from "./segmentation.js";
 import { nameOfCell, quoted, titleOfCell } from "./selection.js";
 import { confusion } from "./table.js";
 import { html, useMemo, useRef, useState } from "./vendor/preact.js";
@@ -13,36 +14,91 @@ import { html, useMemo, useRef, useState } from "./vendor/preact.js";
  * @typedef {import("./table.js").ObjectTable} ObjectTable
  * @typedef {import("./table.js").Choice} Choice
  * @typedef {{actual: number, predicted: number}} Cell indices of categories, or of background, which is the last
- * @typedef {import("./state.js").State["rates"]} Shown
+ * @typedef {NonNullable<import("./state.js").State["rates"]>} Shown
  *
  * @typedef {object} Rates
  * @property {string[]} labels names of the categories, and of background
+ * @property {number} background its index; -1 if there is none, as of pixels, each of which is predicted as something
+ * @property {Words} words what is counted
+ * @property {(cell: Cell) => string} title of a cell
  * @property {(cell: Cell) => number} count
  * @property {(actual: number) => number} objects how many objects a category has; of background, false alarms
  * @property {(predicted: number) => number} detections how many detections it has; of background, missed objects
- * @property {(cell: Cell) => number} highestScore of the detections of a cell
+ * @property {(cell: Cell) => number} highestScore of the detections of a cell; 0 of pixels
  */
 
 /** The matrix of more categories is noise: it is of chosen ones, at first of those that are confused most. */
 const MOST_CATEGORIES = 20;
 const NUM_CHOSEN = 12;
 const NUM_PAIRS = 15;
-const HINT =
-  "Rows: what is there. Columns: what is predicted. Blue: right. Orange: wrong. Yellow: missed. " +
-  "A click opens the images.";
+/**
+ * @typedef {object} Words
+ * @property {[string, string]} parts what cells can be parts of, in rows and in columns
+ * @property {[string, string, string]} columns headings of the list of pairs: a number, and its part of the two
+ * @property {string} hint
+ * @property {string} none there are no pairs
+ * @property {(name: string) => string} inRow what a row has
+ * @property {(name: string) => string} inColumn
+ * @property {(num: number) => string} format of a number in a cell
+ */
+
+/** @type {Words} */
+const OBJECTS = {
+  parts: ["the objects of a row", "the detections of a column"],
+  columns: ["Number", "Of objects", "Of detections"],
+  hint:
+    "Rows: what is there. Columns: what is predicted. Blue: right. Orange: wrong. Yellow: missed. " +
+    "A click opens the images.",
+  none: "No object is taken for one of another category.",
+  inRow: (name) => `objects ${quoted(name)}`,
+  inColumn: (name) => `detections ${quoted(name)}`,
+  format: count,
+};
+/** @type {Words} */
+const PIXELS = {
+  parts: ["what is there (rows)", "what is predicted (columns)"],
+  columns: ["Pixels", "Of what is there", "Of what is predicted"],
+  hint: "Rows: what is there. Columns: what is predicted. Blue: right. Orange: wrong. A click opens the images.",
+  none: "No pixel is taken for one of another class.",
+  inRow: (name) => `pixels of ${quoted(name)}`,
+  inColumn: (name) => `pixels predicted as ${quoted(name)}`,
+  format: compact,
+};
 /** In pixels: the least and the most of a cell, and what all together may have. */
 const WIDTHS = { cell: [42, 84], all: 480 };
 
-/** @param {import("./app.js").ViewProps} props */
+/**
+ * Of objects.
+ * @param {import("./app.js").ViewProps} props
+ */
 export function Matrix({ table, choice, state, setState }) {
   const rates = useMemo(() => ratesOf(table, choice), [table, choice]);
+  return html`<${Confusions} ...${{ rates, state, setState }} />`;
+}
+
+/**
+ * Of pixels.
+ * @param {import("./app.js").PixelViewProps} props
+ */
+export function PixelMatrix({ segmentation, state, setState }) {
+  const rates = useMemo(() => ratesOfPixels(segmentation), [segmentation]);
+  return html`<${Confusions} ...${{ rates, state, setState }} />`;
+}
+
+/**
+ * @param {{rates: Rates, state: import("./state.js").State,
+ *   setState: (change: Partial<import("./state.js").State>) => void}} props
+ */
+function Confusions({ rates, state, setState }) {
   const pairs = useMemo(() => confusedPairs(rates), [rates]);
-  const shown = state.rates;
+  // Numbers of pixels say little.
+  const shown = state.rates ?? (rates.background < 0 ? "rows" : "numbers");
   const hasDiagonal = !state.errors_only;
-  const isLarge = table.categories.length > MOST_CATEGORIES;
+  const names = rates.labels.filter((_, at) => at !== rates.background);
+  const isLarge = names.length > MOST_CATEGORIES;
   const categories = isLarge
-    ? [...(chosenIn(state.categories, table) ?? mostConfused(pairs))].sort((a, b) => a - b)
-    : table.categories.map((_, at) => at);
+    ? [...(chosenIn(state.categories, names.length) ?? mostConfused(pairs))].sort((a, b) => a - b)
+    : names.map((_, at) => at);
   const setChosen = (/** @type {Set<number>} */ chosen) => setState({ categories: [...chosen].join(",") });
   const open = (/** @type {Cell} */ cell) =>
     setState({ view: "images", cell: nameOfCell(cell.actual, cell.predicted), image: null });
@@ -56,8 +112,8 @@ export function Matrix({ table, choice, state, setState }) {
           Cells show
           <select value=${shown} onChange=${(/** @type {any} */ event) => setState({ rates: event.currentTarget.value })}>
             <option value="numbers">numbers</option>
-            <option value="rows">parts of the objects of a row</option>
-            <option value="columns">parts of the detections of a column</option>
+            <option value="rows">parts of ${rates.words.parts[0]}</option>
+            <option value="columns">parts of ${rates.words.parts[1]}</option>
           </select>
         </label>
         <label>
@@ -69,8 +125,8 @@ export function Matrix({ table, choice, state, setState }) {
           Errors only
         </label>
       </p>
-      ${isLarge ? html`<${Chooser} table=${table} chosen=${new Set(categories)} setChosen=${setChosen} />` : null}
-      <${Cells} ...${{ rates, categories, shown, hasDiagonal, open }} marked=${choice.category} />
+      ${isLarge ? html`<${Chooser} names=${names} chosen=${new Set(categories)} setChosen=${setChosen} />` : null}
+      <${Cells} ...${{ rates, categories, shown, hasDiagonal, open }} marked=${state.category} />
     </section>
   `;
   return isLarge
@@ -91,8 +147,8 @@ export function Matrix({ table, choice, state, setState }) {
 function Cells({ rates, categories, shown, hasDiagonal, marked, open }) {
   const [active, setActive] = useState(/** @type {Cell | null} */ (null));
   const table = useRef(/** @type {HTMLElement | null} */ (null));
-  const background = rates.labels.length - 1;
-  const all = [...categories, background];
+  const { background } = rates;
+  const all = background < 0 ? categories : [...categories, background];
   const isEmpty = (/** @type {Cell} */ { actual, predicted }) =>
     (actual === background && predicted === background) || (actual === predicted && !hasDiagonal);
   const valueOf = (/** @type {Cell} */ cell) => {
@@ -147,14 +203,14 @@ function Cells({ rates, categories, shown, hasDiagonal, marked, open }) {
           onFocus=${() => setActive(at)}
           onClick=${() => num > 0 && open(at)}
         >
-          ${num === 0 ? "" : shown === "numbers" ? count(num) : percent(valueOf(at))}
+          ${num === 0 ? "" : shown === "numbers" ? rates.words.format(num) : percent(valueOf(at))}
         </button>
       </td>
     `;
   };
   return html`
     <p class="said">
-      ${active && !isEmpty(active) ? sentence(rates, active) : HINT}
+      ${active && !isEmpty(active) ? sentence(rates, active) : rates.words.hint}
     </p>
     <div class="matrix-scroll">
       <table
@@ -213,9 +269,7 @@ function Pairs({ rates, pairs, open }) {
                 <tr>
                   <th scope="col">What is there</th>
                   <th scope="col">Predicted</th>
-                  <th scope="col">Number</th>
-                  <th scope="col">Of objects</th>
-                  <th scope="col">Of detections</th>
+                  ${rates.words.columns.map((title) => html`<th scope="col">${title}</th>`)}
                 </tr>
               </thead>
               <tbody>
@@ -241,7 +295,7 @@ function Pairs({ rates, pairs, open }) {
                 : null
             }
           `
-          : html`<p class="hint">No object is taken for one of another category.</p>`
+          : html`<p class="hint">${rates.words.none}</p>`
       }
     </section>
   `;
@@ -249,9 +303,9 @@ function Pairs({ rates, pairs, open }) {
 
 /**
  * Which categories the matrix has.
- * @param {{table: ObjectTable, chosen: Set<number>, setChosen: (chosen: Set<number>) => void}} props
+ * @param {{names: string[], chosen: Set<number>, setChosen: (chosen: Set<number>) => void}} props
  */
-function Chooser({ table, chosen, setChosen }) {
+function Chooser({ names, chosen, setChosen }) {
   const toggle = (/** @type {number} */ category) => {
     const changed = new Set(chosen);
     if (!changed.delete(category)) changed.add(category);
@@ -259,10 +313,10 @@ function Chooser({ table, chosen, setChosen }) {
   };
   return html`
     <details class="chooser">
-      <summary>${chosen.size} of ${table.categories.length} categories: choose others</summary>
+      <summary>${chosen.size} of ${names.length} categories: choose others</summary>
       <ul>
-        ${table.categories.map(
-          ({ name }, at) => html`
+        ${names.map(
+          (name, at) => html`
             <li>
               <label>
                 <input type="checkbox" checked=${chosen.has(at)} onChange=${() => toggle(at)} /> <${Name} of=${name} />
@@ -282,19 +336,48 @@ function Chooser({ table, chosen, setChosen }) {
  */
 function ratesOf(table, choice) {
   const { labels, counts, rowsOf } = confusion(table, choice);
+  return {
+    ...sums(labels, counts),
+    background: labels.length - 1,
+    words: OBJECTS,
+    title: ({ actual, predicted }) => titleOfCell(labels, actual, predicted),
+    highestScore: ({ actual, predicted }) => table.detections.score[rowsOf(actual, predicted).detections[0]],
+  };
+}
+
+/**
+ * @param {import("./segmentation.js").Segmentation} segmentation
+ * @returns {Rates}
+ */
+function ratesOfPixels({ classes, confusion }) {
+  return {
+    ...sums(classes.map(({ name }) => name), confusion.flat()),
+    background: -1,
+    words: PIXELS,
+    title: ({ actual, predicted }) => titleOfPixels(classes, actual, predicted),
+    highestScore: () => 0,
+  };
+}
+
+/**
+ * What a matrix has in its cells, rows and columns.
+ * @param {string[]} labels
+ * @param {ArrayLike<number>} counts row by row
+ * @returns {Pick<Rates, "labels" | "count" | "objects" | "detections">}
+ */
+function sums(labels, counts) {
   const size = labels.length;
   const objects = new Float64Array(size);
   const detections = new Float64Array(size);
-  counts.forEach((count, cell) => {
-    objects[Math.floor(cell / size)] += count;
-    detections[cell % size] += count;
-  });
+  for (let cell = 0; cell < counts.length; cell++) {
+    objects[Math.floor(cell / size)] += counts[cell];
+    detections[cell % size] += counts[cell];
+  }
   return {
     labels,
     count: ({ actual, predicted }) => counts[actual * size + predicted],
     objects: (actual) => objects[actual],
     detections: (predicted) => detections[predicted],
-    highestScore: ({ actual, predicted }) => table.detections.score[rowsOf(actual, predicted).detections[0]],
   };
 }
 
@@ -305,7 +388,7 @@ function ratesOf(table, choice) {
  * @returns {Cell[]}
  */
 function confusedPairs(rates) {
-  const num = rates.labels.length - 1;
+  const num = rates.background < 0 ? rates.labels.length : rates.background;
   const pairs = [];
   for (let actual = 0; actual < num; actual++) {
     for (let predicted = 0; predicted < num; predicted++) {
@@ -319,14 +402,14 @@ function confusedPairs(rates) {
 }
 
 /**
- * The categories that stand in the address; null if there are none, or others than the table has.
+ * The categories that stand in the address; null if there are none, or others than there are.
  * @param {string | null} text
- * @param {ObjectTable} table
+ * @param {number} numCategories
  */
-function chosenIn(text, { categories }) {
+function chosenIn(text, numCategories) {
   if (text === null) return null;
   const chosen = new Set(text.split(",").filter(Boolean).map(Number));
-  return [...chosen].every((category) => category < categories.length) ? chosen : null;
+  return [...chosen].every((category) => category < numCategories) ? chosen : null;
 }
 
 /**
@@ -348,15 +431,15 @@ function mostConfused(pairs) {
  * @param {Cell} cell
  */
 function sentence(rates, cell) {
-  const background = rates.labels.length - 1;
+  const { background, words } = rates;
   const { actual, predicted } = cell;
   const num = rates.count(cell);
-  const parts = [`${titleOfCell(rates.labels, actual, predicted)}: ${count(num)}`];
+  const parts = [`${rates.title(cell)}: ${count(num)}`];
   const part = (/** @type {number} */ whole, /** @type {string} */ of) => {
     if (whole) parts.push(`${rate(num / whole)} of the ${count(whole)} ${of}`);
   };
-  if (actual !== background) part(rates.objects(actual), `objects ${quoted(rates.labels[actual])}`);
-  if (predicted !== background) part(rates.detections(predicted), `detections ${quoted(rates.labels[predicted])}`);
+  if (actual !== background) part(rates.objects(actual), words.inRow(rates.labels[actual]));
+  if (predicted !== background) part(rates.detections(predicted), words.inColumn(rates.labels[predicted]));
   return parts.join(", ");
 }
 

@@ -38,9 +38,14 @@ export function Overview({ table: given, evaluation, choice, state, setState, ev
     <${Tiles} ...${{ evaluation, counted, choice, type, name, state }} />
     <div class="panels">
       <div class="stack">
-        <${Findings} ...${{ findings: evaluation.findings ?? [], table, setState }} />
+        <${Findings} ...${{ findings: evaluation.findings ?? [], images: table?.images ?? [], setState }} />
         <${Categories} ...${{ evaluation, type, perCategory: all?.perCategory, table, open }} />
-        ${evaluations.length > 1 && html`<${ThroughTraining} ...${{ evaluations, type, step: state.step, setState }} />`}
+        ${evaluations.length > 1 &&
+        html`<${ThroughTraining}
+          title="AP and AP50 through training"
+          metrics=${Object.fromEntries(["AP", "AP50"].map((metric) => [metric, type === "segm" ? `segm_${metric}` : metric]))}
+          ...${{ evaluations, step: state.step, setState }}
+        />`}
       </div>
       <div class="stack">
         <${ErrorCosts} ...${{ errors: ofType(evaluation.errors, type), name, open: table && open }} />
@@ -83,7 +88,7 @@ function Tiles({ evaluation, counted, choice, type, name, state }) {
 }
 
 /** @param {{title: string, value: number | null | undefined, interval?: [number, number] | null, text: string}} props */
-const Tile = ({ title, value, interval, text }) => html`<div class="tile">
+export const Tile = ({ title, value, interval, text }) => html`<div class="tile">
   <dt>${title}</dt>
   <dd>
     <strong>${number(value)}</strong>
@@ -92,9 +97,12 @@ const Tile = ({ title, value, interval, text }) => html`<div class="tile">
   </dd>
 </div>`;
 
-/** @param {{findings: any[], table: ObjectTable | null, setState: (change: Partial<State>) => void}} props */
-function Findings({ findings, table, setState }) {
-  const places = useMemo(() => new Map(table?.images.map(({ id }, at) => [String(id), at])), [table]);
+/**
+ * @param {{findings: any[], images: {id: string | number}[], setState: (change: Partial<State>) => void}} props
+ *   images: which a finding may name
+ */
+export function Findings({ findings, images: all, setState }) {
+  const places = useMemo(() => new Map(all.map(({ id }, at) => [String(id), at])), [all]);
   if (!findings.length) return null;
   return html`<section class="panel" aria-labelledby="findings">
     <h2 id="findings">Findings</h2>
@@ -112,7 +120,7 @@ function Findings({ findings, table, setState }) {
               Images:${" "}
               ${shown.slice(0, MOST_IMAGES_OF_FINDING).map(
                 (at) => html`<button type="button" class="link" onClick=${() => setState({ view: "images", image: at, cell: null })}>
-                  <${Name} of=${/** @type {ObjectTable} */ (table).images[at].id} />
+                  <${Name} of=${all[at].id} />
                 </button>`,
               )}
             </div>`}
@@ -153,7 +161,7 @@ function ErrorCosts({ errors, name, open }) {
  * A text, a bar and a value, which open something; only show it if there is nothing to open.
  * @param {{share: number, value: string, detail?: string, onClick: (() => void) | null, children?: any}} props
  */
-function Bar({ share, value, detail, onClick, children }) {
+export function Bar({ share, value, detail, onClick, children }) {
   const contents = html`
     <span class="bar-text">${children}</span>
     <span class="bar-value">${value}${detail && html` <small>${detail}</small>`}</span>
@@ -262,28 +270,25 @@ function Categories({ evaluation, type, perCategory, table, open }) {
 }
 
 /**
- * @param {{evaluations: IndexedEvaluation[], type: "bbox" | "segm", step: number | null,
- *   setState: (change: Partial<State>) => void}} props
+ * Two metrics of all evaluations of a run.
+ * @param {{title: string, metrics: Record<string, string>, evaluations: IndexedEvaluation[], step: number | null,
+ *   setState: (change: Partial<State>) => void}} props metrics: by what they are called on the page
  */
-function ThroughTraining({ evaluations, type, step, setState }) {
+export function ThroughTraining({ title, metrics, evaluations, step, setState }) {
   const steps = evaluations.map((evaluation) => evaluation.step);
-  const lines = [
-    { metric: "AP", color: "var(--blue)" },
-    { metric: "AP50", color: "var(--vermilion)" },
-  ].map(({ metric, color }) => ({
-    name: metric,
-    color,
+  const lines = Object.entries(metrics).map(([name, metric], line) => ({
+    name,
+    color: ["var(--blue)", "var(--vermilion)"][line],
     x: steps,
-    y: evaluations.map(({ metrics }) => metrics[type === "segm" ? `segm_${metric}` : metric] ?? NaN),
+    y: evaluations.map((evaluation) => evaluation.metrics[metric] ?? NaN),
     dots: evaluations.length <= 50,
-    describe: (/** @type {number} */ at) =>
-      `${metric} ${number(evaluations[at].metrics[type === "segm" ? `segm_${metric}` : metric])} at step ${steps[at]}`,
+    describe: (/** @type {number} */ at) => `${name} ${number(evaluations[at].metrics[metric])} at step ${steps[at]}`,
   }));
   return html`<section class="panel">
     <${LineChart}
-      title="AP and AP50 through training"
+      title=${title}
       xLabel="step"
-      yLabel="AP"
+      yLabel=${lines[0].name}
       x=${[steps[0], steps[steps.length - 1]]}
       y=${[0, 1]}
       lines=${lines}

@@ -163,9 +163,10 @@ export function ShapeList({ scene, shapes, pointed, setPointed }) {
 /**
  * How large a picture may be, so that all of it is seen at once.
  *
+ * @param {number} heightAround how much of the view is left for what is around it
  * @returns {[{current: HTMLElement | null}, {width: number, height: number}]} a reference for what the picture is in
  */
-export function useRoom() {
+export function useRoom(heightAround = HEIGHT_AROUND) {
   const element = useRef(/** @type {HTMLElement | null} */ (null));
   const [room, setRoom] = useState({ width: 0, height: 0 });
   useLayoutEffect(() => {
@@ -174,7 +175,7 @@ export function useRoom() {
     const look = () =>
       setRoom({
         width: contentWidth(current),
-        height: Math.max(Math.min(current.clientHeight, globalThis.innerHeight) - HEIGHT_AROUND, LEAST_HEIGHT),
+        height: Math.max(Math.min(current.clientHeight, globalThis.innerHeight) - heightAround, LEAST_HEIGHT),
       });
     look();
     const observer = new ResizeObserver(look);

@@ -3,14 +3,17 @@
  */
 
 import { mirrored } from "./changes.js";
+import { parseLabels } from "./segmentation.js";
 import { parseTable } from "./table.js";
 
 /**
  * @typedef {import("./table.js").ObjectTable} ObjectTable
- * @typedef {{step: number, iou_types: ("bbox" | "segm")[], has_objects: boolean, metrics: Record<string, number | null>}}
- *   IndexedEvaluation
+ * @typedef {{step: number, iou_types: ("bbox" | "segm")[], has_objects: boolean, has_segmentation: boolean,
+ *   has_pixels: boolean, metrics: Record<string, number | null>}} IndexedEvaluation `page_data.index` describes it.
  * @typedef {{runs: {name: string, evaluations: IndexedEvaluation[]}[]}} Index Runs by name, evaluations by step.
  * @typedef {Record<string, any>} Evaluation The metrics file of an evaluation; docs/metrics.md describes it.
+ * @typedef {import("./segmentation.js").Labels} Labels
+ * @typedef {import("./segmentation.js").Segmentation} Segmentation
  * @typedef {import("./suspects.js").Suspects} Suspects
  * @typedef {{run: string, step: number}} Chosen
  * @typedef {import("./changes.js").Comparison} Comparison
@@ -25,6 +28,10 @@ import { parseTable } from "./table.js";
  * @property {(run: string, step: number, type: "bbox" | "segm") => Promise<Suspects>} suspects
  * @property {(a: Chosen, b: Chosen, type: "bbox" | "segm") => Promise<Comparison>} comparison takes seconds for large sets
  * @property {(run: string, type: "bbox" | "segm") => Promise<History>} history
+ * @property {(run: string, step: number) => Promise<Segmentation>} segmentation
+ * @property {(run: string, step: number, image: number) => Promise<Labels>} labels of the pixels of an image, by its
+ *   index in the images of the segmentation
+ * @property {(run: string, step: number, image: number) => Promise<string>} segmentationImageUrl of the same image
  * @property {(run: string, step: number, image: number) => Promise<string>} imageUrl what an `img` has as its `src`
  *   @param image: the index in the images of the table
  */
@@ -43,7 +50,8 @@ export class ServerSource {
     this._comparisons = new Kept(json);
     this._histories = new Kept(json);
     this._objects = new Kept(fetchedTable);
-    this._suspects = new Kept((address) => fetched(address).then((response) => response.json()));
+    this._suspects = new Kept(json);
+    this._segmentations = new Kept(json);
   }
 
   /** @returns {Promise<Index>} */
@@ -97,6 +105,33 @@ export class ServerSource {
   }
 
   /**
+   * @param {string} run
+   * @param {number} step
+   * @returns {Promise<Segmentation>}
+   */
+  segmentation(run, step) {
+    return this._segmentations.get(`segmentation?${query({ run, step })}`);
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
+   * @param {number} image
+   */
+  async segmentationImageUrl(run, step, image) {
+    return `segmentation_image?${query({ run, step, index: image })}`;
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
+   * @param {number} image
+   */
+  async labels(run, step, image) {
+    return parseLabels(await (await fetched(`labels?${query({ run, step, index: image })}`)).arrayBuffer());
+  }
+
+  /**
    * @param {Chosen} a
    * @param {Chosen} b
    * @param {"bbox" | "segm"} type
@@ -128,7 +163,10 @@ export class EmbeddedSource {
     /** @type {Index} */
     this._index = JSON.parse(this._text("index"));
     this._evaluations = new Kept(async (id) => JSON.parse(this._text(id)));
-    this._histories = new Kept(async (id) => JSON.parse(new TextDecoder().decode(await gunzip(this._text(id)))));
+    const unpacked = async (/** @type {string} */ id) =>
+      JSON.parse(new TextDecoder().decode(await gunzip(this._text(id))));
+    this._histories = new Kept(unpacked);
+    this._segmentations = new Kept(unpacked);
     this._objects = new Kept(async (id) => {
       await painted();
       return parseTable(await gunzip(this._text(id)));
@@ -182,6 +220,33 @@ export class EmbeddedSource {
    */
   async imageUrl(run, step, image) {
     return `data:image/jpeg;base64,${this._text(`image-${this._position(run)}-${step}-${image}`)}`;
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
+   * @returns {Promise<Segmentation>}
+   */
+  segmentation(run, step) {
+    return this._segmentations.get(`segmentation-${this._position(run)}-${step}`);
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
+   * @param {number} image
+   */
+  async segmentationImageUrl(run, step, image) {
+    return `data:image/jpeg;base64,${this._text(`segmentation-image-${this._position(run)}-${step}-${image}`)}`;
+  }
+
+  /**
+   * @param {string} run
+   * @param {number} step
+   * @param {number} image
+   */
+  async labels(run, step, image) {
+    return parseLabels(await gunzip(this._text(`labels-${this._position(run)}-${step}-${image}`)));
   }
 
   /**

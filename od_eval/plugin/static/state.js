@@ -5,6 +5,7 @@
  * In a report it is the report's own: `#view=matrix`.
  */
 
+import { LAYERS } from "./segmentation.js";
 import { useCallback, useEffect, useRef, useState } from "./vendor/preact.js";
 
 export const VIEWS = ["overview", "matrix", "curves", "images", "compare", "labels"];
@@ -22,6 +23,7 @@ export const SIZES = {
  * @property {string | null} run null: the first that has an object table
  * @property {number | null} step null: the newest that has an object table
  * @property {"bbox" | "segm"} type whether boxes or masks are matched
+ * @property {import("./segmentation.js").Layer} layer what is drawn on pictures of classes of pixels
  * @property {number | null} confidence null: that of the operating point
  * @property {number} iou index in `IOU_THRESHOLDS`
  * @property {number | null} category index of the only category that counts; null for all
@@ -30,7 +32,8 @@ export const SIZES = {
  * @property {number | null} image the index of the image that is shown large
  * @property {string | null} cell name of what was clicked, as selection.js reads it: `confusion/0/2`
  * @property {string | null} order of the table of images: `f1/ascending`; null for that of its first column
- * @property {"numbers" | "rows" | "columns"} rates what the cells of the confusion matrix show
+ * @property {"numbers" | "rows" | "columns" | null} rates what the cells of the confusion matrix show; null: numbers of
+ *   objects, parts of the pixels of rows
  * @property {boolean} errors_only whether the matrix leaves out what is right
  * @property {string | null} categories indices of those that a large matrix has: `0,3,17`; null for the most confused
  * @property {string | null} kind of suspected label errors; null for all
@@ -44,6 +47,7 @@ const INITIAL = {
   run: null,
   step: null,
   type: "bbox",
+  layer: "wrong",
   confidence: null,
   iou: 0,
   category: null,
@@ -52,7 +56,7 @@ const INITIAL = {
   image: null,
   cell: null,
   order: null,
-  rates: "numbers",
+  rates: null,
   errors_only: false,
   categories: null,
   kind: null,
@@ -83,6 +87,7 @@ const READ = {
   run: (text) => text,
   step: integer,
   type: (text) => (text === "bbox" || text === "segm" ? text : undefined),
+  layer: (text) => (Object.hasOwn(LAYERS, text) ? text : undefined),
   confidence: (text) => (text !== "" && Number.isFinite(Number(text)) ? Number(text) : undefined),
   iou: (text) => (/^\d$/.test(text) ? Number(text) : undefined),
   category: integer,
