@@ -6,10 +6,13 @@ Checkpoints, the best one, the effective config, the TensorBoard runs train/ and
 --model_dir. --zoo=NAME starts from a model of the TF2 model zoo, with its config if none is given. The same command
 continues where an earlier one stopped. With --checkpoint_dir it evaluates the checkpoints that another process writes
 there. Flags of the Object Detection API's own model_main_tf2.py keep their names and meanings.
+
+--experiment=NAME trains an experiment of TensorFlow Model Garden instead, with its own trainer and its own flags.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
@@ -27,10 +30,13 @@ flags.DEFINE_string(
     "Starts from this model of the TF2 model zoo, e.g. ssd_mobilenet_v2_fpnlite_320x320: downloads it once, sets"
     " fine_tune_checkpoint and, from the label map, num_classes.",
 )
+flags.DEFINE_string("experiment", None, "An experiment of TensorFlow Model Garden, e.g. retinanet_resnetfpn_coco.")
+flags.DEFINE_multi_string("config_file", [], "With experiment, a YAML file merged into its config; may be repeated.")
+flags.DEFINE_string("params_override", "", "With experiment, YAML, or a.b=1,a.c=2, merged into its config at last.")
 flags.register_multi_flags_validator(
-    ["pipeline_config_path", "zoo"],
+    ["pipeline_config_path", "zoo", "experiment"],
     lambda values: any(values.values()),
-    message="pass --pipeline_config_path, or --zoo to train with the config of a model of the zoo",
+    message="pass --pipeline_config_path, or --zoo to train with the config of a model of the zoo, or --experiment",
 )
 flags.DEFINE_string("model_dir", None, "Where checkpoints and TensorBoard runs are written.", required=True)
 flags.DEFINE_integer("num_train_steps", None, "The step to stop after; default: train_config.num_steps.", 1, _MOST)
@@ -98,10 +104,49 @@ flags.DEFINE_integer("eval_timeout", 3600, "With checkpoint_dir, seconds to wait
 
 FLAGS = flags.FLAGS
 
+# Flags of a pipeline.config -> the field that says the same in the config of an experiment, if there is one.
+_FIELDS = {
+    "num_train_steps": "trainer.train_steps",
+    "checkpoint_every_n": "trainer.checkpoint_interval",
+    "checkpoint_max_to_keep": "trainer.max_to_keep",
+    "log_every_n": "trainer.steps_per_loop",
+    "steps_per_execution": "trainer.steps_per_loop",
+    "eval_every_n": "trainer.validation_interval",
+    "eval_batch_size": "task.validation_data.global_batch_size",
+    "use_tpu": "runtime.tpu",
+    "tpu_name": "runtime.tpu",
+    **dict.fromkeys(("pipeline_config_path", "zoo", "config_override", "set", "learning_rate", "seed", "strict")),
+    **dict.fromkeys(("hparam", "record_summaries", "num_workers", "checkpoint_dir", "eval_timeout")),
+    **dict.fromkeys(("sample_1_of_n_eval_examples", "eval_on_train_data", "sample_1_of_n_eval_on_train_examples")),
+}
+
+
+def _is_of_one_kind(values: Mapping[str, Any]) -> bool:
+    """Whether an experiment is given, or another flag with another value than its default, but not both."""
+    return values["experiment"] is None or all(
+        value == FLAGS[name].default for name, value in values.items() if name != "experiment"
+    )
+
+
+flags.register_multi_flags_validator(
+    ["experiment", "config_file", "params_override"],
+    lambda values: bool(values["experiment"]) or not (values["config_file"] or values["params_override"]),
+    message="--config_file and --params_override are for an --experiment; of a pipeline.config, --set sets a field",
+)
+for _name, _field in _FIELDS.items():
+    flags.register_multi_flags_validator(
+        ["experiment", _name],
+        _is_of_one_kind,
+        message=f"--{_name} is for a pipeline.config, and this is an experiment; "
+        + (f"say --params_override={_field}=…" if _field else "leave it out"),
+    )
+
 
 def main() -> int:
     """Runs the training or evaluation given by the flags; returns the exit status."""
     print("Loading TensorFlow …", flush=True)
+    if FLAGS.experiment:
+        return _train_experiment()
     from od_eval.callbacks.stop_signals import Interrupted
     from od_eval.training.checkpoint_evaluation import evaluate_checkpoints
     from od_eval.training.evaluation_plan import EvaluationPlan
@@ -153,6 +198,30 @@ def main() -> int:
             strict=FLAGS.strict,
             hparam=FLAGS.hparam,
             strategy=_strategy(),
+        )
+    except Interrupted as interrupted:
+        return interrupted.exit_status
+    return 0
+
+
+def _train_experiment() -> int:
+    """Runs the training of an experiment of Model Garden; returns the exit status."""
+    from od_eval.callbacks.stop_signals import Interrupted
+    from od_eval.training.model_garden import train_experiment
+
+    try:
+        train_experiment(
+            FLAGS.experiment,
+            FLAGS.model_dir,
+            config_file=FLAGS.config_file,
+            params_override=FLAGS.params_override,
+            analysis=analysis_flags.analysis_options(),
+            save_detections=FLAGS.save_detections,
+            best_metric=FLAGS.best_metric,
+            best_needs_certainty=FLAGS.best_needs_certainty,
+            early_stopping_metric=FLAGS.early_stopping_metric,
+            early_stopping_patience=FLAGS.early_stopping_patience,
+            early_stopping_min_delta=FLAGS.early_stopping_min_delta,
         )
     except Interrupted as interrupted:
         return interrupted.exit_status
