@@ -24,6 +24,7 @@ LONGEST_FIRST = (
     "test_run_odapi_tests.py",
     "test_replicas.py",
     "test_zoo.py",
+    "test_garden_training.py",
     "test_wheel.py",
 )
 

@@ -86,3 +86,16 @@ def test_the_notebook_installs_beside_a_clone_which_python_takes_for_a_package(t
 
     assert says("") == "installs /content/od_eval\nadds the Object Detection API\n"
     assert says(str(REPOSITORY)) == "adds the Object Detection API\n"
+
+
+@pytest.mark.slow
+def test_the_example_of_segmentation_trains_evaluates_and_keeps_the_best(tmp_path):
+    numbers = {"num_train": 16, "num_validation": 4, "image_size": 32, "epochs": 1}
+    command = [sys.executable, REPOSITORY / "examples" / "segmentation.py", tmp_path]
+    command += [f"--{name}={number}" for name, number in numbers.items()]
+    environment = {**os.environ, "TF_USE_LEGACY_KERAS": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("eval at step 1: IoU 0.")
+    assert load_metrics(tmp_path)["segmentation"]["num_pixels"] == 4 * 32 * 32
+    assert (tmp_path / "best" / "best.json").exists()

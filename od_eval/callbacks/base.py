@@ -6,6 +6,7 @@ Any Keras model will do. A model that implements `TrainedModel`, like a `Detecto
 from __future__ import annotations
 
 import functools
+import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
 from od_eval.findings.config_facts import ConfigFacts
@@ -51,7 +52,6 @@ class Callback:
     keras_base = "Callback"
 
     if TYPE_CHECKING:  # attributes of Keras's class
-        model: Any
         params: dict[str, Any]
 
         def set_model(self, model: Any) -> None: ...
@@ -69,6 +69,15 @@ class Callback:
         super().__init__(**kwargs)
         # tf_keras: pass `logs` as tensors; converting them to numbers means waiting for the device.
         self._supports_tf_logs = True
+
+    @property
+    def model(self) -> Any:
+        """The model being trained, with its values as of the last step: see `with_current_values`."""
+        return with_current_values(self._model)
+
+    @model.setter
+    def model(self, model: Any) -> None:  # tf_keras assigns it; Keras 3 assigns `_model`
+        self._model = model
 
     # tf_keras calls these on every callback; the base class of Keras 3 does not have them.
 
@@ -93,12 +102,61 @@ def _with_keras_base(cls: type[Callback]) -> type:
     keras_class = getattr(tf.keras.callbacks, cls.keras_base)
     if issubclass(cls, keras_class):  # created here earlier: `copy.copy` and pickle pass the derived class
         return cls
+    _leave_gpus_to_other_backends(keras_class)
     return type(cls.__name__, (cls, keras_class), {"__module__": cls.__module__, "__doc__": cls.__doc__})
 
 
+def _leave_gpus_to_other_backends(keras_class: type) -> None:
+    """TensorFlow, which writes the summaries, would take the memory of all GPUs that JAX or torch trains on."""
+    import tensorflow as tf
+
+    keras = sys.modules.get("keras")
+    if keras is None or not issubclass(keras_class, keras.callbacks.Callback):  # `tf.keras` is tf_keras
+        return
+    if keras.config.backend() == "tensorflow":
+        return
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError:  # it has begun to use its devices
+        if tf.config.get_visible_devices("GPU"):
+            print(
+                f"note: TensorFlow has taken GPU memory beside {keras.config.backend()}: call"
+                ' tf.config.set_visible_devices([], "GPU") before anything else of TensorFlow.',
+                file=sys.stderr,
+            )
+
+
 def number(value: Any) -> float:
-    """The value as a float. It may be a tensor or variable of TensorFlow (on any number of replicas) or of Keras 3."""
-    return float(value.numpy() if hasattr(value, "numpy") else value)
+    """The value as a float. It may be a tensor or variable, of TensorFlow (on any number of replicas) or of Keras 3."""
+    # Tensors of torch have `item`, too, and `numpy` fails for one on a GPU.
+    return float(value.numpy() if hasattr(value, "numpy") and not hasattr(value, "item") else value)
+
+
+def keras_3(model: Any) -> Any:
+    """The module `keras` if it is Keras 3 that made the model, otherwise None.
+
+    Whoever has made one has imported it. It is not imported here: beside tf_keras nobody needs it.
+    """
+    keras = sys.modules.get("keras")
+    return keras if keras is not None and isinstance(model, keras.Model) else None
+
+
+def with_current_values(model: Any) -> Any:
+    """The model; on JAX, with the values as of the last step.
+
+    There, Keras 3 keeps all values outside the model during an epoch, and metrics and variables cannot be read. This
+    puts them back, as the `model` of Keras 3's own callbacks does. It takes time, so a hook of every step should read
+    the model only when it needs it.
+    """
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+    return model
+
+
+def has_graph_with_summaries(model: Any) -> bool:
+    """Whether summaries in the model's step, once traced, keep writing to the writer that they were traced with."""
+    keras = keras_3(model)
+    return keras is None or keras.config.backend() == "tensorflow"
 
 
 def steps_done(model: Any, asked_by: Callback) -> int:

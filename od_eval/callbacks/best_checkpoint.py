@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from od_eval import checkpoint_files, files
-from od_eval.callbacks.base import Callback, number, steps_done, writes_summaries
+from od_eval.callbacks.base import Callback, keras_3, number, steps_done, writes_summaries
 from od_eval.callbacks.base import checkpoint as model_checkpoint
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.better import direction, is_better, main_metric
@@ -33,6 +33,7 @@ class BestCheckpoint(Callback):
       mode: `max` or `min`: whether higher or lower is better. By default `min` for names that contain `loss`.
       needs_certainty: whether a checkpoint is better only if its AP has improved beyond chance, by a paired 95%
         interval: `val_AP_certain` (or `val_segm_AP_certain`) of `DetectionEvaluation` decides.
+      save_weights_only: for models of Keras 3, whether weights are saved (`.weights.h5`) or the whole model (`.keras`).
 
     Example:
 
@@ -40,7 +41,10 @@ class BestCheckpoint(Callback):
     ...     od_eval.DetectionEvaluation(pipeline.eval_dataset(), "runs/a"), od_eval.BestCheckpoint("runs/a")])
 
     For a `Detector`, step, model and optimizer are saved, as in every checkpoint of the Object Detection API; for other
-    models, `model` and `optimizer`: `tf.train.Checkpoint(model=model).restore(tf.train.latest_checkpoint(…))`.
+    models of tf_keras, `model` and `optimizer`:
+    `tf.train.Checkpoint(model=model).restore(tf.train.latest_checkpoint(…))`. Keras 3, on any backend, saves its models
+    and their optimizer to a file that `best.json` names: `model.load_weights("runs/a/best/ckpt-400.weights.h5")`. (It
+    restores the optimizer only if that has been built: `model.optimizer.build(model.trainable_variables)`.)
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class BestCheckpoint(Callback):
         metric: str | None = None,
         mode: Literal["min", "max"] | None = None,
         needs_certainty: bool = False,
+        save_weights_only: bool = True,
     ):
         super().__init__()
         if not os.fspath(model_dir):
@@ -59,6 +64,7 @@ class BestCheckpoint(Callback):
         self._metric = metric
         self._mode = mode
         self._suffix = CERTAIN if needs_certainty else ""
+        self._ending = best.WEIGHTS if save_weights_only else best.MODEL
         self._best: dict[str, Any] | None = None
         self._epochs = 0
         self._seen = False
@@ -120,8 +126,7 @@ class BestCheckpoint(Callback):
             return
         name, mode, value = candidate
         step = steps_done(self.model, self)
-        checkpoint = f"ckpt-{step}"
-        self._save(checkpoint)
+        checkpoint = self._save(f"ckpt-{step}")
         self._best = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": checkpoint}
         best.write_best(self._directory, self._best)
 
@@ -140,19 +145,33 @@ class BestCheckpoint(Callback):
         name = (self._metric or main_metric(logs, prefix="val_")) + self._suffix
         return (name, self._mode or direction(name), number(logs[name])) if name in logs else None
 
-    def _save(self, name: str) -> None:
+    def _save(self, name: str) -> str:
+        """Saves the model; returns the name, with the ending of a file of Keras 3 if it is one."""
         # Imported here for the reason given in `callbacks.base`.
         import tensorflow as tf
 
-        checkpoint = model_checkpoint(self.model)
-        checkpoint.save_counter  # noqa: B018 (reading it creates the variable, which every checkpoint has)
+        is_file_of_keras = keras_3(self.model) is not None and not hasattr(self.model, "checkpoint")
+        name += self._ending if is_file_of_keras else ""
         path = os.path.join(self._directory, name)
         try:
             files.make_folder(self._directory)
-            checkpoint.write(path)
-            checkpoint_files.sync(path)
+            (self._write_file if is_file_of_keras else self._write_checkpoint)(path)
         except (tf.errors.OpError, OSError) as error:
-            best.remove_all_but(self._directory, self._best["step"] if self._best else None)
+            best.remove_all_but(self._directory, self._best["checkpoint"] if self._best else None)
             raise ODEvalError(
                 f"the best checkpoint '{path}' could not be written: {files.reason(error)}; make room and start again."
             ) from error
+        return name
+
+    def _write_checkpoint(self, path: str) -> None:
+        checkpoint = model_checkpoint(self.model)
+        checkpoint.save_counter  # noqa: B018 (reading it creates the variable, which every checkpoint has)
+        checkpoint.write(path)
+        checkpoint_files.sync(path)
+
+    def _write_file(self, path: str) -> None:
+        """Keras writes to a local folder first: it looks at the ending, and wants to seek."""
+        with files.temporary_folder() as folder:
+            local = os.path.join(folder, f"best{self._ending}")
+            (self.model.save_weights if self._ending == best.WEIGHTS else self.model.save)(local)
+            files.write_whole(path, files.read_bytes(local))

@@ -1,25 +1,20 @@
-"""DetectionEvaluation: decides when to evaluate during training; `EvaluationSet` does the evaluation."""
+"""DetectionEvaluation: evaluates a detector while it trains."""
 
 from __future__ import annotations
 
-import numbers
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from od_eval.callbacks.base import Callback, steps_done, writes_summaries
+from od_eval.callbacks.evaluation_callback import EvaluationCallback
 from od_eval.callbacks.evaluation_set import EvaluationSet
-from od_eval.callbacks.loss_logger import not_training
-from od_eval.errors import describe
 from od_eval.evaluation.analysis import ExtraMetrics
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.evaluation.result import EvaluationResult
 from od_eval.tensorboard import tags
 
 
-class DetectionEvaluation(Callback):
+class DetectionEvaluation(EvaluationCallback):
     """Evaluates a detector while it trains: validation losses, COCO metrics, pictures of detections.
 
     At the end of every epoch, or every few epochs or steps, it runs the model over a dataset and
@@ -111,17 +106,11 @@ class DetectionEvaluation(Callback):
         diagnose: bool = True,
         known: Callable[[], Mapping[str, Any]] = dict,
     ):
-        super().__init__()
         if not os.fspath(log_dir):
             raise ValueError("log_dir is empty; DetectionEvaluation needs a folder to write to.")
-        for name, value in {"every_n_epochs": every_n_epochs, "every_n_steps": every_n_steps}.items():
-            if (not isinstance(value, numbers.Integral) or value < 1) and (name, value) != ("every_n_steps", None):
-                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}.")
-        if on_error not in ("report", "raise"):
-            raise ValueError(f"on_error must be 'report' or 'raise', not {on_error!r}.")
         if detect is not None and options is None:
             raise ValueError("with detect, options are needed: options=EvaluationOptions(categories={1: 'cat'}).")
-        self._set = EvaluationSet(
+        evaluations = EvaluationSet(
             dataset,
             log_dir,
             run=run,
@@ -134,110 +123,11 @@ class DetectionEvaluation(Callback):
             known=known,
             asked_by="DetectionEvaluation",
         )
-        self._every_n_epochs = every_n_epochs
-        self._every_n_steps = every_n_steps
-        self._on_error = on_error
-        self._checkpoint = checkpoint or (lambda step: None)
-        self._last_step: int | None = None
-        self._begun = False
-        self._counted = 0  # steps
-        self._due = 0  # the step of the next evaluation, with every_n_steps
-        self._last_batch = -1
-        self._in_epoch: dict[str, float] = {}
-        self.failures: list[tuple[int, Exception]] = []
-
-    @property
-    def run(self) -> str:
-        return self._set.run
-
-    @property
-    def run_dir(self) -> str:
-        return self._set.run_dir
-
-    @property
-    def options(self) -> EvaluationOptions | None:
-        return self._set.options
-
-    @property
-    def results(self) -> list[EvaluationResult]:
-        return self._set.results
-
-    # ---- Keras hooks ------------------------------------------------------------------------------------------------
-
-    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._begun = False
-
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._in_epoch = {}
-        self._last_batch = -1
-        if not self._begun:  # not in on_train_begin, where other callbacks restore the checkpoint
-            self.begin()
-            self._begun = True
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._every_n_steps is None:
-            return
-        self._counted += batch - self._last_batch
-        self._last_batch = batch
-        if self._counted >= self._due:  # counting is faster than reading the step, but it may differ
-            self._counted = steps_done(self.model, self)
-        if self._counted >= self._due:
-            self._due = (self._counted // self._every_n_steps + 1) * self._every_n_steps
-            self.evaluate_into(logs, self._counted)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self._every_n_steps is None and (epoch + 1) % self._every_n_epochs == 0:
-            self.evaluate_into(logs, steps_done(self.model, self))
-        elif logs is not None:
-            for name, value in self._in_epoch.items():
-                logs.setdefault(name, value)  # Keras's own validation at the end of the epoch is newer
-
-    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._last_step = steps_done(self.model, self)
-
-    # ---- Implementation ---------------------------------------------------------------------------------------------
-
-    def evaluate(self, step: int) -> EvaluationResult:
-        """Evaluates the model now and raises any error; see `EvaluationSet.evaluate`."""
-        return self._set.evaluate(self.model, step, self._checkpoint(step))
-
-    def logs(self, result: EvaluationResult) -> dict[str, float]:
-        """The entries of Keras's `logs` for an evaluation."""
-        return self._set.logs(result)
-
-    def recorded(self) -> list[EvaluationResult]:
-        """All evaluations recorded in the files of the run, ordered by step."""
-        return self._set.recorded()
-
-    def begin(self) -> None:
-        """Prepares the run to continue at the model's step. `fit` calls it; without `fit`, call it before `evaluate`.
-
-        Raises:
-          ODEvalError: a file of an earlier evaluation is damaged.
-        """
-        step = steps_done(self.model, self)
-        self._counted = step
-        self._due = (step // self._every_n_steps + 1) * self._every_n_steps if self._every_n_steps else 0
-        if writes_summaries(self.model) and step != self._last_step:
-            self._set.go_back(step)
-
-    def evaluate_into(self, logs: dict[str, Any] | None, step: int) -> None:
-        """Evaluates, and adds the metrics to `logs`; a failure is reported or raised, depending on `on_error`."""
-        if not writes_summaries(self.model):
-            return
-        try:
-            with not_training():
-                result = self.evaluate(step)
-        except Exception as error:
-            if self._on_error == "raise":
-                raise
-            self.failures.append((step, error))
-            print(
-                f"warning: {self.run}: the evaluation at step {step} failed: {describe(error)}",
-                file=sys.stderr,
-                flush=True,
-            )
-            return
-        self._in_epoch = self.logs(result)
-        if logs is not None:
-            logs.update(self._in_epoch)
+        super().__init__(
+            evaluations,
+            every_n_epochs=every_n_epochs,
+            every_n_steps=every_n_steps,
+            on_error=on_error,
+            checkpoint=checkpoint,
+        )
+        self.options = options

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from od_eval.callbacks.base import Callback, steps_done
-from od_eval.callbacks.detection_evaluation import DetectionEvaluation
+from od_eval.callbacks.evaluation_callback import EvaluationCallback
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.better import direction
 
@@ -26,7 +26,7 @@ class EarlyStopping(Callback):
     keras_base = "EarlyStopping"
 
     def __init__(
-        self, evaluations: Iterable[DetectionEvaluation], *, monitor: str, mode: str | None = None, **kwargs: Any
+        self, evaluations: Iterable[EvaluationCallback], *, monitor: str, mode: str | None = None, **kwargs: Any
     ):
         super().__init__(monitor=monitor, mode=mode or direction(monitor), **kwargs)
         self._supports_tf_logs = False  # Keras's class compares numbers
@@ -51,7 +51,7 @@ class EarlyStopping(Callback):
         super().on_epoch_end(self._count, logs)
 
 
-def logs_so_far(evaluations: Iterable[DetectionEvaluation], step: int) -> list[dict[str, float]]:
+def logs_so_far(evaluations: Iterable[EvaluationCallback], step: int) -> list[dict[str, float]]:
     """The entries of `logs` of each evaluation that was recorded up to a step, by ascending step; none at step 0."""
     logs_at: dict[int, dict[str, float]] = {}
     for evaluation in evaluations:
@@ -61,7 +61,7 @@ def logs_so_far(evaluations: Iterable[DetectionEvaluation], step: int) -> list[d
     return [logs_at[evaluated_step] for evaluated_step in sorted(logs_at)]
 
 
-def is_evaluated(monitor: str, logs: Mapping[str, Any], evaluations: Iterable[DetectionEvaluation], step: int) -> bool:
+def is_evaluated(monitor: str, logs: Mapping[str, Any], evaluations: Iterable[EvaluationCallback], step: int) -> bool:
     """Whether a metric is among the `logs` of an evaluation at a step; it may be missing if an evaluation failed.
 
     Raises:

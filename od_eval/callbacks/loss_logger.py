@@ -13,7 +13,15 @@ from typing import Any
 
 from od_eval import files
 from od_eval import losses as loss_names
-from od_eval.callbacks.base import Callback, batch_size, num_train_images, number, steps_done, writes_summaries
+from od_eval.callbacks.base import (
+    Callback,
+    batch_size,
+    has_graph_with_summaries,
+    num_train_images,
+    number,
+    steps_done,
+    writes_summaries,
+)
 from od_eval.callbacks.step_means import StepMeans
 from od_eval.tensorboard import tags
 
@@ -160,14 +168,9 @@ class LossLogger(Callback):
         self._clock.pause()
         if self._means is not None:
             self._means.settle(metrics_are_current=False)
-        # Only training losses: `val_night_total_loss` belongs to another evaluation, which writes it to its own run.
-        # And only Keras's validation: an evaluation in the middle of the epoch belongs to another step.
+        # Only Keras's validation: an evaluation in the middle of the epoch belongs to another step.
         validated, self._validated = self._validated, False
-        if not validated:
-            return
-        logs = logs or {}
-        validation = {name: logs["val_" + name] for name in logs if "val_" + name in logs}
-        losses = {name: number(value) for name, value in validation.items() if loss_names.is_loss(name, self._mapping)}
+        losses = validation_losses(logs or {}, self._mapping) if validated else {}
         if losses:
             self._write(tags.EVAL, steps_done(self.model, self), self._loss_scalars(losses))
 
@@ -199,8 +202,7 @@ class LossLogger(Callback):
             ]
             resumed = [_writers().resume(run_dir, self._step) for run_dir in written]
             if any(resumed):
-                # Summaries in the traced step would write to a writer that is now closed.
-                self.model.make_train_function(force=True)
+                self._trace_again()  # summaries in the traced step would write to a writer that is now closed
         self._batches_per_epoch = self.params.get("steps") or sys.maxsize
         self._summaries_go_to(tags.TRAIN)
         self._fitting = True
@@ -250,9 +252,7 @@ class LossLogger(Callback):
         self._next_point = (self._step // self._log_every_n_steps + 1) * self._log_every_n_steps
 
     def _loss_scalars(self, losses: Mapping[str, float]) -> dict[str, float]:
-        parts = {name: loss for name, loss in losses.items() if name != "loss"}  # `loss` is total_loss
-        categories = loss_names.categorize(losses, self._mapping)
-        return {loss_names.tag(name): loss for name, loss in {**parts, **categories}.items()}
+        return {loss_names.tag(name): loss for name, loss in loss_names.with_categories(losses, self._mapping).items()}
 
     def _write(self, run: str, step: int, scalars: Mapping[str, float | None]) -> None:
         known = {tag: value for tag, value in scalars.items() if value is not None}
@@ -260,11 +260,15 @@ class LossLogger(Callback):
         if run == tags.TRAIN and self._fitting and _writers().writer(self._runs[run]) is not self._writer:
             # After a write that failed there is another writer; summaries in the traced step know the old one.
             self._summaries_go_to(tags.TRAIN)
-            self.model.make_train_function(force=True)
+            self._trace_again()
         # What is validated is trained as well, and in the layout of the train run.
         if run == tags.TRAIN and not known.keys() <= self._in_layout:
             self._in_layout |= known.keys()
             _layout().write(self._runs[run], self._in_layout)
+
+    def _trace_again(self) -> None:
+        if has_graph_with_summaries(self.model):
+            self.model.make_train_function(force=True)
 
     def _summaries_go_to(self, run: str | None) -> None:
         if self._default_writer is not None:
@@ -274,6 +278,15 @@ class LossLogger(Callback):
             self._writer = _writers().writer(self._runs[run])
             self._default_writer = self._writer.as_default()
             self._default_writer.__enter__()
+
+
+def validation_losses(logs: Mapping[str, Any], mapping: Mapping[str, str] | None = None) -> dict[str, float]:
+    """The losses of validation in the `logs` of an epoch, by their names in training.
+
+    A loss without a counterpart in training is left out: `val_night_total_loss` belongs to another evaluation.
+    """
+    names = [name for name in logs if f"val_{name}" in logs and loss_names.is_loss(name, mapping)]
+    return {name: number(logs[f"val_{name}"]) for name in names}
 
 
 _seconds_not_training = 0.0

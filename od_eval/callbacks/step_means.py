@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from od_eval.callbacks.base import has_other_workers, number
+from od_eval.callbacks.base import has_other_workers, number, with_current_values
 
 # Keras's metrics and the means they report are float32.
 _SAME = 1e-5
@@ -28,6 +28,7 @@ class StepMeans:
     """
 
     def __init__(self, model: Any, names: list[str]):
+        self._model = model
         self._names = names
         # Reading a metric while training on several workers is a collective operation, which the chief cannot do alone.
         self._metrics = {
@@ -59,6 +60,8 @@ class StepMeans:
         if not steps:
             return
         last_report = self._reports[-1][1]
+        if metrics_are_current and self._metrics:
+            with_current_values(self._model)
         for name, metric in list(self._metrics.items()):
             mean = number(last_report[name])
             total_before, count_before = self._settled.get(name, (0.0, 0.0))

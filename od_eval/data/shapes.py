@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -19,6 +20,8 @@ from od_eval.label_map import Category, label_map_text
 from od_eval.text import short
 
 CATEGORIES = tuple(Category(id, name) for id, name in enumerate(("circle", "square", "star", "triangle"), start=1))
+SEGMENTATION_CATEGORIES = {0: "background", **{category.id: category.name for category in CATEGORIES}}
+LABELS = "labels.json"
 # Radius of a shape, as a fraction of the image's side.
 _SMALLEST_RADIUS, _LARGEST_RADIUS = 0.07, 0.22
 # The maximum fraction of a shape that others may hide.
@@ -114,18 +117,7 @@ def write_shapes(
       ODEvalError: a number is out of range, there are no images to draw, such files already exist, or they cannot be
         written.
     """
-    numbers = {name: number for name, number in (("train", num_train), ("validation", num_validation)) if number > 0}
-    for name, value, least, most in (
-        ("num_train", num_train, 0, _MOST_IMAGES),
-        ("num_validation", num_validation, 0, _MOST_IMAGES),
-        ("image_size", image_size, *_IMAGE_SIZES),
-        ("max_shapes", max_shapes, 1, _MOST_SHAPES),
-        ("seed", seed, 0, _LARGEST_SEED),
-    ):
-        if not least <= value <= most:
-            raise ODEvalError(f"{name}={short(value)} is not from {least} to {most}.")
-    if not numbers:
-        raise ODEvalError("no images were requested: the number of images for train or validation must be above 0.")
+    numbers = _checked(num_train, num_validation, image_size, max_shapes, seed)
     encoding = Encoding({category.name: category.id for category in CATEGORIES}, with_masks=True)
     patterns = {}
     with (
@@ -143,11 +135,84 @@ def write_shapes(
     return patterns
 
 
+def write_segmentation_shapes(
+    output_dir: files.Path,
+    *,
+    num_train: int = 200,
+    num_validation: int = 50,
+    image_size: int = 320,
+    max_shapes: int = 5,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> dict[str, str]:
+    """Writes a dataset of drawn shapes for semantic segmentation: images, and label images of the same names.
+
+    The images are those of `write_shapes` with the same arguments, as PNG. A label image has one channel of 8 bits: the
+    id of the class of each pixel, 0 for the background.
+
+    Args:
+      output_dir: a folder on this machine; gets `train/images/000000.png`, `train/labels/000000.png`, …, the same below
+        `validation`, and `labels.json`: id -> name of each class.
+      num_train, num_validation, image_size, max_shapes, seed, overwrite: as for `write_shapes`.
+
+    Returns:
+      "train" and "validation" -> the name of its folder, for those with images.
+
+    Raises:
+      ODEvalError: as for `write_shapes`.
+    """
+    numbers = _checked(num_train, num_validation, image_size, max_shapes, seed)
+    ids = {name: id for id, name in SEGMENTATION_CATEGORIES.items()}
+    with (
+        dataset_folder(output_dir, [], [*numbers, LABELS], overwrite) as folder,
+        tqdm(total=sum(numbers.values()), unit="image", disable=None) as progress,
+    ):
+        for split, number in numbers.items():
+            progress.set_description(split)
+            for kind in ("images", "labels"):
+                (folder / split / kind).mkdir(parents=True)
+            for index in range(number):
+                drawn = _drawn(split, index, image_size, max_shapes, seed)
+                labels = np.zeros(drawn.pixels.shape[:2], np.uint8)
+                for class_name, mask in zip(drawn.class_names, drawn.masks, strict=True):
+                    labels[mask] = ids[class_name]
+                for kind, pixels in (("images", drawn.pixels), ("labels", labels)):
+                    Image.fromarray(pixels).save(folder / split / kind / f"{index:06d}.png")
+                progress.update()
+        (folder / LABELS).write_text(json.dumps(SEGMENTATION_CATEGORIES, indent=1) + "\n", encoding="utf-8")
+    return {split: split for split in numbers}
+
+
+def _checked(num_train: int, num_validation: int, image_size: int, max_shapes: int, seed: int) -> dict[str, int]:
+    """The number of images of each split that has any.
+
+    Raises:
+      ODEvalError: a number is out of range, or there are no images to draw.
+    """
+    for name, value, least, most in (
+        ("num_train", num_train, 0, _MOST_IMAGES),
+        ("num_validation", num_validation, 0, _MOST_IMAGES),
+        ("image_size", image_size, *_IMAGE_SIZES),
+        ("max_shapes", max_shapes, 1, _MOST_SHAPES),
+        ("seed", seed, 0, _LARGEST_SEED),
+    ):
+        if not least <= value <= most:
+            raise ODEvalError(f"{name}={short(value)} is not from {least} to {most}.")
+    numbers = {name: number for name, number in (("train", num_train), ("validation", num_validation)) if number > 0}
+    if not numbers:
+        raise ODEvalError("no images were requested: the number of images for train or validation must be above 0.")
+    return numbers
+
+
+def _drawn(split: str, index: int, size: int, max_shapes: int, seed: int) -> DrawnImage:
+    random = np.random.default_rng([seed, ["train", "validation"].index(split), index])
+    return draw_image(random, size, max_shapes)
+
+
 def _example(
     split: str, index: int, size: int, max_shapes: int, seed: int, encoding: Encoding, progress: tqdm
 ) -> Features:
-    random = np.random.default_rng([seed, ["train", "validation"].index(split), index])
-    drawn = draw_image(random, size, max_shapes)
+    drawn = _drawn(split, index, size, max_shapes, seed)
     image = EncodedImage(encode_jpeg(Image.fromarray(drawn.pixels)), "jpeg", size, size, (size, size))
     instances = []
     for class_name, mask in zip(drawn.class_names, drawn.masks, strict=True):

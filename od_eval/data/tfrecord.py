@@ -78,7 +78,7 @@ def dataset_folder(
     Args:
       folder: the folder of the dataset, on this machine; created if missing.
       splits: the splits that will be written.
-      other_files: the names of other files that will be written.
+      other_files: the names of other files, or folders, that will be written.
       overwrite: whether existing files of these splits and names are replaced, even if the number of shards differs.
         Any other existing split is kept.
 
@@ -114,7 +114,7 @@ def dataset_folder(
         try:
             yield temporary
             for path in existing:
-                path.unlink()
+                files.remove(path)
             # Records first: a dataset with a label map is complete.
             for path in sorted(temporary.iterdir(), key=lambda path: (path.name == LABEL_MAP, path.name)):
                 path.replace(folder / path.name)

@@ -63,6 +63,7 @@ MAX_CURVES = 10
 MAX_LABELED = 20
 NUM_PAIRS = 15
 NUM_MOST_CONFUSED = 8
+_NOTHING = "no objects, no detections"
 
 
 def plots(
@@ -115,7 +116,7 @@ def precision_recall(table: ObjectTable, confidence: float) -> Picture:
         note(axes, "no objects")
         return drawn(figure)
     thin = ((color, dashes) for dashes in ("-", "--", ":") for color in _OF_CATEGORIES)
-    names = _names(table)
+    names = _names(table.categories)
     for category, (color, dashes) in zip(of_categories, thin, strict=False):
         curve = precision[0, :, category]
         label = f"AP {curve.mean():.3f}  {names[category]}"
@@ -211,14 +212,9 @@ def confusion(table: ObjectTable, confidence: float) -> Picture:
       uint8 `[height, 700, 3]`; for 11 to 20 categories up to 1400 wide.
     """
     matrix = confusions.confusion_matrix(table, confidence)
-    names = _names(table)
+    names = _names(table.categories)
     if len(names) <= MAX_LABELED:
-        labels = [*names, "background"]
-        width = WIDTH + 70 * max(len(labels) - 11, 0)
-        left, bottom = 60 + width_of_longest(labels), 55 + width_of_longest(labels)
-        figure, (axes,) = new_figure(width - left - RIGHT, width=width, left=left, bottom=bottom)
-        _draw_matrix(axes, labels, matrix.counts)
-        return drawn(figure)
+        return _matrix([*names, "background"], matrix.counts)
     pairs = confusions.most_confused(table, matrix)[:NUM_PAIRS]
     in_order = [category for pair in pairs for category in (pair.actual, pair.predicted)]
     in_order += np.argsort(-table.num_groundtruth, kind="stable").tolist()
@@ -235,6 +231,32 @@ def confusion(table: ObjectTable, confidence: float) -> Picture:
     _draw_pairs(above, of_pairs, pairs)
     _draw_matrix(below, labels, reduced)
     return drawn(figure)
+
+
+def pixel_confusion(counted: Ints, names: Sequence[str]) -> Picture:
+    """The confusion matrix of pixels: rows are what is there, columns what is predicted.
+
+    Numbers and colors as in `confusion`. Of more than `MAX_LABELED` classes, the matrix has those with the most wrong
+    pixels; all others share the last row and column, and the cell where these meet has right pixels and wrong ones.
+
+    Args:
+      counted: int64 `[classes, classes]`.
+      names: of the classes.
+
+    Returns:
+      uint8 `[height, width, 3]`, from 700 to 1400 wide.
+    """
+    labels = _names(dict(enumerate(names)))
+    has_others = len(labels) > MAX_LABELED
+    if has_others:
+        wrong = counted.sum(axis=0) + counted.sum(axis=1) - 2 * np.diagonal(counted)
+        chosen = np.sort(np.argsort(-wrong, kind="stable")[: MAX_LABELED - 1])
+        place = np.full(len(labels), len(chosen))
+        place[chosen] = np.arange(len(chosen))
+        reduced = np.zeros((MAX_LABELED, MAX_LABELED), np.int64)
+        np.add.at(reduced, (place[:, np.newaxis], place), counted)
+        counted, labels = reduced, [*(labels[index] for index in chosen), "all others"]
+    return _matrix(labels, counted, "no pixels", last_is_apart=has_others)
 
 
 def reliability(table: ObjectTable) -> Picture:
@@ -405,8 +427,19 @@ def missed_places(table: ObjectTable, confidence: float) -> Picture:
 # ---- Parts of plots -------------------------------------------------------------------------------------------------
 
 
-def _draw_matrix(axes: Axes, labels: Sequence[str], counted: Ints) -> None:
-    """Counts with labels; the last row and column are background."""
+def _matrix(labels: Sequence[str], counted: Ints, empty: str = _NOTHING, *, last_is_apart: bool = True) -> Picture:
+    """A figure of `_draw_matrix`: 700 wide, and wider for more than 11 labels."""
+    width = WIDTH + 70 * max(len(labels) - 11, 0)
+    left, bottom = 60 + width_of_longest(labels), 55 + width_of_longest(labels)
+    figure, (axes,) = new_figure(width - left - RIGHT, width=width, left=left, bottom=bottom)
+    _draw_matrix(axes, labels, counted, empty, last_is_apart=last_is_apart)
+    return drawn(figure)
+
+
+def _draw_matrix(
+    axes: Axes, labels: Sequence[str], counted: Ints, empty: str = _NOTHING, *, last_is_apart: bool = True
+) -> None:
+    """Counts with labels; a darker line sets the last row and column apart: of background, or of all others."""
     num = len(labels)
     parts = counted / np.maximum(counted.sum(axis=1, keepdims=True), 1)
     axes.imshow(parts, white_to_blue(), vmin=0, vmax=1, aspect="auto", interpolation="nearest")
@@ -415,12 +448,14 @@ def _draw_matrix(axes: Axes, labels: Sequence[str], counted: Ints) -> None:
     _write_labels(axes, labels)
     between = np.arange(num - 1) + 0.5
     for draw_lines in (axes.hlines, axes.vlines):
-        draw_lines(between, -0.5, num - 0.5, colors=[LINES] * (num - 2) + [PALE_INK], linewidth=1)
+        draw_lines(
+            between, -0.5, num - 0.5, colors=[LINES] * (num - 2) + [PALE_INK if last_is_apart else LINES], linewidth=1
+        )
     in_points = (width_of_longest(labels) + 15) * 72 / DPI
     axes.set_xlabel("Predicted", labelpad=in_points, **letters())
     axes.set_ylabel("Actual", labelpad=in_points, **letters())
     if not counted.any():
-        note(axes, "no objects, no detections")
+        note(axes, empty)
     for row, column in np.argwhere(counted).tolist():
         font = letters(POINTS if num <= 8 else SMALL_POINTS) | ({"color": "white"} if parts[row, column] > 0.65 else {})
         axes.text(column, row, compact(int(counted[row, column])), ha="center", va="center", **font)
@@ -498,10 +533,10 @@ def _draw_on_log_axis(axes: Axes, edges: Floats, of: Mapping[str, tuple[Floats, 
 # ---- Names, numbers and colors ---------------------------------------------------------------------------------------
 
 
-def _names(table: ObjectTable) -> list[str]:
+def _names(categories: Mapping[int, str]) -> list[str]:
     """The names of the categories, as matplotlib shows them: short, and with dollars that do not begin formulas."""
     font = pictures.font_of_size(LETTERS)
-    names = (pictures.category_name(id, table.categories) for id in table.categories)
+    names = (pictures.category_name(id, categories) for id in categories)
     return [pictures.shortened(name, font, NAME_WIDTH).replace("$", r"\$") for name in names]
 
 

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
@@ -27,12 +28,16 @@ from od_eval.evaluation.analysis import Analysis, attempt
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.segmentation.evaluator import SegmentationEvaluator
+from od_eval.evaluation.segmentation.options import SegmentationOptions
+from od_eval.figures import plots
 from od_eval.figures.error_pictures import Focus, draw_errors, drawn_of_image, no_error
 from od_eval.figures.first_images import FirstImages
 from od_eval.figures.pictures import file_name
-from od_eval.figures.plots import plots
-from od_eval.runs import analysis_files, metrics_files, object_files, object_history
+from od_eval.figures.segmentation_pictures import draw_segmented
+from od_eval.runs import analysis_files, metrics_files, object_files, object_history, segmentation_files
 from od_eval.runs.image_archive import FILE_NAME, MOST_IMAGES, ImageArchive
+from od_eval.runs.segmentation_files import LabelArchive
 from od_eval.tensorboard import analysis_summaries, layout, tags, writers
 
 # Pictures of each kind of error.
@@ -44,7 +49,7 @@ _error_tags: dict[str, set[str]] = {}
 def write_evaluation(
     run_dir: str,
     result: EvaluationResult,
-    options: EvaluationOptions,
+    options: EvaluationOptions | SegmentationOptions,
     *,
     evaluator: Evaluator | None = None,
     with_layout: bool = True,
@@ -61,7 +66,7 @@ def write_evaluation(
     Raises:
       ODEvalError: a file cannot be written.
     """
-    if evaluator is not None and options.save_detections:
+    if evaluator is not None and isinstance(options, EvaluationOptions) and options.save_detections:
         metrics_files.write_coco(run_dir, result.step or 0, evaluator)
     scalars = result.scalars(options.per_category)
     # Of a process that was killed before the files were written, or of an earlier evaluation of these weights.
@@ -96,11 +101,7 @@ def write_analysis(
     """
     if archive is not None:
         with _only_reported(f"{run}: {FILE_NAME} could not be written at step {step}"):
-            num_left_out = archive.write()
-            if num_left_out:
-                print(
-                    f"{run}: {FILE_NAME} has the first {MOST_IMAGES} images; {num_left_out} are not in it.", flush=True
-                )
+            _write_archive(run, archive)
     with _only_reported(f"{run}: the analyses at step {step} could not be written"):
         contents: dict[str, str | bytes] = {
             object_files.FILE_NAMES[iou_type]: object_files.parquet(table, archive or ())
@@ -115,6 +116,48 @@ def write_analysis(
         analysis_files.write(run_dir, step, contents)
         object_history.write(run_dir)
         analysis_files.thin_out(run_dir, kept_steps, analysis.options.max_megabytes)
+
+
+def write_segmentation(
+    run: str,
+    run_dir: str,
+    step: int,
+    evaluator: SegmentationEvaluator,
+    options: SegmentationOptions,
+    kept_steps: Collection[int],
+    archive: ImageArchive | None = None,
+    labels: LabelArchive | None = None,
+) -> None:
+    """Writes the files of an evaluation of semantic segmentation. What goes wrong is reported as in `write_analysis`.
+
+    Args:
+      run, run_dir, step, kept_steps: as for `write_analysis`.
+      evaluator: of the evaluation.
+      options: its options.
+      archive: the images that are kept; it is written.
+      labels: their label images.
+    """
+    names = segmentation_files.class_names(options.categories)
+    pictures: list[str] = []
+    if archive is not None:
+        with _only_reported(f"{run}: {FILE_NAME} could not be written at step {step}"):
+            _write_archive(run, archive)
+            pictures = archive.names()
+    with _only_reported(f"{run}: the analyses at step {step} could not be written"):
+        contents: dict[str, str | bytes] = {
+            segmentation_files.IMAGES: segmentation_files.images_csv(evaluator.images(), names, pictures),
+            segmentation_files.CONFUSION: segmentation_files.confusion_csv(evaluator.confusion(), names),
+        }
+        if pictures and labels is not None:
+            contents[segmentation_files.LABELS] = labels.contents(pictures)
+        analysis_files.write(run_dir, step, contents)
+        analysis_files.thin_out(run_dir, kept_steps, options.max_megabytes)
+
+
+def _write_archive(run: str, archive: ImageArchive) -> None:
+    num_left_out = archive.write()
+    if num_left_out:
+        print(f"{run}: {FILE_NAME} has the first {MOST_IMAGES} images; {num_left_out} are not in it.", flush=True)
 
 
 def write_analysis_summaries(run: str, run_dir: str, step: int, analysis: Analysis) -> None:
@@ -170,7 +213,7 @@ def draw_plots(run: str, run_dir: str, step: int, analysis: Analysis) -> int:
         for iou_type, table in analysis.tables.items():
             errors = analysis.sections.get("errors", {})
             costs = (errors if iou_type == "bbox" else errors.get("segm")) or None
-            for name, plot in plots(table, analysis.confidence, costs=costs).items():
+            for name, plot in plots.plots(table, analysis.confidence, costs=costs).items():
                 drawn[tags.plot(name, iou_type)] = plot
         writers.write_pictures(run_dir, step, drawn)
         return len(drawn)
@@ -207,6 +250,46 @@ def draw_error_examples(run: str, run_dir: str, step: int, analysis: Analysis, a
         if analysis.options.save_examples:
             folder = analysis_files.of_step(run_dir, step)
             _write_files(folder, {f"{tag}.png": picture for tag, picture in drawn.items()})
+        return len(drawn)
+    return 0
+
+
+def draw_segmentation(
+    run: str,
+    run_dir: str,
+    step: int,
+    evaluator: SegmentationEvaluator,
+    options: SegmentationOptions,
+    archive: ImageArchive,
+    labels: LabelArchive,
+) -> int:
+    """Draws the first and the worst images of an evaluation, and its confusion matrix, for TensorBoard.
+
+    Returns the number of pictures. What goes wrong is reported as in `draw_pictures`.
+
+    Args:
+      run, run_dir, step: as for `draw_pictures`.
+      evaluator, options, archive, labels: as for `write_segmentation`, after it.
+    """
+    with _only_reported(f"{run}: the pictures of the segmentation at step {step} could not be drawn"):
+        names = segmentation_files.class_names(options.categories)
+        images = evaluator.images()
+        parts_right = images.pixel_accuracy
+        with_picture = {row for row, id in enumerate(images.ids) if id in archive and id in labels}
+        drawn = {tags.SEGMENTATION_CONFUSION: plots.pixel_confusion(evaluator.confusion(), names)}
+        for tag, rows in (
+            (tags.segmentation, sorted(with_picture)),
+            (tags.worst_segmentation, [row for row in images.worst_first().tolist() if row in with_picture]),
+        ):
+            for index, row in enumerate(rows[: options.num_pictures]):
+                drawn[tag(index)] = draw_segmented(
+                    archive.image(images.ids[row]),
+                    *labels.images(images.ids[row]),
+                    names,
+                    image_id=images.ids[row],
+                    part_wrong=None if np.isnan(parts_right[row]) else 1 - float(parts_right[row]),
+                )
+        writers.write_pictures(run_dir, step, drawn)
         return len(drawn)
     return 0
 

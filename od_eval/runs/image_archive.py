@@ -18,6 +18,7 @@ from PIL import Image
 from od_eval import files
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.columns import ImageId
+from od_eval.evaluation.segmentation.batch import SegmentationBatch
 from od_eval.figures.pictures import file_name
 
 FILE_NAME = "images.zip"
@@ -46,7 +47,7 @@ class ImageArchive:
         self._error: Exception | None = None
         self._archived: dict[str, bytes] = self._read_archive() if before is None else before._archived
 
-    def update(self, batch: EvaluationBatch) -> None:
+    def update(self, batch: EvaluationBatch | SegmentationBatch) -> None:
         if self._error is not None:
             return
         try:
@@ -104,6 +105,19 @@ class ImageArchive:
           KeyError: it is not there.
         """
         return np.asarray(Image.open(io.BytesIO(self._archived[member_name(image_id)])).convert("RGB"))
+
+    def names(self) -> list[str]:
+        """The names of the images in the archive as it was last written, in its order."""
+        return list(self._archived)
+
+    def size(self, image_id: ImageId) -> tuple[int, int] | None:
+        """Height and width of an image of this evaluation; None if it has no room in the archive."""
+        name = member_name(image_id)
+        if name not in self._seen:
+            return None
+        jpeg = self._seen[name] or self._archived[name]
+        width, height = Image.open(io.BytesIO(jpeg)).size  # which reads the header only
+        return height, width
 
     def _read_archive(self) -> dict[str, bytes]:
         if not files.exists(self._path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from od_eval import checkpoint_files, files
+from od_eval import files
 from od_eval.errors import ODEvalError
 from od_eval.runs import best
 
@@ -40,7 +40,7 @@ def best_or_newest(model_dir: str) -> str:
     if best_checkpoint is None:
         return model_dir
     path = os.path.join(directory, best_checkpoint["checkpoint"])
-    reason = checkpoint_files.damage(path)
+    reason = best.damage(path)
     if reason is None:
         return path
     print(f"warning: the best checkpoint '{path}' is damaged ({reason}); the newest one is taken.", file=sys.stderr)

@@ -11,6 +11,7 @@ from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.util import tensor_util
 
 from od_eval import losses
+from od_eval.evaluation.sections import segmentation
 from od_eval.evaluation.sections.categories import PER_CATEGORY, PER_SUPER_CATEGORY
 from od_eval.evaluation.sections.coco import TAG_PREFIX, metric_tag
 from od_eval.evaluation.sections.intervals import INTERVALS
@@ -22,6 +23,15 @@ _OBJECTS = {"bbox": "boxes", "segm": "masks"}
 # and stops drawing.
 _PRECISION = {"AP": "mean over IoU 0.50 to 0.95", "AP50": "IoU of 0.50 or more", "AP75": "IoU of 0.75 or more"}
 _RECALL = {"AR100": "100 detections an image", "AR10": "10 detections an image", "AR1": "1 detection an image"}
+_SEGMENTATION = {
+    "IoU": "mean over classes",
+    "F1": "mean over classes",
+    "pixel_accuracy": "right pixels",
+    "mean_class_accuracy": "right pixels of a class, mean over classes",
+    "AP": "mean over classes",
+    "AR": "mean over classes",
+    "boundary_IoU": "of pixels near a boundary, mean over classes",
+}
 _SPEED = {
     "Learning rate": tags.LEARNING_RATE,
     "Steps per second": tags.STEPS_PER_SEC,
@@ -58,7 +68,10 @@ def layout(written: Iterable[str]) -> layout_pb2.Layout:
     all_tags = set(written)
     written = [tag for tag in written if "(" not in tag]
     charts: dict[str, dict[str, str]] = {
-        "Losses: train and eval": {name.replace("_", " ").capitalize(): losses.tag(name) for name in losses.CATEGORIES},
+        "Losses: train and eval": {
+            name.replace("_", " ").capitalize(): losses.tag(name)
+            for name in (*losses.CATEGORIES, *losses.PARTS_OF_TOTAL)
+        },
         **{
             group: {
                 f"{name} of {objects}: {meaning}": metric_tag(name, iou_type)
@@ -68,6 +81,12 @@ def layout(written: Iterable[str]) -> layout_pb2.Layout:
             for group, metrics in (("AP", _PRECISION), ("AR", _RECALL))
         },
     }
+    charts["Segmentation"] = {
+        f"{name.replace('_', ' ')}: {meaning}": segmentation.TAG_PREFIX + name
+        for name, meaning in _SEGMENTATION.items()
+    }
+    iou_tag = segmentation.category_tag("IoU", "")
+    charts["IoU by class"] = {tag.removeprefix(iou_tag): tag for tag in written if tag.startswith(iou_tag)}
     for iou_type, objects in _OBJECTS.items():
         for title, prefix in {
             f"AP of {objects} by category": PER_CATEGORY.ap_tag("", iou_type),
@@ -87,15 +106,13 @@ def layout(written: Iterable[str]) -> layout_pb2.Layout:
 
 
 def _chart(title: str, tag: str, written: Container[str]) -> layout_pb2.Chart:
-    for iou_type, prefix in TAG_PREFIX.items():
-        if not tag.startswith(prefix):
-            continue
+    if tag.startswith((*TAG_PREFIX.values(), segmentation.TAG_PREFIX, segmentation.CATEGORY_TAG_PREFIX)):
         # A chart with margins, mostly of no width: TensorBoard smooths those without, and cuts off their highest and
         # lowest twentieth, which of the few points of a metric are the first and the last.
         lower = upper = tag
-        interval = INTERVALS.tags(prefix)
-        if tag == metric_tag("AP", iou_type) and interval[0] in written:
-            lower, upper = interval
+        for iou_type, prefix in TAG_PREFIX.items():
+            if tag == metric_tag("AP", iou_type) and INTERVALS.tags(prefix)[0] in written:
+                lower, upper = INTERVALS.tags(prefix)
         series = layout_pb2.MarginChartContent.Series(value=tag, lower=lower, upper=upper)
         return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=[series]))
     # One curve per run and tag that `re.match` accepts: from its start.

@@ -34,6 +34,9 @@ EVALUATION = "evaluation"
 
 _PICTURE = "detections/"
 _ERROR = "errors/"
+_SEGMENTATION = "segmentation/"
+_WORST_SEGMENTATION = "segmentation_worst/"
+SEGMENTATION_CONFUSION = "plots/segmentation_confusion"
 _COUNTS = {"bbox": "counts", "segm": "counts of masks"}
 _PLOT = {"bbox": "plots/", "segm": "plots of masks/"}
 _SURVEY = "data/"
@@ -42,10 +45,20 @@ _DISTRIBUTION = {"bbox": "Distributions/", "segm": "Distributions of masks/"}
 
 
 def of_detections() -> tuple[str, ...]:
-    """How the tags of metrics and pictures of detections, and of what is found in them, begin."""
+    """How the tags of metrics and pictures of detections, or of segmentation, and of what is found in them, begin."""
     return (
         *(prefix for section in all_sections().values() for prefix in section.tag_prefixes),
-        *(_PICTURE, _ERROR, *_PLOT.values(), *_DISTRIBUTION.values(), *_COUNTS.values(), FINDINGS, EVALUATION),
+        *(
+            _PICTURE,
+            _ERROR,
+            _SEGMENTATION,
+            _WORST_SEGMENTATION,
+            *_PLOT.values(),
+            *_DISTRIBUTION.values(),
+            *_COUNTS.values(),
+            FINDINGS,
+            EVALUATION,
+        ),
     )
 
 
@@ -60,6 +73,16 @@ def picture(index: int) -> str:
 def error(kind: str, index: int) -> str:
     """The tag of the picture of an example of a kind of error, from 0."""
     return f"{_ERROR}{kind}/{index}"
+
+
+def segmentation(index: int) -> str:
+    """The tag of the picture of the segmentation of the image with this index, from 0."""
+    return f"{_SEGMENTATION}{index}"
+
+
+def worst_segmentation(index: int) -> str:
+    """The tag of the picture of one of the images with the most wrong pixels, from 0."""
+    return f"{_WORST_SEGMENTATION}{index}"
 
 
 def distribution(name: str, iou_type: str) -> str:

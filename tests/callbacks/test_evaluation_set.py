@@ -7,7 +7,8 @@ import pytest
 
 import od_eval
 from od_eval import files
-from od_eval.callbacks.evaluation_set import EvaluationSet, _say_once
+from od_eval.callbacks.evaluation_set import EvaluationSet
+from od_eval.callbacks.recorded_evaluations import _say_once
 from od_eval.errors import ODEvalError
 from read_events import shown_images
 

@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from od_eval.data.shapes import CATEGORIES, draw_image, write_shapes
+from od_eval.data.shapes import (
+    CATEGORIES,
+    SEGMENTATION_CATEGORIES,
+    draw_image,
+    write_segmentation_shapes,
+    write_shapes,
+)
 from od_eval.errors import ODEvalError
 from od_eval.label_map import read_label_map
 
@@ -81,3 +90,29 @@ def test_no_images_are_an_error(tmp_path) -> None:
     with pytest.raises(ODEvalError, match="no images were requested"):
         write_shapes(tmp_path / "out", num_train=0, num_validation=0)
     assert not (tmp_path / "out").exists()
+
+
+def test_label_images_have_the_class_of_each_pixel(tmp_path) -> None:
+    assert write_segmentation_shapes(tmp_path, num_train=3, num_validation=0, image_size=64) == {"train": "train"}
+    assert json.loads((tmp_path / "labels.json").read_text()) == {
+        str(id): name for id, name in SEGMENTATION_CATEGORIES.items()
+    }
+    for index in range(3):
+        drawn = draw_image(np.random.default_rng([0, 0, index]), 64, 5)
+        image, labels = (
+            np.asarray(Image.open(tmp_path / "train" / kind / f"{index:06d}.png")) for kind in ("images", "labels")
+        )
+        assert (image == drawn.pixels).all()
+        assert labels.dtype == np.uint8
+        assert (labels[~drawn.masks.any(axis=0)] == 0).all()
+        for class_name, mask in zip(drawn.class_names, drawn.masks, strict=True):
+            assert {SEGMENTATION_CATEGORIES[id] for id in labels[mask].tolist()} == {class_name}
+
+
+def test_images_for_segmentation_replace_earlier_ones_only_if_asked_to(tmp_path) -> None:
+    write_segmentation_shapes(tmp_path, num_train=2, num_validation=1, image_size=32)
+    with pytest.raises(ODEvalError, match=r"already contains labels\.json, train"):
+        write_segmentation_shapes(tmp_path, num_train=1, num_validation=0, image_size=32)
+    write_segmentation_shapes(tmp_path, num_train=1, num_validation=0, image_size=32, overwrite=True)
+    assert len(list((tmp_path / "train" / "labels").iterdir())) == 1
+    assert len(list((tmp_path / "validation" / "labels").iterdir())) == 1, "another split is kept"

@@ -115,3 +115,17 @@ def test_no_chart_is_empty():
         "Speed and learning rate": {"Steps per second": ["steps_per_sec"]},
     }
     assert not [group for group in charts(tags_of("none")) if "category" in group]
+
+
+def test_metrics_and_losses_of_a_segmentation_have_charts_of_their_own():
+    of_class = {"IoU": 0.5}
+    section = {"IoU": 0.5, "AP": 0.5, "boundary_IoU": None, "per_category": dict.fromkeys(NAMES, of_class)}
+    result = EvaluationResult(num_images=1, segmentation=section, losses={"total_loss": 2.0, "dice_loss": 2.0})
+    shown = charts(list(result.scalars()))
+    assert shown["Losses: train and eval"]["Dice loss"] == ["Loss/dice_loss"]
+    assert shown["Segmentation"] == {
+        "IoU: mean over classes": ["Segmentation/IoU"],
+        "AP: mean over classes": ["Segmentation/AP"],
+    }
+    tags = {name: [f"Segmentation_PerformanceByCategory/IoU/{name}"] for name in NAMES if "(" not in name}
+    assert shown["IoU by class"] == tags
