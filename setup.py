@@ -65,6 +65,8 @@ setup(
             "supervision>=0.26,<1",
             "tidecv>=1.0.1,<2",
         ],
+        # For `od_eval.keras_hub`, beside a backend of Keras 3.
+        "keras": ["keras-hub>=0.32,<1"],
         # For `od-eval search --method=bayes`.
         "search": ["optuna>=4,<6"],
         # For videos in `od-eval detect`; the Object Detection API brings it, too.

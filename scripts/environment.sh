@@ -1,9 +1,12 @@
 # Sourced by quickstart.sh and test.sh: makes the environment $venv once, and again when setup.py changes.
 #
-#   source scripts/environment.sh [EXTRA] [TENSORFLOW]     e.g. `dev`, `dev 2.21`
+#   source scripts/environment.sh [EXTRA] [TENSORFLOW] [BACKEND]     e.g. `dev`, `dev 2.21`, `dev "" jax`
 #
 # The environment is .venv with the TensorFlow that the Object Detection API's packages ask for, 2.20; on Python 3.13,
 # which they do not install on, with 2.21. If TENSORFLOW is given it is .venv-tensorflow-TENSORFLOW.
+# With BACKEND, `jax`, `torch` or `tensorflow`, it is $venv-keras-BACKEND, which has KerasHub and that package, and sees
+# all that is in the former. (Of PyPI, torch has 5 GB; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives
+# one for CPUs.)
 # Needs a Python 3.10 to 3.13 with venv; PYTHON=/path/to/python3.11 chooses one.
 
 set -euo pipefail
@@ -24,6 +27,7 @@ fi
 
 extra=${1:-}
 tensorflow=${2:-}
+backend=${3:-}
 venv=.venv${tensorflow:+-tensorflow-$tensorflow}
 [ "$("$PYTHON" -c 'import sys; print(sys.version_info[1])')" -lt 13 ] || tensorflow=${tensorflow:-2.21}
 
@@ -37,11 +41,18 @@ pip_install() {
   fi
 }
 
-installed=$venv/installed-${extra:-plain}-$(sha256sum setup.py | cut -c1-16)
-if [ ! -e "$installed" ] || ! $venv/bin/python -c '' 2>/dev/null; then
+works() { $venv/bin/python -c '' 2>/dev/null; }
+
+make_venv() {
   echo "Setting up $venv with $("$PYTHON" --version); this takes some minutes, once."
-  $venv/bin/python -c '' 2>/dev/null || "$PYTHON" -m venv --clear $venv
+  works || "$PYTHON" -m venv --clear $venv
   $venv/bin/python -m pip install -qq --upgrade pip  # errors only
+}
+
+version=$(sha256sum setup.py | cut -c1-16)
+installed=$venv/installed-${extra:-plain}-$version
+if [ ! -e "$installed" ] || ! works; then
+  make_venv
   if [ -z "$tensorflow" ]; then
     pip_install --editable ".${extra:+[$extra]}"
   else
@@ -58,4 +69,21 @@ for one in importlib.metadata.requires('od_eval'):
     fi
   fi
   touch "$installed"
+fi
+
+if [ -n "$backend" ]; then
+  site_packages() { $venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+  packages=$(site_packages)
+  PYTHON=$venv/bin/python
+  venv=$venv-keras-$backend
+  installed=$venv/installed-$version
+  if [ ! -e "$installed" ] || ! works; then
+    make_venv
+    # TensorFlow and the rest, 4 GB, are not installed twice: they follow this venv's own packages on Python's path,
+    # where pip finds them, too. (addsitedir, not a mere line with the folder, for the .pth file by which od_eval itself
+    # is found.)
+    echo "import site; site.addsitedir('$packages')" > "$(site_packages)/others.pth"
+    pip_install --editable ".[keras]" "$backend"
+    touch "$installed"
+  fi
 fi

@@ -5,6 +5,18 @@
 #   scripts/test.sh -m slow              what takes longer
 #   scripts/test.sh tests/data -x        anything else pytest understands
 #   scripts/test.sh --tensorflow=2.21 …  first: the same in another environment, with this TensorFlow
+#   scripts/test.sh --backend=jax …      first: the tests of callbacks with Keras 3 on this backend (jax, torch,
+#                                        tensorflow) and of KerasHub, in an environment that has both
+if [[ ${1:-} == --backend=* ]]; then
+  export KERAS_BACKEND=${1#*=} TF_USE_LEGACY_KERAS=0
+  shift
+  case $KERAS_BACKEND in
+    jax | torch | tensorflow) ;;
+    *) echo "error: --backend=$KERAS_BACKEND is none of jax, torch, tensorflow" >&2 && exit 2 ;;
+  esac
+  source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev "" "$KERAS_BACKEND"
+  exec $venv/bin/python -m pytest tests/callbacks/test_keras3_*.py tests/test_segmentation_losses.py "$@"
+fi
 tensorflow=
 if [[ ${1:-} == --tensorflow=* ]]; then
   tensorflow=${1#*=}
