@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 # The least probability whose logarithm is taken, as in Keras.
@@ -66,6 +66,8 @@ class SegmentationLoss:
         from_logits: bool = True,
         **kwargs: Any,
     ) -> None:
+        if isinstance(class_weights, Mapping):  # as `fit` takes them; a list of it has its keys
+            raise ValueError("class_weights is a dict; give a list, with one of 0 or more for each class.")
         if class_weights is not None and (not len(class_weights) or min(class_weights) < 0):
             raise ValueError(f"class_weights are {list(class_weights)}; give one of 0 or more for each class.")
         super().__init__(**{"name": self.default_name, "reduction": "sum_over_batch_size", **kwargs})

@@ -133,6 +133,8 @@ def test_what_does_not_fit_is_said(loss, labels, outputs, message):
 def test_arguments_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="class_weights"):
         od_eval.CrossEntropyLoss(class_weights=[1, -1])
+    with pytest.raises(ValueError, match="class_weights is a dict; give a list"):
+        od_eval.CrossEntropyLoss(class_weights={0: 1.0, 1: 5.0})
     with pytest.raises(ValueError, match="gamma is -1"):
         od_eval.FocalLoss(gamma=-1)
 

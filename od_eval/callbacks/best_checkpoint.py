@@ -29,7 +29,8 @@ class BestCheckpoint(Callback):
 
     Args:
       model_dir: the folder that contains `best`.
-      metric: a key of `logs`. By default `val_segm_AP` (mask AP) if it is present, otherwise `val_AP`.
+      metric: a key of `logs`. By default `val_segm_AP` (mask AP) if it is present, otherwise `val_AP`, or the `val_IoU`
+        of a segmentation.
       mode: `max` or `min`: whether higher or lower is better. By default `min` for names that contain `loss`.
       needs_certainty: whether a checkpoint is better only if its AP has improved beyond chance, by a paired 95%
         interval: `val_AP_certain` (or `val_segm_AP_certain`) of `DetectionEvaluation` decides.
@@ -89,7 +90,8 @@ class BestCheckpoint(Callback):
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if self._epochs and not self._seen:
             warnings.warn(
-                f"BestCheckpoint never saw {self._metric or 'val_AP'} in the logs, and saved nothing: either no"
+                f"BestCheckpoint never saw {self._metric or 'val_AP or val_IoU'}{self._suffix} in the logs, and saved"
+                " nothing: either no"
                 " evaluation has succeeded, or this callback is not listed after the callback that evaluates.",
                 stacklevel=2,
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from od_eval import files, losses
@@ -103,7 +103,8 @@ class RecordedEvaluations:
         from od_eval.runs import evaluation_run  # here for the reason given in `callbacks.base`
 
         evaluation_run.go_back(self.run_dir, step)
-        self._best = best_of(self.recorded())
+        recorded = self.recorded()
+        self._best = None if self._of_other_kind(recorded) else best_of(recorded)  # None: `_begin` says what is wrong
 
     # ---- For subclasses ---------------------------------------------------------------------------------------------
 
@@ -116,13 +117,16 @@ class RecordedEvaluations:
         if self._best is not None:
             return
         recorded = self.recorded()
-        other = next((result for result in recorded if result.get(self._other_section)), None)
+        other = self._of_other_kind(recorded)
         if other is not None:
             raise ODEvalError(
                 f"the run '{self.run}' has evaluations with the section '{self._other_section}' (step {other.step});"
                 " give detections and segmentation a run each, such as run='eval/segmentation'."
             )
         self._best = best_of(recorded)
+
+    def _of_other_kind(self, recorded: Iterable[EvaluationResult]) -> EvaluationResult | None:
+        return next((result for result in recorded if result.get(self._other_section)), None)
 
     def _pictures_are_due(self, step: int) -> bool:
         """In a long training, pictures become rarer."""
@@ -157,6 +161,7 @@ class RecordedEvaluations:
 
         if not result.losses:
             result = result.with_section("losses", losses.with_categories(self.losses_of_keras))
+        self.losses_of_keras = {}  # the next evaluation is of other weights
         diagnosed = None
         if self._diagnoses is not None:
             diagnosed = attempt("diagnoses", self._diagnoses.add, model, result, analysis)

@@ -107,6 +107,8 @@ class SegmentationSet(RecordedEvaluations):
 class ImagesAndLabels:
     """What a Keras model makes of a batch of images and labels; images are numbered.
 
+    So the dataset has to give the same images in the same order every time: pictures are kept by these numbers.
+
     It is a function of the model and an element of the dataset that returns a `SegmentationBatch`. The element is a
     tuple of images `[batch, height, width, channels]` and labels `[batch, height, width]` or `[batch, height, width,
     1]`, ids of categories, or one-hot `[batch, height, width, classes]`. The model's output is `[batch, height, width,
@@ -157,8 +159,21 @@ class ImagesAndLabels:
             return labels
         if labels.shape[-1] == 1:
             return labels[..., 0]
+        if labels.shape[-1] != len(self._ids):
+            raise ODEvalError(
+                f"the labels are of shape {list(labels.shape)}, and there are {len(self._ids)} categories; give one-hot"
+                f" labels a last axis of {len(self._ids)}, or give ids of categories [batch, height, width]."
+            )
         ids = self._ids[labels.argmax(axis=-1)]
-        return ids if self._ignore_label is None else np.where(labels.any(axis=-1), ids, self._ignore_label)
+        has_class = labels.any(axis=-1)
+        if has_class.all():
+            return ids
+        if self._ignore_label is None:
+            raise ODEvalError(
+                "the one-hot labels have pixels of no class, and options no ignore_label to give them; name a number"
+                " that is no category: SegmentationOptions(…, ignore_label=255)."
+            )
+        return np.where(has_class, ids, self._ignore_label)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

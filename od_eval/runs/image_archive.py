@@ -26,12 +26,17 @@ FILE_NAME = "images.zip"
 MOST_IMAGES = 2000
 LONG_SIDE = 320
 _QUALITY = 85
+# Two pictures whose levels of gray, from 0 to 255, differ by no more on average are of the same image: JPEG alters
+# them.
+_SAME_LEVELS = 4
 
 
 class ImageArchive:
     """A `BatchEvaluator` that only collects images, as JPEG, and returns no section.
 
-    Images that are in the archive already are not encoded again. An archive of another evaluation set is replaced.
+    Images that are in the archive already are not encoded again. An archive of another evaluation set is replaced: one
+    of other ids, or, which is said, one whose picture of the first image shows another (ids may be numbers, and the
+    order not the same each time).
 
     Args:
       run_dir: the folder of the run.
@@ -63,7 +68,7 @@ class ImageArchive:
             return
         if len(self._seen) == self._most:
             self._num_left_out += 1
-        elif name in self._archived:
+        elif name in self._archived and (self._seen or self._shows(name, np.asarray(image))):
             self._seen[name] = None
         else:
             self._seen[name] = _jpeg(np.asarray(image))
@@ -119,6 +124,24 @@ class ImageArchive:
         width, height = Image.open(io.BytesIO(jpeg)).size  # which reads the header only
         return height, width
 
+    def _shows(self, name: str, image: npt.NDArray[Any]) -> bool:
+        """Whether the archive has this picture of an image; if it has another, it is given up."""
+        given, archived = (
+            np.asarray(one.convert("L").resize((16, 16)), np.float32)
+            for one in (_image(image), Image.open(io.BytesIO(self._archived[name])))
+        )
+        if abs(given - archived).mean() <= _SAME_LEVELS:
+            return True
+        self._archived = {}
+        print(
+            f"note: the image {name.removesuffix('.jpg')} is not what it was; '{self._path}' is written anew. Pictures"
+            " of earlier steps may show other images: do not shuffle the evaluation set, or give each image an id that"
+            " stays its own.",
+            file=sys.stderr,
+            flush=True,
+        )
+        return False
+
     def _read_archive(self) -> dict[str, bytes]:
         if not files.exists(self._path):
             return {}
@@ -139,10 +162,12 @@ def member_name(image_id: ImageId) -> str:
     return file_name(image_id, ".jpg")
 
 
+def _image(pixels: npt.NDArray[Any]) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
+
+
 def _jpeg(image: npt.NDArray[Any]) -> bytes:
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    small = Image.fromarray(image).convert("RGB")
+    small = _image(image).convert("RGB")
     small.thumbnail((LONG_SIDE, LONG_SIDE))
     contents = io.BytesIO()
     small.save(contents, "JPEG", quality=_QUALITY)

@@ -95,9 +95,15 @@ def train_experiment(
     for argument, key in {"best_metric": best_metric, "early_stopping_metric": early_stopping_metric}.items():
         _check_metric(argument, key)
     if best_needs_certainty and (analysis is None or loaded.kind == "segmentation"):
-        raise ODEvalError("best_needs_certainty needs an AP of boxes or masks, and the analyses of errors.")
+        raise ODEvalError(
+            "best_needs_certainty needs an AP of boxes or masks, and the analyses of errors; leave it out"
+            + (", as this is a segmentation." if loaded.kind == "segmentation" else ", or analysis=false.")
+        )
     if early_stopping_metric and not loaded.is_evaluated:
-        raise ODEvalError("early_stopping_metric needs evaluations, and task.validation_data has no input_path.")
+        raise ODEvalError(
+            "early_stopping_metric needs evaluations, and task.validation_data has no input_path; name one, or leave"
+            " the metric out."
+        )
     check_model_dir(model_dir)
     strategy = build_strategy(loaded.params)
     with locked(model_dir), StopSignals() as signals:

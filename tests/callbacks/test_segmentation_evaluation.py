@@ -187,8 +187,10 @@ def test_boxes_and_segmentation_in_one_run_are_refused_before_one_replaces_the_o
     SegmentationSet([1], tmp_path, options=OPTIONS, segment=segment, run="eval/segmentation").evaluate(None, 1)
     with pytest.raises(ODEvalError, match="the run 'eval' has evaluations with the section 'bbox'"):
         SegmentationSet([1], tmp_path, options=OPTIONS, segment=segment).evaluate(None, 2)
+    resumed = EvaluationSet([1], tmp_path, run="eval/segmentation", **of_boxes)
+    resumed.go_back(1)
     with pytest.raises(ODEvalError, match="give detections and segmentation a run each"):
-        EvaluationSet([1], tmp_path, run="eval/segmentation", **of_boxes).evaluate(None, 2)
+        resumed.evaluate(None, 2)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,20 @@ def test_labels_are_ids_or_one_hot(keras, form):
     expected = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(batch.scores, expected, rtol=1e-5)
     assert batch.losses == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.ones((1, 8, 8, 4)), "there are 3 categories; give one-hot labels a last axis of 3"),
+        (np.zeros((1, 8, 8, 3)), "pixels of no class, and options no ignore_label"),
+    ],
+    ids=["classes", "ignored"],
+)
+def test_one_hot_labels_that_do_not_fit_the_options_are_refused(keras, labels, message):
+    segment = ImagesAndLabels(od_eval.SegmentationOptions(CATEGORIES))
+    with pytest.raises(ODEvalError, match=message):
+        segment(make_model(keras, loss=None), (np.zeros((1, 8, 8, 3), np.float32), labels))
 
 
 def test_images_are_numbered_through_all_batches_of_an_evaluation(keras):

@@ -73,6 +73,17 @@ def test_an_archive_follows_its_evaluation_set(tmp_path) -> None:
     assert names(tmp_path) == ["2.jpg", "3.jpg"]
 
 
+def test_pictures_of_other_images_with_the_same_ids_are_replaced_and_it_is_said(tmp_path, capsys) -> None:
+    filled(tmp_path, {0: pixels(10), 1: pixels(200)}).write()
+    filled(tmp_path, {0: pixels(10), 1: pixels(200)}).write()
+    assert not capsys.readouterr().err
+    shuffled = filled(tmp_path, {0: pixels(200), 1: pixels(10)})
+    shuffled.write()
+    assert f"note: the image 0 is not what it was; '{tmp_path}/images.zip' is written anew" in capsys.readouterr().err
+    for archive in (shuffled, ImageArchive(str(tmp_path))):
+        assert [round(archive.image(id).mean(), -1) for id in (0, 1)] == [200, 10]
+
+
 def test_only_so_many_are_kept_and_the_others_are_counted(tmp_path) -> None:
     archive = filled(tmp_path, {id: pixels(id) for id in range(5)}, most=3)
     assert archive.write() == 2

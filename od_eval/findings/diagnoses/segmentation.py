@@ -42,7 +42,7 @@ def pixel_accuracy_misleads(evidence: Evidence) -> Iterator[Finding]:
         "",
         f"the pixel accuracy is {segmentation['pixel_accuracy']:.3f}, and the mean IoU of the classes other than"
         f" {some([repr(largest)])} {others:.3f}",
-        "judge the training by IoU (metric='val_IoU' of BestCheckpoint and EarlyStopping)",
+        "judge the training by IoU (metric='val_IoU' of BestCheckpoint, monitor='val_IoU' of EarlyStopping)",
         cause=f"since {percent(share)} of the pixels are of that class, which alone gives an accuracy of {share:.3f}",
         evidence={
             "pixel_accuracy": segmentation["pixel_accuracy"],

@@ -35,7 +35,7 @@ def test_a_background_that_makes_the_accuracy_is_found():
     assert str(finding) == (
         "the pixel accuracy is 0.954, and the mean IoU of the classes other than 'background' 0.250, since 94% of the"
         " pixels are of that class, which alone gives an accuracy of 0.940; judge the training by IoU"
-        " (metric='val_IoU' of BestCheckpoint and EarlyStopping)."
+        " (metric='val_IoU' of BestCheckpoint, monitor='val_IoU' of EarlyStopping)."
     )
     assert finding in diagnose(evidence)
 
