@@ -41,7 +41,8 @@ def detect(model: Any, batch: Any) -> EvaluationBatch:
       batch: images `[batch, height, width, 3]` and their objects, as `fit` takes them: a dict of `boxes`
         `[batch, n, 4]` in the `bounding_box_format` of the model (relative `center_xywh` for D-FINE) and `labels`
         `[batch, n]`, where −1 is no object. The dict may have further entries: of these, `image_id` `[batch]` is used.
-        Without it, images are named by their contents, which makes the same image the same in every evaluation.
+        Without it, images are named by their contents, which makes the same image the same in every evaluation; a set
+        that has an image twice needs it.
 
     Returns:
       Boxes as ymin, xmin, ymax, xmax in pixels, the default of `EvaluationOptions`, and the model's labels as

@@ -248,7 +248,8 @@ def _with_keras_base(cls: type[SegmentationLoss]) -> type:
     if issubclass(cls, keras.losses.Loss):  # created here earlier: `copy.copy` passes the derived class
         return cls
     made = type(cls.__name__, (cls, keras.losses.Loss), {"__module__": cls.__module__, "__doc__": cls.__doc__})
-    keras.utils.get_custom_objects()[cls.__name__] = made  # for models that are copied, or saved and loaded, in here
+    # For models that are copied, or saved and loaded, in here; a user's own of this name stays.
+    keras.utils.get_custom_objects().setdefault(cls.__name__, made)
     return made
 
 

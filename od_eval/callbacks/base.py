@@ -148,6 +148,8 @@ def with_current_values(model: Any) -> Any:
     puts them back, as the `model` of Keras 3's own callbacks does. It takes time, so a hook of every step should read
     the model only when it needs it.
     """
+    if type(model).__name__ == "DistributedDataParallel":  # of torch: the model is inside
+        return model.module
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
     return model

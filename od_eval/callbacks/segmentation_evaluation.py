@@ -28,6 +28,9 @@ class SegmentationEvaluation(EvaluationCallback):
       matrix and label images;
     * prints the metrics on one line, and whether they are the best so far.
 
+    The losses are those of `segment`: by default, of the loss that the model was compiled with. Of a model with several
+    they are those of Keras's validation, if there is one.
+
     Errors, resumed training and several workers are treated as by `DetectionEvaluation`. A training with both callbacks
     needs a run for each: `run="eval/segmentation"`.
 

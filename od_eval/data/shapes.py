@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -162,6 +163,12 @@ def write_segmentation_shapes(
       ODEvalError: as for `write_shapes`.
     """
     numbers = _checked(num_train, num_validation, image_size, max_shapes, seed)
+    for split in numbers:
+        if (Path(output_dir) / split).exists() and not (Path(output_dir) / LABELS).exists():
+            raise ODEvalError(
+                f"'{output_dir}' has a folder '{split}' and no {LABELS}, so it is not of drawn shapes, and is not"
+                " replaced; choose another output folder."
+            )
     ids = {name: id for id, name in SEGMENTATION_CATEGORIES.items()}
     with (
         dataset_folder(output_dir, [], [*numbers, LABELS], overwrite) as folder,

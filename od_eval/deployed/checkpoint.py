@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -102,7 +103,11 @@ def chosen_confidence(
     if not steps:
         return None
     of_step = step if step in steps else max(steps)
-    evaluation = metrics_files.read_step(run_dir, of_step)
+    try:
+        evaluation = metrics_files.read_step(run_dir, of_step)
+    except ODEvalError as error:
+        print(f"warning: no confidence is taken from an evaluation: {error}", file=sys.stderr, flush=True)
+        return None
     described, overall = described_categories(categories, evaluation and evaluation.operating_point)
     chosen = {one["id"]: overall if one["confidence"] is None else one["confidence"] for one in described}
     confidence = {id: least for id, least in chosen.items() if least is not None}

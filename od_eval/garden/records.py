@@ -34,8 +34,8 @@ class RecordSurvey:
       num_images: their number.
       most_objects: the largest number of objects of an image.
       class_names: class -> its name; an empty string where records have none.
-      named_ids: whether an `image/source_id` is a name, which Model Garden cannot read; then it has to make numbers.
-      first_name: the first of these.
+      first_name: the first `image/source_id` that is a name, which Model Garden cannot read; then it has to make
+        numbers. None if all are numbers.
       num_repeated: how many images have an id that another before them has. The first is `first_repeated`.
       masks: with masks, the id of an image -> the COCO RLE of each object's mask. Model Garden hands on masks that are
         cut to their boxes.

@@ -179,6 +179,7 @@ class GardenModel:
         self._trainer = trainer
         self._step: Callable[[Any], Mapping[str, Any]] | None = None
         self._seen: collections.Counter[tuple[int, int]] = collections.Counter()  # in the evaluation under way
+        self._num_segmented = 0  # images, in the same
         self.stop_training = False
 
     # ---- What callbacks ask of it -----------------------------------------------------------------------------------
@@ -218,6 +219,7 @@ class GardenModel:
 
         def begin() -> Iterator[Any]:
             self._seen.clear()
+            self._num_segmented = 0
             steps = self._experiment.params.trainer.validation_steps
             return itertools.islice(iter(self._trainer.eval_dataset), steps if steps > 0 else None)
 
@@ -247,9 +249,8 @@ class GardenModel:
         outputs, losses = self._evaluate_step(inputs)
         labels = self._joined(inputs[1])
         task = self._experiment.params.task
-        first = sum(self._seen.values())
-        num_images = len(labels["masks"])
-        self._seen[0, 0] += num_images  # its records have no ids that get here
+        first, num_images = self._num_segmented, len(labels["masks"])
+        self._num_segmented += num_images  # its records have no ids that get here
         return segmentation_batch(
             labels,
             outputs["visualization"][1]["logits"],
@@ -281,8 +282,14 @@ class GardenModel:
         records = self._experiment.records
         if records is None:
             return garden_id
+        ids = records.ids.get((garden_id, num_objects), [])
         self._seen[garden_id, num_objects] += 1
-        return records.ids[garden_id, num_objects][self._seen[garden_id, num_objects] - 1]
+        if self._seen[garden_id, num_objects] > len(ids):
+            raise ODEvalError(
+                f"an image with {num_objects} objects in the evaluation data was not there when the training began; did"
+                " its records change? Start again to read them again."
+            )
+        return ids[self._seen[garden_id, num_objects] - 1]
 
     def _object_masks(self, image_ids: list[int | str]) -> list[list[dict[str, Any]]] | None:
         records = self._experiment.records

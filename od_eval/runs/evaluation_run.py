@@ -145,7 +145,7 @@ def write_segmentation(
             pictures = archive.names()
     with _only_reported(f"{run}: the analyses at step {step} could not be written"):
         contents: dict[str, str | bytes] = {
-            segmentation_files.IMAGES: segmentation_files.images_csv(evaluator.images(), names, pictures),
+            segmentation_files.IMAGES: segmentation_files.images_csv(evaluator.images(), names, pictures, labels or ()),
             segmentation_files.CONFUSION: segmentation_files.confusion_csv(evaluator.confusion(), names),
         }
         if pictures and labels is not None:

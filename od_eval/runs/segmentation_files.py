@@ -16,7 +16,7 @@ import functools
 import io
 import os
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,13 +164,16 @@ def _decoded(png: bytes) -> LabelImage:
 # ---- Writing --------------------------------------------------------------------------------------------------------
 
 
-def images_csv(images: SegmentedImages, names: Sequence[str], pictures: Sequence[str]) -> str:
+def images_csv(
+    images: SegmentedImages, names: Sequence[str], pictures: Sequence[str], labels: Container[ImageId] = ()
+) -> str:
     """The contents of segmentation_images.csv.
 
     Args:
       images: what became of each image.
       names: the names of all classes in ascending order of their ids.
       pictures: the names in the run's images.zip, in its order.
+      labels: the ids of the images that have label images.
     """
     places = {picture: index for index, picture in enumerate(pictures)}
     order = images.worst_first().tolist()
@@ -184,7 +187,13 @@ def images_csv(images: SegmentedImages, names: Sequence[str], pictures: Sequence
             ("IoU", images.iou[order]),
             ("worst_class", [names[index] if index >= 0 else None for index in images.worst_class[order].tolist()]),
             ("picture", [name if name in places else None for name in files_of]),
-            ("index", [places.get(name) for name in files_of]),
+            (
+                "index",
+                [
+                    places.get(name) if images.ids[row] in labels else None
+                    for row, name in zip(order, files_of, strict=True)
+                ],
+            ),
         ]
     )
 

@@ -147,7 +147,7 @@ class _Training:
         self._train_run, self._eval_run = (os.path.join(model_dir, run) for run in (tags.TRAIN, tags.EVAL))
         self._in_layout: set[str] = set()
         self._evaluation: EvaluationCallback | None = None
-        with _explained():
+        with _explained((AssertionError, AttributeError, KeyError, TypeError)):
             self._trainer = build_trainer(experiment, strategy, model_dir)
             self.model = GardenModel(experiment, self._trainer)
             self._runner = build_runner(
@@ -306,10 +306,12 @@ def _check_metric(argument: str, key: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Errors of Model Garden as sentences."""
+def _explained(errors_of_config: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Errors of Model Garden as sentences, and those further ones that a value in a config leads to."""
     try:
         yield
+    except errors_of_config as error:
+        raise ODEvalError(f"Model Garden cannot use this config: {describe(error)}") from error
     except (tf.errors.OpError, RuntimeError, ValueError, OSError) as error:
         # An error in a graph has the stack in its message, then what it is, and the node.
         lines = [line.strip() for line in str(error).splitlines()]

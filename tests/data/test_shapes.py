@@ -109,6 +109,15 @@ def test_label_images_have_the_class_of_each_pixel(tmp_path) -> None:
             assert {SEGMENTATION_CATEGORIES[id] for id in labels[mask].tolist()} == {class_name}
 
 
+def test_images_of_somebody_else_are_not_replaced_by_those_for_segmentation(tmp_path) -> None:
+    photograph = tmp_path / "train" / "images" / "a.jpg"
+    photograph.parent.mkdir(parents=True)
+    photograph.write_bytes(b"a")
+    with pytest.raises(ODEvalError, match="has a folder 'train' and no labels"):
+        write_segmentation_shapes(tmp_path, num_train=1, num_validation=0, image_size=32, overwrite=True)
+    assert photograph.read_bytes() == b"a"
+
+
 def test_images_for_segmentation_replace_earlier_ones_only_if_asked_to(tmp_path) -> None:
     write_segmentation_shapes(tmp_path, num_train=2, num_validation=1, image_size=32)
     with pytest.raises(ODEvalError, match=r"already contains labels\.json, train"):
