@@ -3,6 +3,8 @@
 pip install od_eval keras-hub jax
 KERAS_BACKEND=jax python examples/keras_hub_retinanet.py --log_dir=runs/retinanet
 tensorboard --logdir runs
+
+With JAX, AP is 0.38 after three epochs and 0.50 after six, five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -58,8 +60,18 @@ def retinanet(size: int) -> keras.Model:
         image_encoder, min_level=3, max_level=5, use_p5=False, image_shape=(size, size, 3)
     )
     model = keras_hub.models.RetinaNetObjectDetector(
-        backbone, num_classes=len(CATEGORIES), bounding_box_format="xyxy", pre_logits_num_conv_layers=1
+        backbone,
+        num_classes=len(CATEGORIES),
+        bounding_box_format="xyxy",
+        pre_logits_num_conv_layers=1,
+        # Without pretraining, the first steps else drive all scores to 0, where they stay for long.
+        use_prediction_head_norm=True,
     )
+    # As in RetinaNet's paper, every class begins at a probability of 0.01. KerasHub 0.32 gives that bias to the boxes
+    # instead, which makes them empty.
+    for head, value in ((model.classification_head, -4.6), (model.box_head, 0.0)):
+        bias = head.prediction_layer.bias
+        bias.assign(np.full(bias.shape, value))
     model.compile(optimizer=keras.optimizers.Adam(1e-3, clipnorm=1.0))
     return model
 

@@ -79,10 +79,9 @@ if [ -n "$backend" ]; then
   installed=$venv/installed-$version
   if [ ! -e "$installed" ] || ! works; then
     make_venv
-    # TensorFlow and the rest, 4 GB, are not installed twice: they follow this venv's own packages on Python's path,
-    # where pip finds them, too. (addsitedir, not a mere line with the folder, for the .pth file by which od_eval itself
-    # is found.)
-    echo "import site; site.addsitedir('$packages')" > "$(site_packages)/others.pth"
+    # TensorFlow and the rest, 4 GB, are not installed twice: their folder comes after this venv's own packages on
+    # Python's path, where pip finds them, too.
+    echo "$packages" > "$(site_packages)/others.pth"
     pip_install --editable ".[keras]" "$backend"
     touch "$installed"
   fi
