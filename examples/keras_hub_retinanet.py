@@ -4,7 +4,7 @@ pip install od_eval keras-hub jax
 KERAS_BACKEND=jax python examples/keras_hub_retinanet.py --log_dir=runs/retinanet
 tensorboard --logdir runs
 
-With JAX, AP is 0.38 after three epochs and 0.50 after six, five minutes on two cores.
+With JAX, AP is 0.38 after three epochs, and 0.61 after ten, six minutes on two cores.
 """
 
 from __future__ import annotations
