@@ -91,8 +91,8 @@ class BestCheckpoint(Callback):
         if self._epochs and not self._seen:
             warnings.warn(
                 f"BestCheckpoint never saw {self._metric or 'val_AP or val_IoU'}{self._suffix} in the logs, and saved"
-                " nothing: either no"
-                " evaluation has succeeded, or this callback is not listed after the callback that evaluates.",
+                " nothing: either no evaluation has succeeded, or this callback is not listed after the callback that"
+                " evaluates.",
                 stacklevel=2,
             )
 

@@ -152,6 +152,7 @@ def test_losses_of_keras_are_those_of_an_evaluation_that_has_none(tmp_path):
     assert od_eval.load_metrics(tmp_path)["losses"] == expected
     assert logs.history["val_total_loss"] == [expected["total_loss"]]
     assert json.loads((tmp_path / "best" / "best.json").read_text())["value"] == expected["total_loss"]
+    assert not evaluation.evaluate(step=3).losses  # Keras's were of the weights before
 
 
 def test_an_evaluation_between_steps_and_one_of_other_images_have_no_losses_of_keras(tmp_path):
@@ -307,6 +308,15 @@ def test_import_star_leaves_out_what_needs_tf_keras():
     environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_model_inside_of_torchs_distributed_data_parallel_is_the_model():
+    class DistributedDataParallel:
+        module = two_heads()
+
+    callback = Callback()
+    callback.set_model(DistributedDataParallel())
+    assert callback.model is DistributedDataParallel.module
 
 
 def test_tensorflow_leaves_gpus_to_another_backend(monkeypatch):

@@ -174,6 +174,14 @@ def test_a_checkpoint_has_the_confidences_of_its_evaluation_or_else_of_the_newes
     assert chosen("other/ckpt-2") is None
 
 
+def test_a_damaged_evaluation_beside_a_checkpoint_is_told_and_gives_no_confidence(tmp_path, capsys):
+    write_evaluation(tmp_path, 200, 0.25)
+    (path,) = (tmp_path / "eval" / "metrics").glob("step-*.json")
+    path.write_text("{")
+    assert chosen_confidence(str(tmp_path / "ckpt-2"), 200, COLORS) is None
+    assert f"warning: no confidence is taken from an evaluation: '{path}' is damaged" in capsys.readouterr().err
+
+
 # ---- What is refused ---------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@
  * the color-blind can tell apart.
  */
 
+import { penOf, pixelRatio } from "./canvas.js";
 import { printable } from "./format.js";
 import { hasPixel, maskOf, numPixels, outline } from "./mask.js";
 import { ERROR_KINDS, FOUND, IGNORED, IOU_THRESHOLDS, MISSED, NEITHER, RIGHT, WRONG } from "./table.js";
@@ -185,13 +186,8 @@ export function labelText(shape, shorten = (name) => name) {
 export function drawPicture(canvas, { picture, size, shapes, focus, width, isLabeled }) {
   const scale = width / Math.max(size.width, 1);
   const height = Math.max(1, Math.round(size.height * scale));
-  const ratio = globalThis.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(width * ratio));
-  canvas.height = Math.max(1, Math.round(height * ratio));
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
-  pen.scale(ratio, ratio);
+  const pen = penOf(canvas, width, height);
+  pen.scale(pixelRatio(), pixelRatio());
   pen.font = FONT;
   pen.textBaseline = "middle";
   pen.direction = "ltr";

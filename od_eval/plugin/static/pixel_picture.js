@@ -7,6 +7,7 @@
  * those that are right. The colors of classes are those of all pictures of od_eval.
  */
 
+import { penOf } from "./canvas.js";
 import { IGNORED } from "./segmentation.js";
 
 /**
@@ -47,12 +48,7 @@ const NO_PICTURE = "rgb(90 90 90)";
  * @param {number} scene.height
  */
 export function drawPixels(canvas, { picture, labels, classes, layer, pixels, width, height }) {
-  const ratio = globalThis.devicePixelRatio || 1;
-  canvas.width = Math.max(1, Math.round(width * ratio));
-  canvas.height = Math.max(1, Math.round(height * ratio));
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  const pen = penOf(canvas, width, height);
   pen.fillStyle = NO_PICTURE;
   pen.fillRect(0, 0, canvas.width, canvas.height);
   if (picture) pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
