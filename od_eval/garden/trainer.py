@@ -208,11 +208,13 @@ class GardenModel:
         if not isinstance(averages, optimization.ExponentialMovingAverage):
             yield
             return
-        averages.swap_weights()
+        with self._trainer.strategy.scope():
+            averages.swap_weights()
         try:
             yield
         finally:
-            averages.swap_weights()
+            with self._trainer.strategy.scope():
+                averages.swap_weights()
 
     def eval_batches(self) -> Iterable[Any]:
         """The batches of an evaluation, for `detect` or `segment`: may be iterated over again and again."""

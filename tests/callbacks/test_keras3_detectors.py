@@ -87,6 +87,17 @@ def test_boxes_of_every_format_become_yxyx_in_pixels_and_rows_of_no_object_are_l
     assert detect(Detector(box_format, **one_found(box)), (images, objects)).image_ids == [7, 9]
 
 
+def test_objects_of_dfine_are_relative_and_its_detections_are_yxyx_whatever_its_format_says(detect, monkeypatch):
+    import keras_hub
+
+    monkeypatch.setattr(keras_hub.models, "DFineObjectDetector", Detector)
+    objects = {"boxes": np.array([[[0.1875, 0.375, 0.25, 0.5]]] * 2, np.float32), "labels": np.ones((2, 1))}
+    images = np.zeros((2, SIZE, SIZE, 3), np.uint8)
+    batch = detect(Detector("xyxy", **one_found([8, 4, 40, 20])), (images, objects))
+    assert batch.detections.boxes[0, 0] == pytest.approx([8, 4, 40, 20])
+    assert batch.groundtruth.boxes[0][0] == pytest.approx([8, 4, 40, 20])
+
+
 def test_infinite_boxes_end_at_the_border_and_are_counted(detect, capsys):
     found = one_found([4, -np.inf, 20, np.inf])
     found["boxes"][:, 1] = np.inf  # no detection

@@ -128,6 +128,17 @@ def table_of(**changes: Any) -> ObjectTable:
     return evaluated([one_image(**changes)]).object_tables()["bbox"]
 
 
+def test_the_area_that_an_annotation_gives_does_not_change_how_masks_overlap() -> None:
+    mask = np.zeros((1, 20, 20), bool)
+    mask[0, 4:16, 4:16] = True
+    evaluator = Evaluator({1: "cat"}, masks=True)
+    box = [[[4.0, 4, 16, 16]]]
+    groundtruth = GroundTruth(box, [[1]], masks=[mask], area=[[2.0]])
+    evaluator.update(EvaluationBatch(["a"], [[20, 20]], Detections(box, [[0.9]], [[1]], masks=[mask]), groundtruth))
+    pairs = evaluator.object_tables()["segm"].pairs
+    assert pairs.iou.tolist() == [1.0]
+
+
 def test_a_detection_takes_the_best_object_that_is_free_and_of_equal_ones_the_last() -> None:
     table = table_of(
         boxes=[[[0.0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 10]]], scores=[[0.9, 0.8, 0.7]], classes=[[1, 1, 1]],

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
+from official.modeling import optimization
 from official.vision.evaluation import coco_evaluator
 from small_experiments import MASK_RCNN, RETINANET, SEGMENTATION, YOLO, overrides
 
@@ -79,6 +81,24 @@ def test_metrics_are_those_of_its_own_evaluator(trained):
     metrics = metrics_of(trained.model_dir)["bbox"]
     for name, garden_name in {"AP": "AP", "AP50": "AP50", "AP75": "AP75", "AR100": "ARmax100"}.items():
         assert metrics[name] == pytest.approx(expected[garden_name], abs=1e-6)
+
+
+def test_an_evaluation_has_the_moving_averages_of_weights_and_training_goes_on_without_them():
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        layer = tf_keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros", input_shape=(1,))
+        model = tf_keras.Sequential([layer])
+        optimizer = optimization.ExponentialMovingAverage(
+            tf_keras.optimizers.legacy.SGD(1.0), average_decay=0.5, dynamic_decay=False
+        )
+        optimizer.shadow_copy(model)
+    for _ in range(2):
+        strategy.run(lambda: optimizer.apply_gradients([(tf.constant([[1.0]]), model.trainable_variables[0])]))
+    trained = trainer.GardenModel(None, types.SimpleNamespace(optimizer=optimizer, strategy=strategy))
+    assert model.get_weights() == [-2.0]
+    with trained.evaluation_weights():
+        assert model.get_weights() == [-1.25]  # 0, -1 and -2, each counted half as much as the one after it
+    assert model.get_weights() == [-2.0]
 
 
 def test_every_image_and_every_object_is_evaluated(trained, shapes):

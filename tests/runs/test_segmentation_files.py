@@ -22,7 +22,7 @@ IGNORE = 99
 IMAGES = ["b", "../a", "=c"]
 
 
-def write(folder, labels, prediction, *, size=None, most=2):
+def write(folder, labels, prediction, *, size=None, most=2, with_images=True):
     """Writes images with these labels (ids) and predictions (indices of classes) `[images, height, width]`."""
     labels, prediction = np.asarray(labels), np.asarray(prediction)
     ids = IMAGES[: len(labels)]
@@ -31,7 +31,7 @@ def write(folder, labels, prediction, *, size=None, most=2):
     evaluator.update(labels=labels, scores=scores, image_ids=ids)
     archive, label_images = ImageArchive(str(folder), most=most), LabelArchive(CATEGORIES)
     images = np.zeros((len(labels), *(size or labels.shape[1:]), 3), np.uint8)
-    archive.update(SegmentationBatch(ids, labels, scores, images=images))
+    archive.update(SegmentationBatch(ids, labels, scores, images=images if with_images else ()))
     for id, of_image, predicted in zip(ids, labels, prediction, strict=True):
         if archive.size(id):
             label_images.add(id, archive.size(id), of_image, predicted)
@@ -138,3 +138,11 @@ def test_a_label_image_that_is_not_there_is_said(tmp_path):
 def test_colors_of_classes_are_those_of_pictures_and_more_classes_do_not_change_them():
     assert segmentation_files.class_colors(3) == ["#3c3c3c", "#e69f00", "#56b4e9"]
     assert segmentation_files.class_colors(30)[:3] == segmentation_files.class_colors(3)
+
+
+def test_an_evaluation_without_images_has_no_label_images_of_the_one_before(tmp_path):
+    labels, prediction = [[[0, 0, 3, 7]]], [[[0, 1, 1, 2]]]
+    write(tmp_path, labels, prediction)
+    assert segmentation_files.read_images(str(tmp_path), 5)[0]["index"] == 0
+    write(tmp_path, labels, prediction, with_images=False)
+    assert segmentation_files.read_images(str(tmp_path), 5)[0]["index"] is None
