@@ -44,6 +44,7 @@ setup(
         "matplotlib>=3.5,<4",  # its fonts, for labels in pictures
         "pycocotools>=2.0.8,<3",
         "hotcoco>=1.3,<2",
+        "ijson>=3.3,<4",
         "absl-py>=1.4,<3",
         "tqdm>=4.60,<5",
     ],
@@ -60,6 +61,7 @@ setup(
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
             "pytest-xdist>=3.5,<4",
+            "ray[train]>=2.60,<3",
             "ruff>=0.14,<1",
             # What analyses of errors are compared with in their tests.
             "supervision>=0.26,<1",
@@ -67,6 +69,8 @@ setup(
         ],
         # For `od_eval.keras_hub`, beside a backend of Keras 3.
         "keras": ["keras-hub>=0.32,<1"],
+        # For `--ray` of `od-eval evaluate` and `od-eval convert`; in a cluster, on every machine.
+        "ray": ["ray>=2.60,<3"],
         # For `od-eval search --method=bayes`.
         "search": ["optuna>=4,<6"],
         # For videos in `od-eval detect`; the Object Detection API brings it, too.
