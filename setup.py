@@ -44,7 +44,6 @@ setup(
         "matplotlib>=3.5,<4",  # its fonts, for labels in pictures
         "pycocotools>=2.0.8,<3",
         "hotcoco>=1.3,<2",
-        "ijson>=3.3,<4",
         "absl-py>=1.4,<3",
         "tqdm>=4.60,<5",
     ],

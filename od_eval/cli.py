@@ -6,8 +6,8 @@ A program is a module of `od_eval.programs`: its docstring is its help text, imp
 its `main()` returns the exit status. If it takes arguments that are no flags, `MOST_ARGUMENTS` says how many, and they
 are given to `main`. `scripts/` has a launcher for each.
 
-Exit status: 0 success; 1 an error, described on stderr in a sentence; 2 wrong flags; 130 and 143 after Ctrl-C and
-SIGTERM.
+Exit status: 0 success; 1 an error, described on stderr in a sentence; 2 wrong flags; 75 an error that starting again
+mends, such as a lost worker; 130 and 143 after Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def run(program: str, argv: Sequence[str]) -> int:
             raise
         message = "\n".join(map(printable, _with_flags(str(error), flags.FLAGS).split("\n")))
         print(f"error: {message}", file=sys.stderr)
-        return 1
+        return error.exit_status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -5,9 +5,17 @@ class ODEvalError(Exception):
     """Something the user can fix.
 
     The message is one sentence (or a few lines if several things must be named) that says what is
-    wrong, where (file, line, record, field) and what to do. Programs print it and exit with status 1;
+    wrong, where (file, line, record, field) and what to do. Programs print it and exit with `exit_status`;
     it can be understood without a traceback.
     """
+
+    exit_status = 1
+
+
+class TemporaryError(ODEvalError):
+    """Something that trying again mends: the status is `EX_TEMPFAIL`, by which a scheduler knows to start again."""
+
+    exit_status = 75
 
 
 def describe(error: BaseException) -> str:

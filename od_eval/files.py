@@ -170,6 +170,21 @@ def open_local(path: Path) -> BinaryIO:
     return open(path, "rb")
 
 
+@contextlib.contextmanager
+def open_read(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file, on any file system, to read it in parts.
+
+    Raises:
+      OSError: it cannot be opened or read, or is no regular file.
+    """
+    if not is_remote(path):
+        with open_local(path) as file:
+            yield file
+        return
+    with _gfile(path) as gfile, gfile.GFile(path, "rb") as file:
+        yield file
+
+
 def _check_name(path: Path) -> None:
     """Raises an `OSError` for a path that Python would not even ask the file system for."""
     try:

@@ -96,6 +96,33 @@ def ssd(ssd_config: Path, config_overrides: list[str], ssd_dir: Path) -> Any:
     return make_model_dir(ssd_config, config_overrides, ssd_dir)
 
 
+@pytest.fixture(scope="session")
+def ssd_exported(ssd: Any, ssd_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the export of `ssd` as a SavedModel; not to be changed."""
+    from od_eval.odapi.export import export
+
+    folder = tmp_path_factory.mktemp("ssd_exported") / "out"
+    export(str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """This process is connected to a Ray cluster of this machine with two processors, which ends with the tests."""
+    ray = pytest.importorskip("ray")
+    ray.init(
+        "local",  # also where another cluster runs
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=200 * 10**6,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": str(REPOSITORY / "tests")}},  # of functions that tests have
+    )
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture
 def rounding_as_written() -> Iterator[None]:
     """Deterministic operations and graphs as they are written: two programs that compute the same round the same."""

@@ -10,8 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "od_eval"
 
 GROUND = {
+    "batch_jobs",
     "start_notices",
     "checkpoint_files",
+    "cluster",
     "coco_ids",
     "discovery",
     "errors",
@@ -54,11 +56,13 @@ ONLY_IN: dict[str, set[str]] = {
     "official": {"garden"},
     "keras": {"keras_hub"},  # callbacks take the Keras that `tf.keras` is
     "keras_hub": {"keras_hub"},
+    "ray": {"batch_jobs"},
     "torch": {"torchvision"},
     "tf_keras": {"odapi"},
     "tensorflow": {
         "callbacks",
         "checkpoint_files",
+        "cluster",
         "data",
         "deployed",
         "files",

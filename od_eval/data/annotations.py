@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from od_eval.label_map import Category
@@ -35,7 +36,7 @@ class AnnotatedObject:
     area: float | None = None
     crowd: bool = False
     segmentation: Any = None
-    keypoints: list[float] = dataclasses.field(default_factory=list)
+    keypoints: Sequence[float] = ()
     difficult: bool | None = None
     truncated: bool | None = None
     pose: str | None = None

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from od_eval import files
-from od_eval.coco_ids import find_id, groups_only, read_id
+from od_eval.coco_ids import Id, find_id, groups_only, read_id
 from od_eval.data.annotations import (
     AnnotatedImage,
     AnnotatedObject,
@@ -20,12 +20,14 @@ from od_eval.data.annotations import (
     size_or_none,
 )
 from od_eval.data.images import ImageFolder, ImageNotFound
+from od_eval.data.json_lists import list_entries
 from od_eval.errors import ODEvalError
 from od_eval.text import as_json, named, short, utf8
 
 # COCO numbers its 80 classes from 1 to 90. Ids up to 90 are kept, as in the Object Detection API's own converter, so
 # that the classes of a subset of COCO keep their ids.
 HIGHEST_SPARSE_ID = 90
+LISTS = ("images", "annotations", "categories")
 
 
 def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
@@ -45,11 +47,18 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
       ODEvalError: the file cannot be read, is not COCO JSON, or two categories have the same name or id.
     """
     path = os.fspath(path)
-    content = _read_lists(path)
-    remarks: list[Remark] = []
-    used = {read_id(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)} - {None}
-    entries, groups = _without_groups(path, content["categories"], used)
-    remarks += [Remark("category that only groups others is no class", path, name) for name in groups]
+    listed = _ListedImages(path, images)
+    category_entries = []
+    used = set()
+    for key, entry in list_entries(path, LISTS):
+        if key == "images":
+            listed.add(entry)
+        elif key == "categories":
+            category_entries.append(entry)
+        elif isinstance(entry, dict):
+            used.add(read_id(entry.get("category_id")))
+    entries, groups = _without_groups(path, category_entries, used - {None})
+    remarks = [Remark("category that only groups others is no class", path, name) for name in groups]
     names, categories, keypoint_names = _read_categories(path, entries)
     changed_ids = [
         f"{name}: {category.id} instead of {old_id}"
@@ -58,40 +67,18 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
     ]
     if changed_ids:
         remarks.append(Remark("category ids changed to count from 1", path, ", ".join(changed_ids)))
+    remarks += listed.remarks
 
-    by_id: dict[Any, AnnotatedImage] = {}
-    known_ids = set()
-    lost: Counter[str] = Counter()
-    for entry in content["images"]:
-        where = f"{path}: image {short(entry.get('id') if isinstance(entry, dict) else entry)}"
-        image_id = read_id(entry.get("id")) if isinstance(entry, dict) else None
-        if image_id is None or not isinstance(entry.get("file_name"), str):
-            remarks.append(Remark("image without id or file_name", where, as_json(entry), "image"))
+    by_id, lost = listed.by_id, Counter[str]()
+    # Read again, because only now it is known what the ids mean; so no annotation is kept as it stands in the file.
+    for key, entry in list_entries(path, LISTS):
+        if key != "annotations":
             continue
-        if image_id in known_ids:
-            remarks.append(Remark("image id given twice", where, entry["file_name"], "image"))
-            continue
-        known_ids.add(image_id)
-        try:
-            filename = images.find(entry["file_name"])
-        except ImageNotFound as error:
-            remarks.append(Remark(error.reason, where, str(error), "image"))
-            continue
-        by_id[image_id] = AnnotatedImage(
-            images.path(filename),
-            filename,
-            entry["file_name"],
-            utf8(str(image_id)),
-            size_or_none(entry.get("width"), entry.get("height")),
-            [],
-            where,
-        )
-    for entry in content["annotations"]:
         if not isinstance(entry, dict):
             remarks.append(Remark("annotation unreadable", path, short(entry), "object"))
             continue
         where = f"{path}: annotation {short(entry.get('id'))}"
-        image_id, category_id = find_id(entry.get("image_id"), known_ids), find_id(entry.get("category_id"), names)
+        image_id, category_id = find_id(entry.get("image_id"), listed.ids), find_id(entry.get("category_id"), names)
         if image_id is None:
             detail = f"image {as_json(entry.get('image_id'))}"
             remarks.append(Remark("annotation of an image that is not listed", where, detail, "object"))
@@ -107,14 +94,51 @@ def read_coco(path: files.Path, images: ImageFolder) -> Annotations:
     return Annotations(list(by_id.values()), categories, keypoint_names, remarks, lost)
 
 
-def _read_lists(path: str) -> dict[str, list[Any]]:
-    content = files.read_json(path, "annotation file")
-    if not isinstance(content, dict):
-        raise ODEvalError(f"annotation file '{path}' is not COCO JSON: it does not hold an object.")
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content.get(key), list):
-            raise ODEvalError(f"annotation file '{path}' is not COCO ground truth: it has no list '{key}'.")
-    return content
+class _ListedImages:
+    """The images of a file.
+
+    Args:
+      path: the file.
+      folder: the folder of the image files.
+
+    Attributes:
+      ids: of all images.
+      by_id: those whose files were found.
+      remarks: about the others.
+    """
+
+    def __init__(self, path: str, folder: ImageFolder):
+        self._path = path
+        self._folder = folder
+        self.ids: set[Id] = set()
+        self.by_id: dict[Id, AnnotatedImage] = {}
+        self.remarks: list[Remark] = []
+
+    def add(self, entry: Any) -> None:
+        """Adds an entry of the list of images."""
+        where = f"{self._path}: image {short(entry.get('id') if isinstance(entry, dict) else entry)}"
+        image_id = read_id(entry.get("id")) if isinstance(entry, dict) else None
+        if image_id is None or not isinstance(entry.get("file_name"), str):
+            self.remarks.append(Remark("image without id or file_name", where, as_json(entry), "image"))
+            return
+        if image_id in self.ids:
+            self.remarks.append(Remark("image id given twice", where, entry["file_name"], "image"))
+            return
+        self.ids.add(image_id)
+        try:
+            filename = self._folder.find(entry["file_name"])
+        except ImageNotFound as error:
+            self.remarks.append(Remark(error.reason, where, str(error), "image"))
+            return
+        self.by_id[image_id] = AnnotatedImage(
+            self._folder.path(filename),
+            filename,
+            entry["file_name"],
+            utf8(str(image_id)),
+            size_or_none(entry.get("width"), entry.get("height")),
+            [],
+            where,
+        )
 
 
 def _without_groups(path: str, entries: list[Any], used: Collection[Any]) -> tuple[list[Any], list[str]]:
@@ -168,5 +192,5 @@ def _read_object(entry: dict[str, Any], class_name: str, where: str) -> Annotate
         area=number(entry["area"]) if entry.get("area") is not None else None,
         crowd=read_id(entry.get("iscrowd")) == 1 or entry.get("iscrowd") is True,
         segmentation=entry.get("segmentation") or None,
-        keypoints=list(map(number, keypoints)) if isinstance(keypoints, list) else [],
+        keypoints=list(map(number, keypoints)) if isinstance(keypoints, list) else (),
     )

@@ -1,4 +1,4 @@
-"""Converts an annotated dataset to TFRecords: reads, splits, encodes in parallel, writes, and reports."""
+"""Converts an annotated dataset to TFRecords: reads, splits, encodes and writes in parallel, and reports."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -16,14 +15,20 @@ from tqdm import tqdm
 from od_eval import files
 from od_eval.data.annotations import Annotations, Remark
 from od_eval.data.encoding import Encoding, plan_encoding, with_keypoints
-from od_eval.data.examples import LOST_ALL_OBJECTS, Converted, Features
+from od_eval.data.examples import LOST_ALL_OBJECTS
 from od_eval.data.reading import read_annotations
+from od_eval.data.shards import Shard, WrittenShard, check_num_workers, default_num_workers, write_shards
 from od_eval.data.splits import split_images
-from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
-from od_eval.data.workers import check_num_workers, convert_images, default_num_workers
+from od_eval.data.tfrecord import (
+    LABEL_MAP,
+    choose_num_shards,
+    dataset_folder,
+    shard_name,
+    shard_pattern,
+    shard_slices,
+)
 from od_eval.errors import ODEvalError
 from od_eval.label_map import Category, label_map_text, read_label_map
-from od_eval.signals import DeferredSignals
 from od_eval.text import named
 
 
@@ -66,7 +71,7 @@ class Conversion:
     keypoint_labels: Sequence[str]
     remarks: Sequence[Remark]
     num_unannotated: int
-    report_path: Path
+    report_path: str
 
     @property
     def left_out(self) -> list[Remark]:
@@ -87,12 +92,14 @@ def convert_dataset(
     include_masks: bool = True,
     keep_emptied_images: bool = False,
     num_workers: int | None = None,
+    ray: str | None = None,
     overwrite: bool = False,
 ) -> Conversion:
     """Converts an annotated dataset to TFRecords, a label map and a report.
 
-    The same input and seed give the same files, byte for byte, for any number of processes. Inputs may be on any file
-    system that TensorFlow supports; outputs are on this machine.
+    The same input and seed give the same files, byte for byte, for any number of processes and machines. Inputs and
+    outputs may be on any file system that TensorFlow supports. An image that is left out leaves its file one record
+    shorter: which images are in which file does not depend on what becomes of them.
 
     Args:
       annotations_path: COCO's JSON file, the folder of VOC's XML files, or a CSV file.
@@ -102,14 +109,17 @@ def convert_dataset(
         annotations.
       annotation_format: "coco", "voc" or "csv"; by default inferred from `annotations_path`.
       label_map_path: an existing label map, whose ids are used; by default one is written.
-      validation: the fraction of the images for validation, or a text file that lists them, one per line, with or
-        without folder and extension.
+      validation: about this fraction of the images is for validation, chosen by a hash of their names, so that an image
+        stays on its side when others are added; or a text file that lists them, one per line, with or without folder
+        and extension.
       seed: decides which images are for validation, and the order of the training images.
-      num_shards: the number of files for training; by default one per 500 images, at most 100.
+      num_shards: the number of files for training; by default one per 500 images.
       include_masks: whether to write masks if there are any.
       keep_emptied_images: whether an image whose objects all have to be left out, because of faults in them, is kept as
         one without objects; by default it is left out, too.
       num_workers: the number of processes; by default the number of processors, or only this process for few images.
+      ray: the Ray cluster on which images are converted, in place of processes of this machine: "auto", "local" or an
+        address, as for `batch_jobs.run`. Its machines see images and records under the same paths.
       overwrite: whether existing files of a dataset in `output_dir` are replaced.
 
     Returns:
@@ -122,6 +132,10 @@ def convert_dataset(
     annotations_path, output_dir = os.fspath(annotations_path), os.fspath(output_dir)
     if num_workers is not None:
         check_num_workers(num_workers)
+        if ray is not None:
+            raise ODEvalError(
+                f"num_workers={num_workers} is of this machine, and ray={ray} of a cluster; set one of them."
+            )
     annotations, images = read_annotations(annotations_path, images_dir, annotation_format)
     remarks = annotations.remarks
     if not annotations.images:
@@ -145,17 +159,19 @@ def convert_dataset(
     # Separate reports, in case training and validation images are converted to one folder by two commands.
     report_name = "conversion_report.json" if len(parts) == 2 else f"conversion_report_{next(iter(parts))}.json"
     new_files = [report_name] if label_map_path else [report_name, LABEL_MAP]
+    num_of_shards = {
+        name: choose_num_shards(len(part), num_shards if name == "train" else None) for name, part in parts.items()
+    }
     if num_workers is None:
         num_workers = default_num_workers(len(annotations.images))
-    splits = {}
     with dataset_folder(output_dir, list(parts), new_files, overwrite) as folder:
-        with DeferredSignals() as signals, tqdm(total=len(annotations.images), unit="image", disable=None) as progress:
-            for name, part in parts.items():
-                shards = min(num_shards, len(part)) if num_shards and name == "train" else default_num_shards(len(part))
-                progress.set_description(name)
-                splits[name] = SplitSummary(shard_pattern(name, shards))
-                with contextlib.closing(convert_images(part, encoding, num_workers)) as converted:
-                    write_shards(folder, name, shards, _counted(converted, splits[name], remarks, progress, signals))
+        splits = {name: SplitSummary(shard_pattern(name, number)) for name, number in num_of_shards.items()}
+        shards = [
+            (name, Shard(f"{folder}/{shard_name(name, shard, number)}", parts[name][part], images.folder, encoding))
+            for name, number in num_of_shards.items()
+            for shard, part in enumerate(shard_slices(len(parts[name]), number))
+        ]
+        remarks += _write_and_count(shards, splits, ray, num_workers)
         _raise_if_objects_are_lost(annotations_path, annotations, encoding, splits)
         if not any(split.num_images for split in splits.values()):
             raise ODEvalError(_nothing_left(annotations_path, remarks))
@@ -167,32 +183,35 @@ def convert_dataset(
             encoding.keypoint_labels,
             remarks,
             len(images) - len({image.filename for image in annotations.images}),
-            Path(output_dir, report_name),
+            os.path.join(output_dir, report_name),
         )
         if not label_map_path:
-            (folder / LABEL_MAP).write_text(label_map_text(categories), encoding="utf-8")
-        (folder / report_name).write_text(_report_text(conversion), encoding="utf-8")
+            files.write_whole(f"{folder}/{LABEL_MAP}", label_map_text(categories))
+        files.write_whole(f"{folder}/{report_name}", _report_text(conversion))
     return conversion
 
 
-def _counted(
-    all_converted: Iterator[Converted],
-    split: SplitSummary,
-    remarks: list[Remark],
-    progress: tqdm,
-    signals: DeferredSignals,
-) -> Iterator[Features]:
-    """Yields the features of images that were not left out; updates the counts and the list of remarks."""
-    for converted in all_converted:
-        signals.raise_if_received()
-        progress.update()
-        remarks += converted.remarks
-        if converted.features is not None:
-            split.num_images += 1
-            split.num_empty += not converted.class_names
-            for name in converted.class_names:
-                split.objects[name] = split.objects.get(name, 0) + 1
-            yield converted.features
+def _write_and_count(
+    shards: Sequence[tuple[str, Shard]], splits: Mapping[str, SplitSummary], ray: str | None, num_workers: int
+) -> list[Remark]:
+    """Writes the shards of each split, and sums up their counts; returns the remarks, in the order of the shards."""
+    written: dict[int, WrittenShard] = {}
+    with (
+        contextlib.closing(write_shards([shard for _, shard in shards], ray, num_workers)) as as_completed,
+        tqdm(total=sum(len(shard.images) for _, shard in shards), unit="image", disable=None) as progress,
+    ):
+        for index, one in as_completed:
+            written[index] = one
+            progress.update(len(shards[index][1].images))
+    remarks = []
+    for index, (name, _) in enumerate(shards):  # not as they were written, so that reports are the same, too
+        split, one = splits[name], written[index]
+        split.num_images += one.num_images
+        split.num_empty += one.num_empty
+        for class_name, number in one.objects.items():
+            split.objects[class_name] = split.objects.get(class_name, 0) + number
+        remarks += one.remarks
+    return remarks
 
 
 def _raise_if_objects_are_lost(

@@ -54,26 +54,29 @@ class ImageFolder:
     Args:
       folder: the folder to search, including subfolders; on any file system.
 
+    Attributes:
+      folder: the same, as a string.
+
     Raises:
       ODEvalError: the folder does not exist, cannot be read, or contains no image.
     """
 
     def __init__(self, folder: files.Path):
-        self._folder = os.fspath(folder)
+        self.folder = os.fspath(folder)
         try:
             # If a remote folder cannot be reached, is_folder only returns False; exists raises the reason.
-            if not (files.exists(self._folder) and files.is_folder(self._folder)):
-                what = "is no folder" if files.exists(self._folder) else "does not exist"
-                raise ODEvalError(f"image folder '{self._folder}' {what}; set images to the folder of the image files.")
-            names = files.dataset_files_below(self._folder)
+            if not (files.exists(self.folder) and files.is_folder(self.folder)):
+                what = "is no folder" if files.exists(self.folder) else "does not exist"
+                raise ODEvalError(f"image folder '{self.folder}' {what}; set images to the folder of the image files.")
+            names = files.dataset_files_below(self.folder)
         except OSError as error:
-            raise ODEvalError(f"image folder '{self._folder}' cannot be read: {files.reason(error)}.") from error
+            raise ODEvalError(f"image folder '{self.folder}' cannot be read: {files.reason(error)}.") from error
         # A file without an ending may be an image: it is found if an annotation names it, but is not counted as one.
         without_ending = [name for name in names if not PurePosixPath(name).suffix]
         filenames = [name for name in names if name.lower().endswith(EXTENSIONS)]
         if not filenames + without_ending:
             raise ODEvalError(
-                f"image folder '{self._folder}' has no image in it ({', '.join(EXTENSIONS)}); set images to the folder"
+                f"image folder '{self.folder}' has no image in it ({', '.join(EXTENSIONS)}); set images to the folder"
                 " of the image files."
             )
         self._filenames = frozenset(filenames)
@@ -89,7 +92,7 @@ class ImageFolder:
 
     def path(self, filename: str) -> str:
         """The path of a file, from its name as returned by `find`."""
-        return os.path.join(self._folder, filename)
+        return os.path.join(self.folder, filename)
 
     def find(self, name: str) -> str:
         """Finds the file that an annotation calls `name`.
@@ -124,7 +127,7 @@ class ImageFolder:
                 raise ImageNotFound("image file ambiguous", detail)
             if filenames:
                 return filenames[0]
-        raise ImageNotFound("image file missing", f"no '{name}' in {self._folder}")
+        raise ImageNotFound("image file missing", f"no '{name}' in {self.folder}")
 
 
 def _key(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import os
 import unicodedata
 from collections.abc import Sequence
@@ -114,8 +115,8 @@ def _join_same_files(images: Sequence[AnnotatedImage]) -> tuple[list[AnnotatedIm
 
 def _reject_relative_boxes(path: str, images: Sequence[AnnotatedImage]) -> None:
     # If the annotated size is 1×1, such boxes are in pixels of that size, and are scaled with it.
-    boxes = [annotated.box for image in images if image.size != (1, 1) for annotated in image.objects]
-    if boxes and max(map(max, boxes)) <= 1:
+    boxes = (annotated.box for image in images if image.size != (1, 1) for annotated in image.objects)
+    if max(map(max, boxes), default=math.inf) <= 1:
         raise ODEvalError(
             f"all boxes in '{path}' are between 0 and 1: they seem to be relative, but must be in pixels; multiply"
             " them by the size of the image, or give every image the width and height 1."

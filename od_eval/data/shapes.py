@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
-from pathlib import Path
+import os
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -15,7 +16,15 @@ from od_eval import files
 from od_eval.data.encoding import Encoding
 from od_eval.data.examples import Features, Instance, make_features
 from od_eval.data.images import EncodedImage, encode_jpeg
-from od_eval.data.tfrecord import LABEL_MAP, dataset_folder, default_num_shards, shard_pattern, write_shards
+from od_eval.data.tfrecord import (
+    LABEL_MAP,
+    choose_num_shards,
+    dataset_folder,
+    shard_name,
+    shard_pattern,
+    shard_slices,
+    write_shard,
+)
 from od_eval.errors import ODEvalError
 from od_eval.label_map import Category, label_map_text
 from od_eval.text import short
@@ -103,7 +112,7 @@ def write_shapes(
     The same arguments give the same files, byte for byte. An image does not depend on the number of images.
 
     Args:
-      output_dir: a folder on this machine; gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and
+      output_dir: a folder on any file system; gets `train-00000-of-00001`, …, `validation-00000-of-00001`, … and
         `label_map.pbtxt`.
       num_train, num_validation: the numbers of images, at most a million each.
       image_size: the width and height of images in pixels, from 32 to 4096.
@@ -127,12 +136,15 @@ def write_shapes(
     ):
         for split, number in numbers.items():
             progress.set_description(split)
-            examples = (
-                _example(split, index, image_size, max_shapes, seed, encoding, progress) for index in range(number)
-            )
-            write_shards(folder, split, default_num_shards(number), examples)
-            patterns[split] = shard_pattern(split, default_num_shards(number))
-        (folder / LABEL_MAP).write_text(label_map_text(CATEGORIES), encoding="utf-8")
+            num_shards = choose_num_shards(number)
+            for shard, part in enumerate(shard_slices(number, num_shards)):
+                examples = (
+                    _example(split, index, image_size, max_shapes, seed, encoding, progress)
+                    for index in range(number)[part]
+                )
+                write_shard(f"{folder}/{shard_name(split, shard, num_shards)}", examples)
+            patterns[split] = shard_pattern(split, num_shards)
+        files.write_whole(f"{folder}/{LABEL_MAP}", label_map_text(CATEGORIES))
     return patterns
 
 
@@ -152,8 +164,8 @@ def write_segmentation_shapes(
     id of the class of each pixel, 0 for the background.
 
     Args:
-      output_dir: a folder on this machine; gets `train/images/000000.png`, `train/labels/000000.png`, …, the same below
-        `validation`, and `labels.json`: id -> name of each class.
+      output_dir: a folder on any file system; gets `train/images/000000.png`, `train/labels/000000.png`, …, the same
+        below `validation`, and `labels.json`: id -> name of each class.
       num_train, num_validation, image_size, max_shapes, seed, overwrite: as for `write_shapes`.
 
     Returns:
@@ -164,7 +176,7 @@ def write_segmentation_shapes(
     """
     numbers = _checked(num_train, num_validation, image_size, max_shapes, seed)
     for split in numbers:
-        if (Path(output_dir) / split).exists() and not (Path(output_dir) / LABELS).exists():
+        if files.exists(os.path.join(output_dir, split)) and not files.exists(os.path.join(output_dir, LABELS)):
             raise ODEvalError(
                 f"'{output_dir}' has a folder '{split}' and no {LABELS}, so it is not of drawn shapes, and is not"
                 " replaced; choose another output folder."
@@ -177,16 +189,18 @@ def write_segmentation_shapes(
         for split, number in numbers.items():
             progress.set_description(split)
             for kind in ("images", "labels"):
-                (folder / split / kind).mkdir(parents=True)
+                files.make_folder(f"{folder}/{split}/{kind}")
             for index in range(number):
                 drawn = _drawn(split, index, image_size, max_shapes, seed)
                 labels = np.zeros(drawn.pixels.shape[:2], np.uint8)
                 for class_name, mask in zip(drawn.class_names, drawn.masks, strict=True):
                     labels[mask] = ids[class_name]
                 for kind, pixels in (("images", drawn.pixels), ("labels", labels)):
-                    Image.fromarray(pixels).save(folder / split / kind / f"{index:06d}.png")
+                    encoded = io.BytesIO()
+                    Image.fromarray(pixels).save(encoded, "PNG")
+                    files.append(f"{folder}/{split}/{kind}/{index:06d}.png", encoded.getvalue())
                 progress.update()
-        (folder / LABELS).write_text(json.dumps(SEGMENTATION_CATEGORIES, indent=1) + "\n", encoding="utf-8")
+        files.write_whole(f"{folder}/{LABELS}", json.dumps(SEGMENTATION_CATEGORIES, indent=1) + "\n")
     return {split: split for split in numbers}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import hashlib
 import os
-import random
 from collections.abc import Sequence
 
 from od_eval import files
@@ -15,43 +16,49 @@ from od_eval.errors import ODEvalError
 def split_images(
     images: Sequence[AnnotatedImage], validation: float | files.Path, seed: int, folder: ImageFolder
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage], list[Remark]]:
-    """Splits the images of a dataset; the same images and seed give the same split.
+    """Splits the images of a dataset; an image stays on its side when others come to the dataset, or leave it.
+
+    A hash of the seed and the file name gives each image a place from 0 to 1. Those below the fraction are for
+    validation, so of many images about that fraction is.
 
     Args:
       images: the dataset.
       validation: the fraction of the images for validation, or the path of a text file that lists them, one per line,
         with or without folder and extension. With a fraction other than 0 and 1, and several images, each side has at
-        least one image.
+        least one image: if need be, the one whose place is nearest to it.
       seed: decides which images make up the fraction, and the order of the training images.
       folder: the folder of the images; finds those listed in the file.
 
     Returns:
-      The training images in random order; the validation images sorted by file name; a remark for each listed name that
-      is not an annotated image.
+      The training images in the order of their hashes, which is like a random one; the validation images sorted by file
+      name; a remark for each listed name that is not an annotated image.
 
     Raises:
       ODEvalError: the file cannot be read or lists no image, or the fraction is none.
     """
-    by_filename = sorted(images, key=lambda image: image.filename)
+    places = sorted((_place(image.filename, seed), image.filename) for image in images)
     if isinstance(validation, str | os.PathLike):
-        named, remarks = _read_list(os.fspath(validation), {image.filename for image in images}, folder)
+        held_out, remarks = _read_list(os.fspath(validation), {image.filename for image in images}, folder)
     else:
-        named, remarks = _draw(by_filename, validation, seed), []
-    train = [image for image in by_filename if image.filename not in named]
-    random.Random(seed).shuffle(train)
-    return train, [image for image in by_filename if image.filename in named], remarks
+        held_out, remarks = _draw(places, validation), []
+    by_filename = {image.filename: image for image in images}
+    train = [by_filename[filename] for _, filename in places if filename not in held_out]
+    return train, [by_filename[filename] for filename in sorted(held_out)], remarks
 
 
-def _draw(images: Sequence[AnnotatedImage], fraction: float, seed: int) -> set[str]:
-    """The file names of a fraction of the images."""
+def _place(filename: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed} {filename}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _draw(places: Sequence[tuple[float, str]], fraction: float) -> set[str]:
+    """The file names of a fraction of the images, from the sorted places and file names of all."""
     if not 0 <= fraction <= 1:
         raise ODEvalError(f"the fraction of the images for validation is {fraction:g}; it must be from 0 to 1.")
-    filenames = [image.filename for image in images]
-    random.Random(seed).shuffle(filenames)
-    number = round(len(filenames) * fraction)
-    if 0 < fraction < 1 and len(filenames) > 1:
-        number = min(max(number, 1), len(filenames) - 1)
-    return set(filenames[:number])
+    number = bisect.bisect_left(places, fraction, key=lambda place: place[0])
+    if 0 < fraction < 1 and len(places) > 1:
+        number = min(max(number, 1), len(places) - 1)
+    return {filename for _, filename in places[:number]}
 
 
 def _read_list(path: str, annotated: set[str], folder: ImageFolder) -> tuple[set[str], list[Remark]]:

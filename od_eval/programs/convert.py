@@ -14,7 +14,15 @@ broken or of another shape than annotated, a box without area or outside the ima
 corrected is converted and listed too: a box that extends beyond the image is clipped, CMYK becomes RGB, BMP, GIF and
 TIFF become PNG, WebP becomes JPEG, an image with an EXIF rotation is rotated.
 
-Inputs may be on any file system that TensorFlow supports (gs://…); --output_dir is a folder on this machine.
+Inputs and --output_dir may be on any file system that TensorFlow supports (gs://…).
+
+Images are converted in --num_workers processes of this machine, or with --ray on the machines of a Ray cluster: auto is
+the one that was begun here by `ray start --head`, local one for this conversion alone, else HOST:PORT. All its machines
+have this package (pip install "od_eval[ray]"), and see the images and --output_dir under the same paths. Each file is
+one task, which is repeated if its worker or machine is lost. The files are the same, however many write them.
+
+Which images --validation_fraction takes is decided by a hash of their names and --seed: when a dataset grows, each
+image stays on its side. So of few images the fraction is a rough one; the counts are printed.
 
 Training and validation images with separate annotation files take two commands: --validation_fraction=0 for the first,
 then --validation_fraction=1 and --label_map=OUTPUT_DIR/label_map.pbtxt for the second.
@@ -52,15 +60,13 @@ flags.DEFINE_string(
     " own ids if they start at 1 and have few gaps or end by 90, else ids from 1.",
 )
 flags.DEFINE_float(
-    "validation_fraction", 0.1, "Fraction of the images used for validation.", lower_bound=0.0, upper_bound=1.0
+    "validation_fraction", 0.1, "About this fraction of the images is for validation.", lower_bound=0.0, upper_bound=1.0
 )
 flags.DEFINE_string(
     "validation_list", None, "Text file that lists the images for validation, one per line, instead of a fraction."
 )
 flags.DEFINE_integer("seed", 0, "Decides which images are for validation, and the order of the training images.")
-flags.DEFINE_integer(
-    "num_shards", None, "Number of files for training. By default one per 500 images, 100 at most.", lower_bound=1
-)
+flags.DEFINE_integer("num_shards", None, "Number of files for training. By default one per 500 images.", lower_bound=1)
 flags.DEFINE_bool("include_masks", True, "Write masks, if the annotations have any.")
 flags.DEFINE_bool(
     "keep_emptied_images",
@@ -73,6 +79,7 @@ flags.DEFINE_integer(
     "Number of processes. By default one per processor, or a single one for few images.",
     lower_bound=1,
 )
+flags.DEFINE_string("ray", None, "Convert on a Ray cluster: auto, local, or its address HOST:PORT.")
 flags.DEFINE_bool("overwrite", False, "Replace the files of an earlier conversion in --output_dir.")
 flags.DEFINE_bool("strict", False, "Exit with status 1 when anything was left out.")
 
@@ -96,12 +103,13 @@ def main() -> int:
         include_masks=FLAGS.include_masks,
         keep_emptied_images=FLAGS.keep_emptied_images,
         num_workers=FLAGS.num_workers,
+        ray=FLAGS.ray,
         overwrite=FLAGS.overwrite,
     )
     print(_summary(conversion, FLAGS.output_dir))
     left_out = conversion.left_out
     if left_out and FLAGS.strict:
-        path = printable(str(conversion.report_path))
+        path = printable(conversion.report_path)
         print(f"error: {len(left_out)} items were left out, see {path}.", file=sys.stderr)
         return 1
     return 0
@@ -146,7 +154,7 @@ def _summary(conversion: Conversion, folder: str) -> str:
                 example = f"{first[reason].where}: {first[reason].detail}"
                 lines.append(f"  {times:5} × {reason}; first {printable(example, 500)}")
     if conversion.remarks:
-        lines.append(f"all of them: {printable(str(conversion.report_path))}")
+        lines.append(f"all of them: {printable(conversion.report_path)}")
     config = pipeline_lines(
         folder,
         {name: split.pattern for name, split in conversion.splits.items()},

@@ -38,7 +38,7 @@ def test_coco_boxes_are_corners_in_pixels(tmp_path, images) -> None:
     assert (image.filename, image.source_id, image.size) == ("1.jpg", "7", (64, 48))
     crowd, plain = image.objects
     assert (crowd.class_name, crowd.box, crowd.area, crowd.crowd) == ("cat", (1.5, 2, 31.5, 42), 900, True)
-    assert (plain.area, plain.crowd, plain.segmentation, plain.keypoints) == (None, False, None, [])
+    assert (plain.area, plain.crowd, plain.segmentation, plain.keypoints) == (None, False, None, ())
     assert annotations.remarks == []
 
 

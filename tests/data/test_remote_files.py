@@ -93,6 +93,25 @@ def test_remote_images_are_looked_for_where_the_annotations_are(tmp_path, remote
         ]
 
 
+def test_a_dataset_in_a_remote_folder_is_the_one_in_a_local_folder(tmp_path, local, remote) -> None:
+    for out in (tmp_path / "out", f"{remote}/out"):
+        conversion = convert_dataset(local / "boxes.json", out, images_dir=local / "images", validation=0.3)
+        with pytest.raises(ODEvalError, match="already contains"):
+            convert_dataset(local / "boxes.json", out, images_dir=local / "images", validation=0.3)
+        convert_dataset(local / "boxes.json", out, images_dir=local / "images", validation=0.3, overwrite=True)
+    assert conversion.report_path == f"{remote}/out/conversion_report.json"
+    names = files.names_in(f"{remote}/out")
+    assert names == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == [
+        "conversion_report.json",
+        "label_map.pbtxt",
+        "train-00000-of-00001",
+        "validation-00000-of-00001",
+    ]
+    for name in names:
+        assert files.read_bytes(f"{remote}/out/{name}") == (tmp_path / "out" / name).read_bytes()
+
+
 def test_a_name_in_remote_annotations_leads_to_no_file_outside_of_the_image_folder(tmp_path, local, remote) -> None:
     files.write_whole(f"{remote}/secret.jpg", files.read_bytes(f"{remote}/images/1.jpg"))
     for folder in (ImageFolder(f"{remote}/images"), ImageFolder(f"{remote}/images/"), ImageFolder(local / "images")):
@@ -114,7 +133,11 @@ def test_what_is_wrong_with_remote_files_is_a_sentence(tmp_path, remote) -> None
         (lambda: convert_dataset(f"{remote}/no.json", tmp_path / "out"), f"'{remote}/no.json' does not exist"),
         (lambda: convert_dataset("nosuch://a/b.json", tmp_path / "out"), "'nosuch://a/b.json' cannot be read: File"),
         (lambda: convert_dataset(f"{remote}/val.txt", tmp_path / "out"), "set format to coco, voc or csv"),
-        (lambda: convert_dataset(f"{remote}/boxes.csv", f"{remote}/out"), f"'{remote}/out' is not a local folder"),
+        (lambda: convert_dataset(f"{remote}/boxes.csv", "nosuch://a/out"), "cannot be written to 'nosuch://a/out'"),
+        (  # each process has a ram:// of its own
+            lambda: convert_dataset(f"{remote}/boxes.csv", f"{remote}/out", num_workers=2),
+            f"'{remote}' is not there on machine ",
+        ),
         (
             lambda: convert_dataset(f"{remote}/boxes.csv", tmp_path / "out", validation=f"{remote}/no.txt"),
             f"validation list '{remote}/no.txt' cannot be read",
