@@ -15,6 +15,8 @@ from od_eval.text import as_json
 
 FILE_NAME = "model.json"
 VERSION = 1
+# Of a SavedModel: the signature that takes any number of images of one size.
+BATCH_SIGNATURE = "detect_batch"
 OUTPUTS = ("boxes", "classes", "scores", "num_detections")
 
 

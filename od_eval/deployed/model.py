@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,7 +69,7 @@ class DeployedModel(abc.ABC):
     guessed: Sequence[str] = ()
 
     def detect(self, images: npt.NDArray[Any] | Sequence[npt.NDArray[Any]]) -> Detections:
-        """Detects objects in images, one after the other.
+        """Detects objects in images: in batches if the model takes them, or else one after the other.
 
         Args:
           images: uint8 `[batch, height, width, 3]`, RGB, or a list of images `[height, width, 3]` of any sizes.
@@ -81,7 +81,8 @@ class DeployedModel(abc.ABC):
         Raises:
           ODEvalError: an image has another shape or dtype, or the model returns what no detector returns.
         """
-        found = [self._sorted(self._detect(_checked(image, index))) for index, image in enumerate(images)]
+        checked = [_checked(image, index) for index, image in enumerate(images)]
+        found = [self._sorted(one) for one in self._detect_in_all(checked)]
         boxes, scores, classes, masks = zip(*found, strict=True) if found else ((), (), (), ())
         return Detections(boxes, scores, classes, masks if self.predicts_masks else None)
 
@@ -92,6 +93,10 @@ class DeployedModel(abc.ABC):
     @abc.abstractmethod
     def _detect(self, image: Image) -> DetectionsOfImage:
         """Detects objects in one image, uint8 `[height, width, 3]`."""
+
+    def _detect_in_all(self, images: Sequence[Image]) -> Iterable[DetectionsOfImage]:
+        """Detects objects in each of the images, which are uint8 `[height, width, 3]` of any sizes."""
+        return map(self._detect, images)
 
     @staticmethod
     def _sorted(found: DetectionsOfImage) -> DetectionsOfImage:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from od_eval import files
 from od_eval.deployed.model import (
@@ -19,7 +20,7 @@ from od_eval.deployed.model import (
 )
 from od_eval.deployed.tensorflow_runtime import start_tensorflow
 from od_eval.errors import ODEvalError
-from od_eval.model_json import ModelDescription
+from od_eval.model_json import BATCH_SIGNATURE, ModelDescription
 
 _USUAL_OUTPUTS = {
     "boxes": "detection_boxes",
@@ -28,6 +29,8 @@ _USUAL_OUTPUTS = {
     "num_detections": "num_detections",
 }
 _MASKS = "detection_masks"
+# More images at a time are hardly faster, and take more memory.
+_BATCH_SIZE = 8
 
 
 class SavedModel(DeployedModel):
@@ -75,6 +78,7 @@ class SavedModel(DeployedModel):
         if missing:
             raise not_a_detector(path, missing, list(outputs))
         self.predicts_masks = _MASKS in outputs
+        self._used = {*self._outputs.values(), _MASKS}
         self._input_name, self._input_spec = self._checked_input()
         height, width = self._input_spec.shape[1:3]
         self.input_size = (height, width) if height and width else None
@@ -106,19 +110,44 @@ class SavedModel(DeployedModel):
         )
 
     def _detect(self, image: Image) -> DetectionsOfImage:
+        return self._run(self._signature, [image])[0]
+
+    def _detect_in_all(self, images: Sequence[Image]) -> Iterable[DetectionsOfImage]:
+        """In batches of images of the same size, wherever they are, if the model has a signature for them."""
+        if BATCH_SIGNATURE not in self._saved.signatures:
+            return super()._detect_in_all(images)
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            by_size.setdefault(image.shape, []).append(index)
+        found: dict[int, DetectionsOfImage] = {}
+        for indices in by_size.values():
+            for start in range(0, len(indices), _BATCH_SIZE):
+                batch = indices[start : start + _BATCH_SIZE]
+                signature = self._saved.signatures[BATCH_SIGNATURE] if len(batch) > 1 else self._signature
+                found.update(zip(batch, self._run(signature, [images[index] for index in batch]), strict=True))
+        return [found[index] for index in range(len(images))]
+
+    def _run(self, signature: Any, images: Sequence[Image]) -> list[DetectionsOfImage]:
+        """Detects objects in images of one size by a signature."""
         import tensorflow as tf
 
         try:
-            given = {self._input_name: tf.constant(image[np.newaxis], self._input_spec.dtype)}
-            found = {name: value.numpy()[0] for name, value in self._signature(**given).items() if value.shape.rank}
+            given = {self._input_name: tf.constant(np.stack(images), self._input_spec.dtype)}
+            outputs = {name: values.numpy() for name, values in signature(**given).items() if name in self._used}
         except tf.errors.OpError as error:
             raise ODEvalError(f"SavedModel '{self.path}' cannot be run: {files.reason(error)}.") from error
-        num = int(found[self._outputs["num_detections"]])
-        boxes, scores, classes = (found[self._outputs[name]][:num] for name in ("boxes", "scores", "classes"))
+        return [
+            self._found({name: values[index] for name, values in outputs.items()}, image)
+            for index, image in enumerate(images)
+        ]
+
+    def _found(self, outputs: Mapping[str, npt.NDArray[Any]], image: Image) -> DetectionsOfImage:
+        num = int(outputs[self._outputs["num_detections"]])
+        boxes, scores, classes = (outputs[self._outputs[name]][:num] for name in ("boxes", "scores", "classes"))
         masks = None
         if self.predicts_masks:
             from od_eval.odapi.box_masks import masks_of_image
 
-            masks = masks_of_image(found[_MASKS][:num], boxes, image.shape[:2])
+            masks = masks_of_image(outputs[_MASKS][:num], boxes, image.shape[:2])
         classes = np.rint(classes).astype(np.int64) + self._class_offset
         return DetectionsOfImage(in_pixels(boxes, image), scores, classes, masks)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from object_detection import export_tflite_graph_lib_tf2, exporter_lib_v2
+from object_detection import export_tflite_graph_lib_tf2
 from object_detection.meta_architectures import center_net_meta_arch
 from object_detection.utils import config_util
 
@@ -24,6 +24,7 @@ from od_eval.odapi.explained import explained
 from od_eval.odapi.model_description import described_categories, described_signature
 from od_eval.odapi.pipeline import Pipeline
 from od_eval.odapi.restored import restored_detector
+from od_eval.odapi.saved_model import write_saved_model
 from od_eval.odapi.tflite_metadata import NO_LABEL, with_metadata
 from od_eval.text import printable, some
 
@@ -44,9 +45,9 @@ def export(
 ) -> str:
     """Writes a SavedModel like the Object Detection API's `exporter_main_v2.py`, and progress to stdout.
 
-    `output_directory` gets `saved_model/`, `checkpoint/`, `pipeline.config`, `label_map.pbtxt` and `model.json`, which
-    `od_eval.model_json` describes. Weights are the moving averages if `eval_config.use_moving_averages` is
-    set, as in evaluation.
+    `output_directory` gets `saved_model/`, whose signatures `od_eval.odapi.saved_model` describes, `checkpoint/`,
+    `pipeline.config`, `label_map.pbtxt` and `model.json`, which `od_eval.model_json` describes. Weights
+    are the moving averages if `eval_config.use_moving_averages` is set, as in evaluation.
 
     Args:
       pipeline_config_path: the pipeline.config of the training run.
@@ -76,16 +77,8 @@ def export(
         )
 
     def write(checkpoint_dir: str, directory: str) -> None:
-        exporter_lib_v2.export_inference_graph(
-            input_type,
-            exporter.pipeline.config,
-            checkpoint_dir,
-            directory,
-            use_side_inputs=bool(side_inputs),
-            # The exporter expects these as command-line strings, which it evaluates.
-            side_input_shapes="/".join(",".join(map(str, spec.shape)) for spec in side_inputs.values()),
-            side_input_types=",".join(f"tf.{spec.dtype.name}" for spec in side_inputs.values()),
-            side_input_names=",".join(side_inputs),
+        write_saved_model(
+            exporter.pipeline.config, checkpoint_dir, directory, input_type=input_type, side_inputs=side_inputs
         )
         described = described_signature(os.path.join(directory, "saved_model"))
         exporter.describe(

@@ -70,8 +70,10 @@ def write_tflite(path: Path, *, normalizes: bool = False, dtype: tf.DType = tf.f
     return path
 
 
-def write_saved_model(folder: Path, *, with_masks: bool = False, outputs_of_a_detector: bool = True) -> Path:
-    """A detector with the signature of the Object Detection API's exporter."""
+def write_saved_model(
+    folder: Path, *, with_masks: bool = False, outputs_of_a_detector: bool = True, takes_batches: bool = False
+) -> Path:
+    """A detector with the signature of the Object Detection API's exporter; of batches, scores are divided by size."""
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3], tf.uint8, name="input_tensor")])
     def detect(input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -88,9 +90,19 @@ def write_saved_model(folder: Path, *, with_masks: bool = False, outputs_of_a_de
             **masks,
         }
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="input_tensor")])
+    def detect_batch(input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
+        types = {name: spec.dtype for name, spec in detect.get_concrete_function().structured_outputs.items()}
+        rows = tf.map_fn(lambda image: detect(image[tf.newaxis]), input_tensor, fn_output_signature=types)
+        found = {name: values[:, 0] for name, values in rows.items()}
+        return {**found, "detection_scores": found["detection_scores"] / tf.cast(tf.shape(input_tensor)[0], tf.float32)}
+
     module = tf.Module()
     module.detect = detect
-    tf.saved_model.save(module, str(folder), signatures=detect)
+    signatures = {"serving_default": detect}
+    if takes_batches:
+        signatures["detect_batch"] = detect_batch
+    tf.saved_model.save(module, str(folder), signatures=signatures)
     return folder
 
 

@@ -232,6 +232,22 @@ def test_operators_of_tensorflow_are_named(tmp_path):
     assert "needs operators of TensorFlow (MatrixDeterminant)" in message
 
 
+def test_images_of_the_same_size_are_detected_in_batches_of_eight_and_come_back_in_their_order(tmp_path):
+    model = od_eval.load_model(write_saved_model(tmp_path / "saved_model", with_masks=True, takes_batches=True))
+    boxes = [(top, 6, top + 5, 28) for top in range(11)]
+    images = [image_of(1 + top % 3, box) for top, box in enumerate(boxes)]
+    images.insert(4, image_of(2, (8, 12, 40, 60), 64, 96))  # the only one of its size
+    detections = model.detect(images)
+    boxes.insert(4, (8, 12, 40, 60))
+    assert [of_image.tolist() for of_image in detections.boxes] == [[list(box)] for box in boxes]
+    assert [masks.shape[1:] for masks in detections.masks] == [image.shape[:2] for image in images]
+    alone = [model.detect([image]) for image in images]
+    assert [of_image.tolist() for of_image in detections.classes] == [one.classes[0].tolist() for one in alone]
+    sizes_of_batches = [SCORE / float(scores[0]) for scores in detections.scores]
+    np.testing.assert_allclose(sizes_of_batches, [8] * 4 + [1] + [8] * 4 + [3] * 3, rtol=1e-6)
+    assert {float(one.scores[0][0]) for one in alone} == {SCORE}
+
+
 def test_a_label_map_of_another_number_of_classes_is_refused(tmp_path):
     folder = write_saved_model(tmp_path / "saved_model")
     fewer = write_label_map(tmp_path / "fewer.pbtxt", {1: "red", 2: "green"})

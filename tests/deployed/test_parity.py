@@ -56,12 +56,11 @@ def test_a_model_dir_and_a_checkpoint_detect_what_the_detector_does(ssd, ssd_dir
     assert_detects_what_the_detector_does(model, ssd, images)
 
 
-def test_a_saved_model_detects_what_the_detector_does(ssd, ssd_dir, images, tmp_path):
-    export(str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
-    model = od_eval.load_model(tmp_path / "out")
+def test_a_saved_model_detects_what_the_detector_does(ssd, ssd_exported, images):
+    model = od_eval.load_model(ssd_exported)
     assert model.categories == NAMES
     assert_detects_what_the_detector_does(model, ssd, images)
-    description = json.loads((tmp_path / "out" / "model.json").read_text())
+    description = json.loads((ssd_exported / "model.json").read_text())
     assert (model.guessed, model.step, description["class_offset"]) == ((), 0, 0)
 
 

@@ -105,7 +105,7 @@ def test_saved_models_of_other_architectures_detect_what_the_detector_does(
 
 
 @pytest.mark.slow
-def test_context_rcnn_is_exported_with_its_context_as_side_inputs(excerpt, tmp_path, photograph):
+def test_context_rcnn_is_exported_with_its_context_as_side_inputs(excerpt, tmp_path, photograph, capsys):
     files = excerpt / "odapi_files"
     label_map = files / "data" / "snapshot_serengeti_label_map.pbtxt"
     overrides = [
@@ -126,6 +126,9 @@ def test_context_rcnn_is_exported_with_its_context_as_side_inputs(excerpt, tmp_p
         "valid_context_size": tf.constant([7], tf.int32),
     }
     assert_saved_model_detects_what_the_detector_does(tmp_path / "out", detector, photograph, **context)
+    told = "It has no signature for batches, because it takes context_features, valid_context_size beside images.\n"
+    assert told in capsys.readouterr().out
+    assert list(tf.saved_model.load(str(tmp_path / "out" / "saved_model")).signatures) == ["serving_default"]
 
 
 # ---- What cannot be exported ----------------------------------------------------------------------------------------
@@ -184,10 +187,10 @@ def test_a_damaged_checkpoint_is_named(ssd, ssd_dir, tmp_path):
     ],
 )
 def test_a_disk_that_is_full_is_no_fault_of_the_model(ssd, ssd_dir, tmp_path, monkeypatch, error, reason):
-    def write(input_type, config, checkpoint, folder, **options):
+    def write(config, checkpoint_dir, folder, **options):
         raise error(folder)
 
-    monkeypatch.setattr("od_eval.odapi.export.exporter_lib_v2.export_inference_graph", write)
+    monkeypatch.setattr("od_eval.odapi.export.write_saved_model", write)
     message = refused(export, str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
     assert message == f"'{tmp_path}/out' cannot be written: {reason}."
     assert not list(tmp_path.iterdir())
@@ -197,7 +200,7 @@ def test_what_the_object_detection_api_cannot_export_is_its_fault(ssd, ssd_dir, 
     def write(*arguments, **options):
         raise tf.errors.InvalidArgumentError(None, None, "Incompatible shapes")
 
-    monkeypatch.setattr("od_eval.odapi.export.exporter_lib_v2.export_inference_graph", write)
+    monkeypatch.setattr("od_eval.odapi.export.write_saved_model", write)
     message = refused(export, str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
     assert message == f"{ssd_dir}/pipeline.config: the Object Detection API cannot run this: Incompatible shapes."
     assert not list(tmp_path.iterdir())

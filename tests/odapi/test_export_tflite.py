@@ -22,7 +22,7 @@ from od_eval import ODEvalError, Pipeline, load_model
 from od_eval.label_map import read_label_map
 from od_eval.odapi import tflite_conversion
 from od_eval.odapi.calibration_images import choose_calibration_images
-from od_eval.odapi.export import export, export_tflite
+from od_eval.odapi.export import export_tflite
 from od_eval.odapi.tflite_metadata import with_metadata
 
 REPOSITORY = Path(__file__).parents[2]
@@ -342,10 +342,9 @@ def test_images_to_calibrate_with_are_missed_before_anything_is_written(ssd, ssd
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_saved_model_is_described_too(ssd, ssd_dir, tmp_path):
-    export(str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
-    described = json.loads((tmp_path / "out" / "model.json").read_text())
-    signature = tf.saved_model.load(str(tmp_path / "out" / "saved_model")).signatures["serving_default"]
+def test_a_saved_model_is_described_too(ssd_exported):
+    described = json.loads((ssd_exported / "model.json").read_text())
+    signature = tf.saved_model.load(str(ssd_exported / "saved_model")).signatures["serving_default"]
     (spec,) = signature.structured_input_signature[1].values()
     assert described["input"] == {
         "name": spec.name,
