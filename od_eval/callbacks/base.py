@@ -205,15 +205,12 @@ def checkpoint(model: Any) -> Any:
     return tf.train.Checkpoint(model=model, optimizer=model.optimizer)
 
 
+def strategy_of(model: Any) -> Any:
+    """The `tf.distribute` strategy of a model; None of a model of another backend than TensorFlow."""
+    return getattr(model, "distribute_strategy", None)
+
+
 def writes_summaries(model: Any) -> bool:
     """Whether this process writes files: with several workers, only the chief does."""
-    strategy = getattr(model, "distribute_strategy", None)
+    strategy = strategy_of(model)
     return strategy is None or strategy.extended.should_save_summary
-
-
-def has_other_workers(model: Any) -> bool:
-    """Whether other processes train the same model with this one."""
-    strategy = getattr(model, "distribute_strategy", None)
-    if strategy is None or strategy.num_replicas_in_sync == 1:
-        return False
-    return strategy.num_replicas_in_sync > len(strategy.extended.worker_devices)

@@ -9,8 +9,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from od_eval import checkpoint_files, files
-from od_eval.callbacks.base import Callback, keras_3, number, steps_done, writes_summaries
+from od_eval import checkpoint_files, cluster, files
+from od_eval.callbacks.base import Callback, keras_3, number, steps_done, strategy_of
 from od_eval.callbacks.base import checkpoint as model_checkpoint
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.better import direction, is_better, main_metric
@@ -20,6 +20,8 @@ from od_eval.runs import best
 
 class BestCheckpoint(Callback):
     """Keeps the checkpoint with the best metric under `<model_dir>/best/`.
+
+    With several workers every one of them must have this callback; the chief alone writes.
 
     After each evaluation it compares the metric with the best one so far. `best/best.json` names the best checkpoint
     (`ckpt-400` is from step 400), the metric and its value, and survives restarts. When training starts at step 0, the
@@ -104,17 +106,20 @@ class BestCheckpoint(Callback):
         Args:
           starts_anew: whether the recorded best checkpoint belongs to another training run.
         """
-        if writes_summaries(self.model):
-            best.repair(self._directory)
-        self._best = best.read_best(self._directory)
-        if self._best is not None and starts_anew:
-            moved_to = best.move_away(self._directory)
-            print(
-                f"This training starts at step 0: the best checkpoint of an earlier run, of step {self._best['step']},"
-                f" is now in {moved_to}.",
-                file=sys.stderr,
-            )
-            self._best = None
+        self._best = cluster.on_chief(strategy_of(self.model), lambda: self._best_so_far(starts_anew))
+
+    def _best_so_far(self, starts_anew: bool) -> dict[str, Any] | None:
+        best.repair(self._directory)
+        so_far = best.read_best(self._directory)
+        if so_far is None or not starts_anew:
+            return so_far
+        moved_to = best.move_away(self._directory)
+        print(
+            f"This training starts at step 0: the best checkpoint of an earlier run, of step {so_far['step']}, is now"
+            f" in {moved_to}.",
+            file=sys.stderr,
+        )
+        return None
 
     def keep_if_better(self, logs: Mapping[str, Any]) -> None:
         """Saves the model as it is, if its metric is in `logs` and better than the best so far.
@@ -128,9 +133,21 @@ class BestCheckpoint(Callback):
             return
         name, mode, value = candidate
         step = steps_done(self.model, self)
-        checkpoint = self._save(f"ckpt-{step}")
-        self._best = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": checkpoint}
-        best.write_best(self._directory, self._best)
+        strategy = strategy_of(self.model)
+        checkpoint = None
+        if keras_3(self.model) is None or hasattr(self.model, "checkpoint"):
+            checkpoint = model_checkpoint(self.model)
+            # Reading it creates the variable, which every checkpoint has, and in which all workers take part.
+            checkpoint.save_counter  # noqa: B018
+
+        def save() -> dict[str, Any]:
+            saved_as = self._save(f"ckpt-{step}", checkpoint)
+            saved = {"metric": name, "mode": mode, "value": value, "step": step, "checkpoint": saved_as}
+            best.write_best(self._directory, saved)
+            return saved
+
+        with cluster.averaged(strategy, self.model.variables if cluster.num_workers(strategy) > 1 else ()):
+            self._best = cluster.on_chief(strategy, save)
 
     def is_better(self, logs: Mapping[str, Any]) -> bool:
         """Whether the metric is in `logs` and better than the best so far."""
@@ -147,29 +164,26 @@ class BestCheckpoint(Callback):
         name = (self._metric or main_metric(logs, prefix="val_")) + self._suffix
         return (name, self._mode or direction(name), number(logs[name])) if name in logs else None
 
-    def _save(self, name: str) -> str:
-        """Saves the model; returns the name, with the ending of a file of Keras 3 if it is one."""
+    def _save(self, name: str, checkpoint: Any) -> str:
+        """Saves the model; returns the name, with the ending of a file of Keras 3 if there is no checkpoint."""
         # Imported here for the reason given in `callbacks.base`.
         import tensorflow as tf
 
-        is_file_of_keras = keras_3(self.model) is not None and not hasattr(self.model, "checkpoint")
-        name += self._ending if is_file_of_keras else ""
+        name += self._ending if checkpoint is None else ""
         path = os.path.join(self._directory, name)
         try:
             files.make_folder(self._directory)
-            (self._write_file if is_file_of_keras else self._write_checkpoint)(path)
+            if checkpoint is None:
+                self._write_file(path)
+            else:
+                checkpoint.write(path)
+                checkpoint_files.sync(path)
         except (tf.errors.OpError, OSError) as error:
             best.remove_all_but(self._directory, self._best["checkpoint"] if self._best else None)
             raise ODEvalError(
                 f"the best checkpoint '{path}' could not be written: {files.reason(error)}; make room and start again."
             ) from error
         return name
-
-    def _write_checkpoint(self, path: str) -> None:
-        checkpoint = model_checkpoint(self.model)
-        checkpoint.save_counter  # noqa: B018 (reading it creates the variable, which every checkpoint has)
-        checkpoint.write(path)
-        checkpoint_files.sync(path)
 
     def _write_file(self, path: str) -> None:
         """Keras writes to a local folder first: it looks at the ending, and wants to seek."""

@@ -33,7 +33,11 @@ class DetectionEvaluation(EvaluationCallback):
 
     An evaluation that fails does not end training unless `on_error` says so: the cause is printed, and the failure is
     added to `failures`. Resumed training continues the run: evaluations of later steps are removed, as `LossLogger`
-    does with its points. With several workers, only the chief evaluates.
+    does with its points.
+
+    With several workers (`MultiWorkerMirroredStrategy`) every one of them must have this callback. The images of a
+    `Detector` are shared among them, and among the GPUs of each; the chief alone writes, and all have the metrics in
+    `logs`. Any other model is run over all images by each of them.
 
     Args:
       dataset: what to evaluate on; iterated once per evaluation. `pipeline.eval_dataset()` for a `Detector`.

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from od_eval.callbacks.base import Callback, steps_done, writes_summaries
+from od_eval import cluster
+from od_eval.callbacks.base import Callback, steps_done, strategy_of, writes_summaries
 from od_eval.callbacks.loss_logger import not_training, validation_losses
 from od_eval.callbacks.recorded_evaluations import RecordedEvaluations
 from od_eval.errors import describe
@@ -106,7 +107,10 @@ class EvaluationCallback(Callback):
     # ---- Implementation ---------------------------------------------------------------------------------------------
 
     def evaluate(self, step: int) -> EvaluationResult:
-        """Evaluates the model now and raises any error; see `RecordedEvaluations.evaluate`."""
+        """Evaluates the model now and raises any error; see `RecordedEvaluations.evaluate`.
+
+        With several workers, the chief calls it while the others call `RecordedEvaluations.help_to_evaluate`.
+        """
         return self._evaluations.evaluate(self.model, step, self._checkpoint(step))
 
     def logs(self, result: EvaluationResult) -> dict[str, float]:
@@ -114,8 +118,8 @@ class EvaluationCallback(Callback):
         return self._evaluations.logs(result)
 
     def recorded(self) -> list[EvaluationResult]:
-        """All evaluations recorded in the files of the run, ordered by step."""
-        return self._evaluations.recorded()
+        """All evaluations recorded in the files of the run, ordered by step; all workers call it together."""
+        return cluster.on_chief(strategy_of(self.model), self._evaluations.recorded)
 
     def begin(self) -> None:
         """Prepares the run to continue at the model's step. `fit` calls it; without `fit`, call it before `evaluate`.
@@ -126,26 +130,31 @@ class EvaluationCallback(Callback):
         step = steps_done(self.model, self)
         self._counted = step
         self._due = (step // self._every_n_steps + 1) * self._every_n_steps if self._every_n_steps else 0
-        if writes_summaries(self.model) and step != self._last_step:
-            self._evaluations.go_back(step)
+        if step != self._last_step:
+            cluster.on_chief(strategy_of(self.model), lambda: self._evaluations.go_back(step))
 
     def evaluate_into(self, logs: dict[str, Any] | None, step: int) -> None:
-        """Evaluates, and adds the metrics to `logs`; a failure is reported or raised, depending on `on_error`."""
-        if not writes_summaries(self.model):
-            return
+        """Evaluates, and adds the metrics to `logs`; a failure is reported or raised, depending on `on_error`.
+
+        All workers call it together, and have the same metrics in `logs`.
+        """
         try:
             with not_training():
-                result = self.evaluate(step)
+                self._in_epoch = cluster.on_chief(
+                    strategy_of(self.model),
+                    lambda: self.logs(self.evaluate(step)),
+                    others=lambda: self._evaluations.help_to_evaluate(self.model),
+                )
         except Exception as error:
-            if self._on_error == "raise":
+            if self._on_error == "raise" or isinstance(error, cluster.LostWorker):
                 raise
             self.failures.append((step, error))
-            print(
-                f"warning: {self.run}: the evaluation at step {step} failed: {describe(error)}",
-                file=sys.stderr,
-                flush=True,
-            )
+            if writes_summaries(self.model):
+                print(
+                    f"warning: {self.run}: the evaluation at step {step} failed: {describe(error)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             return
-        self._in_epoch = self.logs(result)
         if logs is not None:
             logs.update(self._in_epoch)

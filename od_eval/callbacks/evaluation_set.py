@@ -16,7 +16,14 @@ from typing import Any
 from od_eval.callbacks.recorded_evaluations import RecordedEvaluations
 from od_eval.evaluation.analyses.intervals import Interval
 from od_eval.evaluation.analysis import ExtraMetrics, attempt
-from od_eval.evaluation.loop import Detect, FoundInData, as_evaluable, coco_evaluator, evaluate
+from od_eval.evaluation.loop import (
+    Detect,
+    FoundInData,
+    as_evaluable,
+    coco_evaluator,
+    evaluate,
+    help_to_evaluate,
+)
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 from od_eval.figures.first_images import FirstImages
@@ -135,6 +142,9 @@ class EvaluationSet(RecordedEvaluations):
         if num_pictures:
             self._last_step_with_pictures = step
         return result
+
+    def help_to_evaluate(self, model: Any) -> None:
+        help_to_evaluate(model, self._dataset, self._detect, self.options)
 
     def _evaluated_before(self, step: int) -> EvaluationResult | None:
         """The newest evaluation of an earlier step."""

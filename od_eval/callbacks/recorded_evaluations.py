@@ -87,6 +87,10 @@ class RecordedEvaluations:
         """
         raise NotImplementedError
 
+    def help_to_evaluate(self, model: Any) -> None:
+        """What other workers do while the chief evaluates this model: their part of the images."""
+        raise NotImplementedError
+
     def recorded(self) -> list[EvaluationResult]:
         """All evaluations recorded in the files of the run, ordered by step. The first call repairs the files."""
         if not self._is_repaired:

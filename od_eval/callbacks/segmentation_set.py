@@ -103,6 +103,12 @@ class SegmentationSet(RecordedEvaluations):
             self._last_step_with_pictures = step
         return result
 
+    def help_to_evaluate(self, model: Any) -> None:
+        # All of the images, as on the chief: see `od_eval.evaluation.loop.help_to_evaluate`.
+        segment = self._segment or ImagesAndLabels(self.options)
+        for element in self._dataset:
+            segment(model, element)
+
 
 class ImagesAndLabels:
     """What a Keras model makes of a batch of images and labels; images are numbered.

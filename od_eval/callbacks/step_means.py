@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from od_eval.callbacks.base import has_other_workers, number, with_current_values
+from od_eval import cluster
+from od_eval.callbacks.base import number, strategy_of, with_current_values
 
 # Keras's metrics and the means they report are float32.
 _SAME = 1e-5
@@ -36,7 +37,7 @@ class StepMeans:
             for metric in _flatten(model.metrics)
             if metric.name in names and hasattr(metric, "total") and hasattr(metric, "count")
         }
-        self._metrics_are_readable = not has_other_workers(model)
+        self._metrics_are_readable = cluster.num_workers(strategy_of(model)) == 1
         self._clear_window()
         self.begin_epoch()
 

@@ -8,7 +8,8 @@ import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from od_eval.callbacks.base import Callback, has_other_workers
+from od_eval import cluster
+from od_eval.callbacks.base import Callback, strategy_of
 from od_eval.signals import DeferredSignals
 
 T = TypeVar("T")
@@ -26,6 +27,9 @@ class Interrupted(BaseException):
         self.exit_status = 128 + signal_number
         self.at_once = at_once
         super().__init__(signal.Signals(signal_number).name)
+
+    def __reduce__(self) -> Any:  # another worker of the cluster stops for the same reason
+        return Interrupted, (self.exit_status - 128, self.at_once)
 
 
 class StopSignals(DeferredSignals):
@@ -76,7 +80,7 @@ class StopWhenAsked(Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._signals.can_finish = True  # before the first step there is nothing to save
         stop = self._signals.received is not None
-        if has_other_workers(self.model):
+        if cluster.num_workers(strategy_of(self.model)) > 1:
             # Based only on what all workers know: a signal that comes meanwhile counts at the next execution.
             stop = _any_worker(self.model.distribute_strategy, stop)
         if stop:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import tqdm
@@ -58,7 +58,7 @@ class Evaluable(Protocol):
     def evaluation_options(self) -> EvaluationOptions:
         """What to evaluate and what to show by default."""
 
-    def evaluate_batches(self, dataset: Iterable[Any]) -> Iterator[EvaluationBatch]:
+    def evaluate_batches(self, dataset: Iterable[Any]) -> Generator[EvaluationBatch, None, None]:
         """Runs the model over the dataset once."""
 
     def evaluation_weights(self) -> contextlib.AbstractContextManager[None]:
@@ -118,11 +118,12 @@ def evaluate(
         evaluated = evaluable.evaluate_batches(batches)
         if not isinstance(evaluable, FunctionOfModel):  # which returns what its author asks for
             evaluated = restricted(evaluated, asked, own, name)
-        for batch in evaluated:
-            for evaluator in all_evaluators:
-                evaluator.update(batch)
-            num_evaluated += len(batch.image_ids)
-            progress.update(len(batch.image_ids))
+        with contextlib.closing(evaluated):  # where an evaluator fails, other workers learn it at once
+            for batch in evaluated:
+                for evaluator in all_evaluators:
+                    evaluator.update(batch)
+                num_evaluated += len(batch.image_ids)
+                progress.update(len(batch.image_ids))
     if not num_evaluated:
         raise ODEvalError(f"there is no image to evaluate in the dataset of {name}; look at its input_path.")
     parts = [evaluator.evaluate() for evaluator in all_evaluators]
@@ -130,6 +131,23 @@ def evaluate(
         if isinstance(part, EvaluationResult):  # the images that the metrics rest on, which had ground truth
             num_evaluated = part.num_images
     return EvaluationResult(num_evaluated, step=step, checkpoint=checkpoint, **join_sections(parts))
+
+
+def help_to_evaluate(
+    model: Any, batches: Iterable[Any], detect: Detect | None, options: EvaluationOptions | None
+) -> None:
+    """What another worker of a cluster does while the chief runs `evaluate`: its part of the batches.
+
+    A model with `detect`, which says nothing of workers, is run over all batches, as on the chief: variables that
+    differ among replicas can only be read by all at the same time.
+
+    Args:
+      model, batches, detect, options: as for `evaluate`.
+    """
+    evaluable = as_evaluable(model, detect, options)
+    with evaluable.evaluation_weights():
+        for _ in evaluable.evaluate_batches(batches):
+            pass
 
 
 def coco_evaluator(options: EvaluationOptions, extra_metrics: ExtraMetrics | None = None) -> Evaluator:
@@ -183,7 +201,7 @@ class FunctionOfModel:
         self._detect = detect
         self.evaluation_options = options
 
-    def evaluate_batches(self, dataset: Iterable[Any]) -> Iterator[EvaluationBatch]:
+    def evaluate_batches(self, dataset: Iterable[Any]) -> Generator[EvaluationBatch, None, None]:
         for batch in dataset:
             yield self._detect(self._model, batch)
 

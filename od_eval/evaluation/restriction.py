@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from od_eval.evaluation.options import EvaluationOptions
 
 def restricted(
     batches: Iterable[EvaluationBatch], asked: EvaluationOptions, own: EvaluationOptions, name: str
-) -> Iterator[EvaluationBatch]:
+) -> Generator[EvaluationBatch, None, None]:
     """Removes from a model's batches what is in its own options but not in those of the evaluation.
 
     A class that is in neither is left to the evaluators, which reject it. The removed objects are counted and reported

@@ -6,12 +6,10 @@ the Object Detection API's `model_main_tf2.py` can be continued here, and vice v
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
 import sys
-import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +17,7 @@ import tensorflow as tf
 from object_detection.protos import train_pb2
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from od_eval import checkpoint_files, files
+from od_eval import checkpoint_files, cluster, files
 from od_eval.errors import ODEvalError
 from od_eval.findings.finding import raise_first_error
 from od_eval.odapi import config_checks
@@ -52,8 +50,8 @@ class DamagedCheckpoint(ODEvalError):
 class Checkpoints:
     """Saves a compiled detector to `directory`, and restores it from there.
 
-    Under `MultiWorkerMirroredStrategy` every worker must save, because some variables are read from all of them; only
-    the chief writes to `directory`.
+    Under `MultiWorkerMirroredStrategy` all workers must save and restore together, because some variables differ among
+    them; only the chief writes, and all read `directory`, so it must be the same folder for all.
 
     Args:
       detector: a compiled detector.
@@ -64,6 +62,7 @@ class Checkpoints:
     def __init__(self, detector: Detector, directory: str, max_to_keep: int = 7):
         self._directory = directory
         self._checkpoint = detector.checkpoint()
+        self._checkpoint.save_counter  # noqa: B018 (reading it creates the variable, in which all workers take part)
         self._detector = detector
         self._max_to_keep = max_to_keep
         self._restored: str | None = None  # until another one is saved
@@ -71,14 +70,8 @@ class Checkpoints:
     @functools.cached_property
     def _manager(self) -> tf.train.CheckpointManager:
         """Made for the first checkpoint that is saved: who only reads leaves the folder as it is."""
-        directory, max_to_keep = self._directory, self._max_to_keep
-        if self._detector.distribute_strategy.extended.should_checkpoint:
-            checkpoint_files.repair_state(directory)
-        else:
-            folder = contextlib.ExitStack()
-            directory, max_to_keep = folder.enter_context(files.temporary_folder()), 1
-            weakref.finalize(self, folder.close)  # at the end of the process, if not before
-        return tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=max_to_keep)
+        checkpoint_files.repair_state(self._directory)
+        return tf.train.CheckpointManager(self._checkpoint, self._directory, max_to_keep=self._max_to_keep)
 
     def save(self) -> str:
         """Writes a checkpoint, completely or not at all.
@@ -89,6 +82,13 @@ class Checkpoints:
         Raises:
           ODEvalError: it could not be written, or a weight is not finite; older checkpoints are not changed.
         """
+        strategy = self._detector.distribute_strategy
+        with cluster.averaged(strategy, self._detector.model.variables):
+            path = cluster.on_chief(strategy, self._save)
+        self._restored = None
+        return path
+
+    def _save(self) -> str:
         # A step with a finite loss may still have broken the weights, which only shows in the loss of the next step.
         for variable in self._detector.model.variables:
             if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable.read_value())):
@@ -102,13 +102,11 @@ class Checkpoints:
         try:
             path = manager.save()
             checkpoint_files.sync(path)
-            self._restored = None
             return path
         except (tf.errors.OpError, OSError) as error:
-            directory = manager.directory  # of this worker: in that of the chief, the same may be under way
-            checkpoint_files.remove_interrupted(directory)
+            checkpoint_files.remove_interrupted(self._directory)
             raise ODEvalError(
-                f"checkpoint '{directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
+                f"checkpoint '{self._directory}/ckpt-{number}' of step {self._detector.steps_done} could not be"
                 f" written: {files.reason(error)}; make room or choose another model_dir, and start again to continue"
                 f" from {os.path.basename(self.newest() or 'the beginning')}."
             ) from error
@@ -125,6 +123,9 @@ class Checkpoints:
           DamagedCheckpoint: files are missing, truncated or overwritten; nothing was restored.
         """
         raise_if_damaged(path)
+        self._restore_whole(path)
+
+    def _restore_whole(self, path: str) -> None:
         check_fits({"model": self._detector.model}, path, "Choose another model_dir for another model.")
         self._warn_of_another_optimizer(path)
         self._checkpoint.restore(path)
@@ -138,15 +139,30 @@ class Checkpoints:
         Raises:
           ODEvalError: it belongs to another model, or none can be read.
         """
+        strategy = self._detector.distribute_strategy
+        self._restored = cluster.on_chief(strategy, self._newest_whole)
+        if self._restored is not None:
+            cluster.everywhere(strategy, self._restore_newest)
+        return self._restored
+
+    def _restore_newest(self) -> None:
+        assert self._restored is not None
+        if cluster.worker(self._detector.distribute_strategy) > 0 and not find_checkpoints(self._restored):
+            raise ODEvalError(
+                f"checkpoint '{self._restored}', from which worker 0 continues, is not there; model_dir must be the"
+                " same folder for all workers."
+            )
+        self._restore_whole(self._restored)
+
+    def _newest_whole(self) -> str | None:
         unreadable = []
         for path in self._newest_first():
             try:
-                self.restore(path)
+                raise_if_damaged(path)
             except DamagedCheckpoint as error:
                 unreadable.append(path)
                 print(f"warning: {error.passed_over()}", file=sys.stderr)
                 continue
-            self._restored = path
             return path
         if unreadable:
             raise ODEvalError(

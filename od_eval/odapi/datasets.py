@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +16,7 @@ from object_detection.core.standard_fields import InputDataFields
 from object_detection.protos import input_reader_pb2, model_pb2, pipeline_pb2
 from object_detection.utils import config_util
 
+from od_eval.odapi import shards
 from od_eval.odapi.record_ids import as_source_ids
 from od_eval.odapi.records import glob
 
@@ -33,7 +35,8 @@ def train_dataset(config: pipeline_pb2.TrainEvalPipelineConfig) -> tf.data.Datas
     """See `Pipeline.train_dataset`."""
 
     def build(input_context: tf.distribute.InputContext | None) -> tf.data.Dataset:
-        with as_source_ids() if has_record_ids(config) else contextlib.nullcontext():
+        with_ids = as_source_ids() if has_record_ids(config) else contextlib.nullcontext()
+        with with_ids, shards.training_files(input_context):
             examples = _input(
                 inputs.train_input,
                 train_config=config.train_config,
@@ -54,9 +57,60 @@ def has_record_ids(config: pipeline_pb2.TrainEvalPipelineConfig) -> bool:
 
 
 def eval_dataset(config: pipeline_pb2.TrainEvalPipelineConfig, reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
-    """See `Pipeline.eval_dataset`."""
-    examples = _input(_eval_examples, config=config, reader=_read_once(reader))
+    """See `Pipeline.eval_dataset`. Its attribute `share` makes the part of one worker, see `share_of`."""
+    dataset = _eval_batches(config, reader, 0, 1)
+    dataset.share = functools.partial(_eval_batches, config, reader)
+    return dataset
+
+
+def _eval_batches(
+    config: pipeline_pb2.TrainEvalPipelineConfig,
+    reader: input_reader_pb2.InputReader,
+    worker: int,
+    num_workers: int,
+) -> tf.data.Dataset:
+    """The batches of one worker: whole ones, which are the same as if one worker had all."""
+    once = _read_once(reader)
+    once.ClearField("sample_1_of_n_examples")
+    block = block_size(config)
+    is_sequence = reader.input_type == input_reader_pb2.InputType.Value("TF_SEQUENCE_EXAMPLE")
+    # Of a sequence, a record has many images: it is decoded by every worker.
+    of_records = (block, 0, 1) if is_sequence else (block, worker, num_workers)
+    with shards.evaluated_records(reader.sample_1_of_n_examples, *of_records):
+        examples = _input(_eval_examples, config=config, reader=once)
+    if is_sequence:
+        examples = shards.own_blocks(examples, block, worker, num_workers)
     return without_autotuning(_batched(examples, config.eval_config.batch_size))
+
+
+def block_size(config: pipeline_pb2.TrainEvalPipelineConfig) -> int:
+    """The number of successive images of an evaluation that one worker takes at a time, so that batches stay whole."""
+    batch_size = config.eval_config.batch_size
+    height, width = config_util.get_spatial_image_size(config_util.get_image_resizer_config(_evaluated_model(config)))
+    has_one_size = all(side not in (None, -1) for side in (height, width))
+    return batch_size if has_one_size or batch_size == 1 else _window_size(batch_size)
+
+
+def share_of(batches: Iterable[Any], worker: int, num_workers: int) -> Iterable[Any]:
+    """The batches of one worker of several.
+
+    Args:
+      batches: if they have a method `share`, as those of `Pipeline.eval_dataset`, others are not even decoded.
+      worker, num_workers: of the cluster.
+    """
+    if num_workers == 1:
+        return batches
+    if hasattr(batches, "share"):
+        return batches.share(worker, num_workers)
+    return _EveryNth(batches, worker, num_workers)
+
+
+class _EveryNth(Iterable[Any]):
+    def __init__(self, batches: Iterable[Any], first: int, n: int):
+        self._batches, self._first, self._n = batches, first, n
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(self._batches, self._first, None, self._n)
 
 
 def decoded_dataset(reader: input_reader_pb2.InputReader) -> tf.data.Dataset:
@@ -101,10 +155,7 @@ def _eval_examples(
     not fill a batch, and truncates ground truth after `max_number_of_boxes`.
     """
     eval_config = config.eval_config
-    model_config = model_pb2.DetectionModel()
-    model_config.CopyFrom(config.model)
-    if eval_config.force_no_resize:
-        getattr(model_config, model_config.WhichOneof("model")).image_resizer.identity_resizer.SetInParent()
+    model_config = _evaluated_model(config)
     resizer = config_util.get_image_resizer_config(model_config)
     num_classes = config_util.get_number_of_classes(model_config)
     to_model_input = functools.partial(
@@ -145,6 +196,15 @@ def _eval_examples(
     )
 
 
+def _evaluated_model(config: pipeline_pb2.TrainEvalPipelineConfig) -> model_pb2.DetectionModel:
+    """The config of the model, which `force_no_resize` changes."""
+    model = model_pb2.DetectionModel()
+    model.CopyFrom(config.model)
+    if config.eval_config.force_no_resize:
+        getattr(model, model.WhichOneof("model")).image_resizer.identity_resizer.SetInParent()
+    return model
+
+
 def _padded_to(values: tf.Tensor, num: tf.Tensor) -> tf.Tensor:
     missing = tf.maximum(num - tf.shape(values)[0], 0)
     return tf.concat([values, tf.zeros([missing, *tf.unstack(tf.shape(values)[1:])], values.dtype)], axis=0)
@@ -170,8 +230,12 @@ def _batched(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
             size, lambda _, group: group.padded_batch(batch_size), window_size=batch_size
         )
 
-    # Limited to a window, because images that wait for others of their size are in memory.
-    return examples.window(16 * batch_size).flat_map(by_size).prefetch(PREFETCHED_BATCHES)
+    return examples.window(_window_size(batch_size)).flat_map(by_size).prefetch(PREFETCHED_BATCHES)
+
+
+def _window_size(batch_size: int) -> int:
+    """The number of images among which those of one size are looked for: they are in memory as they wait."""
+    return 16 * batch_size
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
@@ -186,16 +250,6 @@ def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options.autotune.enabled = False
     options.autotune.initial_parallelism = os.cpu_count()
     return dataset.with_options(options)
-
-
-def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """The number of processes that train together under a strategy."""
-    return getattr(strategy.extended, "_num_workers", 1)
-
-
-def worker(strategy: tf.distribute.Strategy) -> int:
-    """The number of this process among them, counted from 0."""
-    return getattr(strategy.extended, "_id_in_cluster", 0)
 
 
 def _input(build: Callable[..., tf.data.Dataset], **kwargs: Any) -> tf.data.Dataset:

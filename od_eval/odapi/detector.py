@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from object_detection.builders import model_builder
 from object_detection.core.standard_fields import DetectionResultFields, InputDataFields
 from object_detection.utils import ops
 
+from od_eval import cluster
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch
 from od_eval.evaluation.means import RunningMeans
@@ -30,6 +32,7 @@ from od_eval.odapi.eval_batches import (
     evaluation_batch,
     has_masks,
     parts_of,
+    to_be_sent,
     without_padding,
 )
 from od_eval.odapi.execution import check_finite, logs_of, make_execution
@@ -39,6 +42,7 @@ from od_eval.odapi.graphs import Graphs, specs_of_batches
 from od_eval.odapi.input_images import write_input_images
 from od_eval.odapi.keras_modes import learning_phase, precision
 from od_eval.odapi.pipeline import Pipeline
+from od_eval.odapi.shards import own_number
 
 Tensors = Mapping[str, tf.Tensor]
 
@@ -314,11 +318,14 @@ class Detector(tf.keras.Model):
         """
         return self._evaluation.options
 
-    def evaluate_batches(self, dataset: tf.data.Dataset) -> Iterator[EvaluationBatch]:
+    def evaluate_batches(self, dataset: Iterable[Any]) -> Generator[EvaluationBatch, None, None]:
         """Losses and detections on a dataset, with its ground truth.
 
         Tracing takes a while, but happens once per detector: for batches of `eval_config.batch_size`, and for single
-        images if there are any left over.
+        images if there are any left over. All replicas of this process share the batches.
+
+        With several workers, all must iterate to the end: each evaluates every n-th batch, and the chief alone is given
+        any, those of all workers in the order of the dataset.
 
         Args:
           dataset: as returned by `Pipeline.eval_dataset`.
@@ -329,28 +336,66 @@ class Detector(tf.keras.Model):
           whether or not `eval_config` asks for them.
 
         Raises:
-          ODEvalError: a record cannot be read, memory does not suffice, or the model cannot run.
+          ODEvalError: a record cannot be read, memory does not suffice, the model cannot run, or workers have read
+            other images than there are.
         """
-        eval_config, options = self._config.eval_config, self.evaluation_options
+        strategy = self.distribute_strategy
+        worker, num_workers = cluster.worker(strategy), cluster.num_workers(strategy)
         names = UniqueNames()
-        try:
-            for batch in dataset:
-                for features, labels in self._parts_of(batch):
-                    losses, eval_dict = self._traced_for_batch(self._losses_and_detections, features, labels)
-                    logs = logs_of({name: float(loss) for name, loss in losses.items()})
-                    with_masks = dataclasses.replace(options, masks=has_masks(eval_dict))
-                    evaluated = evaluation_batch(features, eval_dict, logs, eval_config, with_masks)
-                    evaluated.image_ids = [names.unique(str(image_id)) for image_id in evaluated.image_ids]
-                    yield evaluated
-        except tf.errors.OpError as error:
-            readers = [*self._config.eval_input_reader, self._config.train_input_reader]
-            raise explained_op_error(error, readers, "eval_config.batch_size", eval_config.batch_size) from error
+        totals: dict[int, int] = {}
+        num_images = 0
+        own = self._evaluated(datasets.share_of(dataset, worker, num_workers), is_shared=num_workers > 1)
+        with (
+            cluster.averaged(strategy, self.model.variables),
+            contextlib.closing(cluster.in_turn(strategy, own)) as all_,
+        ):
+            for evaluated in all_:
+                if isinstance(evaluated, _Total):
+                    totals[evaluated.worker] = evaluated.num_images
+                    continue
+                num_images += len(evaluated.image_ids)
+                evaluated.image_ids = [names.unique(str(image_id)) for image_id in evaluated.image_ids]
+                yield evaluated
+        if len(totals) > 1:
+            self._check_totals(
+                [totals[worker] for worker in range(num_workers)], num_images, has_shares=hasattr(dataset, "share")
+            )
         if names.repeated and not self._has_warned:
             self._has_warned = True
             print(
                 f"warning: {names.repeated} evaluation images share their image/source_id with another one, like"
                 f" '{names.example}'; each is evaluated as a separate image.",
                 file=sys.stderr,
+            )
+
+    def _evaluated(self, batches: Iterable[Any], is_shared: bool) -> Iterator[EvaluationBatch | _Total]:
+        """The batches of this worker, ready to be sent if there are others; at the end the number of its images."""
+        eval_config, options = self._config.eval_config, self.evaluation_options
+        needs_outputs = is_shared and self.further_evaluator() is not None
+        num_images = 0
+        try:
+            for part, outputs in self._on_replicas(self._losses_and_detections, self._parts_of_all(batches)):
+                losses, eval_dict = outputs
+                logs = logs_of({name: float(loss) for name, loss in losses.items()})
+                with_masks = dataclasses.replace(options, masks=has_masks(eval_dict))
+                evaluated = evaluation_batch(part[0], eval_dict, logs, eval_config, with_masks)
+                num_images += len(evaluated.image_ids)
+                yield to_be_sent(evaluated, num_images, needs_outputs) if is_shared else evaluated
+        except tf.errors.OpError as error:
+            readers = [*self._config.eval_input_reader, self._config.train_input_reader]
+            raise explained_op_error(error, readers, "eval_config.batch_size", eval_config.batch_size) from error
+        yield _Total(cluster.worker(self.distribute_strategy), num_images)
+
+    def _check_totals(self, totals: Sequence[int], num_merged: int, has_shares: bool) -> None:
+        """Raises an error if workers have read other images than one alone would have, or some were not merged."""
+        block = datasets.block_size(self._config)
+        expected = [own_number(sum(totals), block, worker, len(totals)) for worker in range(len(totals))]
+        if num_merged != sum(totals) or (has_shares and expected != list(totals)):
+            listed = ", ".join(f"worker {worker} {total}" for worker, total in enumerate(totals))
+            raise ODEvalError(
+                f"{num_merged} images were merged, and the workers have read {listed}, where they should have read"
+                f" {', '.join(map(str, expected))}: their evaluation files differ, or change; give all machines the"
+                " same files."
             )
 
     @contextlib.contextmanager
@@ -360,16 +405,17 @@ class Detector(tf.keras.Model):
         Raises:
           ODEvalError: there are no averages, because the detector is not compiled.
         """
-        if not self._config.eval_config.use_moving_averages:
-            yield
-            return
-        if self.optimizer is None:
-            raise ODEvalError(
-                "eval_config.use_moving_averages is true, and the averages belong to the optimizer: compile() the"
-                " detector, and restore a checkpoint, before evaluating it."
-            )
-        with optimizers.averaged_weights(self.optimizer):
-            yield
+        with cluster.averaged(self.distribute_strategy, self.model.variables):
+            if not self._config.eval_config.use_moving_averages:
+                yield
+                return
+            if self.optimizer is None:
+                raise ODEvalError(
+                    "eval_config.use_moving_averages is true, and the averages belong to the optimizer: compile() the"
+                    " detector, and restore a checkpoint, before evaluating it."
+                )
+            with optimizers.averaged_weights(self.optimizer):
+                yield
 
     def further_evaluator(self) -> FurtherEvaluator | None:
         """Computes the metrics of `eval_config.metrics_set` that an `od_eval.evaluation.Evaluator` does not have."""
@@ -379,10 +425,47 @@ class Detector(tf.keras.Model):
     def _parts_of(self, batch: tuple[Any, Any]) -> Iterator[tuple[Tensors, Tensors]]:
         return parts_of(batch, self.distribute_strategy, self._config.eval_config.batch_size)
 
+    def _parts_of_all(self, batches: Iterable[Any]) -> Iterator[tuple[Tensors, Tensors]]:
+        for batch in batches:
+            yield from self._parts_of(batch)
+
     def _traced_for_batch(self, step: Callable, features: Tensors, labels: Tensors) -> Any:
         """Runs a function in a graph that fits all batches of this size, for any image size and number of objects."""
         specs = specs_of_batches(features, labels, self._images_vary)
         return self._graphs.run(step, specs, features, labels)
+
+    def _on_replicas(
+        self, step: Callable, parts: Iterator[tuple[Tensors, Tensors]]
+    ) -> Iterator[tuple[tuple[Tensors, Tensors], Any]]:
+        """Each part with the results of a step, which runs on all replicas of this process at the same time."""
+        strategy = self.distribute_strategy
+        num_replicas = strategy.num_replicas_in_sync // cluster.num_workers(strategy)
+        mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+        if num_replicas == 1 or not isinstance(strategy, mirrored):
+            for part in parts:
+                yield part, self._traced_for_batch(step, *part)
+            return
+
+        def on_replicas(*flat: Tensors) -> list[Any]:
+            def on_replica() -> Any:
+                number = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
+                replica = int(number) % num_replicas
+                return step(*flat[2 * replica : 2 * replica + 2])
+
+            outputs = strategy.run(on_replica)
+            of_replicas = map(strategy.experimental_local_results, tf.nest.flatten(outputs))
+            return [tf.nest.pack_sequence_as(outputs, one) for one in zip(*of_replicas, strict=True)]
+
+        for _, of_size in itertools.groupby(parts, key=lambda part: batch_size_of(part[0])):
+            while group := list(itertools.islice(of_size, num_replicas)):
+                filled = [*group, *group[-1:] * (num_replicas - len(group))]
+                specs = [
+                    spec
+                    for features, labels in filled
+                    for spec in specs_of_batches(features, labels, self._images_vary)
+                ]
+                flat = [tensors for pair in filled for tensors in pair]
+                yield from zip(group, self._graphs.run(on_replicas, tuple(specs), *flat), strict=False)
 
     def _validation_losses(self, features: Tensors, labels: Tensors) -> dict[str, tf.Tensor]:
         return self.test_step((features, labels))
@@ -439,10 +522,10 @@ class Detector(tf.keras.Model):
     def make_test_function(self, force: bool = False) -> Callable[[Iterator[Any]], dict[str, float]]:
         """Overrides Keras's method: `logs` are means over images, because the last batch may be smaller."""
         if self.test_function is None or force:
-            if datasets.num_workers(self.distribute_strategy) > 1:
+            if cluster.num_workers(self.distribute_strategy) > 1:
                 raise ODEvalError(
-                    "validation during training needs a single process; with several workers, let another process"
-                    " evaluate, with the model_dir of this training run as its checkpoint_dir."
+                    "Keras's validation_data are for a single process; with several workers, leave them out:"
+                    " DetectionEvaluation evaluates on all of them, losses included."
                 )
 
             def test_function(iterator: Iterator[Any]) -> dict[str, float]:
@@ -473,6 +556,14 @@ class Detector(tf.keras.Model):
     def reset_metrics(self) -> None:
         """Called by Keras at the start of an epoch or evaluation."""
         self._means = RunningMeans()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Total:
+    """What comes after the last batch of a worker."""
+
+    worker: int
+    num_images: int
 
 
 def _has_weighted_regularizer(model: tf.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,10 +13,14 @@ from object_detection.core.standard_fields import DetectionResultFields, InputDa
 from object_detection.protos import eval_pb2
 
 from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth, column_rows, rows_of
+from od_eval.evaluation.masks import as_rle, from_array
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.odapi import datasets
 
 Tensors = Mapping[str, tf.Tensor]
+
+# An archive of pictures has room for so many.
+_MOST_IMAGES_SENT = 2000
 
 
 # ---- Before the model: features and labels --------------------------------------------------------------------------
@@ -161,6 +166,28 @@ def _images(features: Tensors) -> list[np.ndarray]:
         return []
     shapes = features[InputDataFields.true_image_shape].numpy()
     return [image[:height, :width] for image, (height, width, _) in zip(images.numpy(), shapes, strict=True)]
+
+
+def to_be_sent(batch: EvaluationBatch, num_images: int, with_outputs: bool) -> EvaluationBatch:
+    """A batch for another worker, which gets masks as RLEs, arrays for tensors, and no more images than are looked at.
+
+    Args:
+      batch: from `evaluation_batch`.
+      num_images: the number of images of this worker so far, with those of the batch.
+      with_outputs: whether an evaluator needs the outputs of the model.
+    """
+    sizes = [(int(height), int(width)) for height, width in np.asarray(batch.image_sizes)]
+    for objects in (batch.detections, batch.groundtruth):
+        if objects is not None and objects.masks is not None:
+            objects.masks = [
+                [as_rle(from_array(mask[: size[0], : size[1]]), size) for mask in masks]
+                for masks, size in zip(objects.masks, sizes, strict=True)
+            ]
+    return dataclasses.replace(
+        batch,
+        images=batch.images if num_images <= _MOST_IMAGES_SENT else (),
+        outputs={name: value.numpy() for name, value in batch.outputs.items()} if with_outputs else None,
+    )
 
 
 class UniqueNames:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import tensorflow as tf
 from object_detection.protos import input_reader_pb2
 
-from od_eval import files
+from od_eval import cluster, files
 from od_eval.errors import ODEvalError
 from od_eval.odapi.records import find_broken_record
 
@@ -65,6 +65,9 @@ def explained_op_error(
       batch_size_field: the field of the config that decides how much memory is needed.
       batch_size: the value of that field.
     """
+    lost = cluster.lost_worker(error)
+    if lost is not None:
+        return lost
     if isinstance(error, tf.errors.ResourceExhaustedError) and "allocating" in error.message:
         return ODEvalError(
             f"memory does not suffice for a batch; lower {batch_size_field}, now {batch_size}, or the size of the"

@@ -59,7 +59,8 @@ class FurtherEvaluator:
         return not self._evaluators
 
     def update(self, eval_dict: Mapping[str, tf.Tensor]) -> None:
-        """Adds a batch, as returned by `object_detection.model_lib_v2.prepare_eval_dict`."""
+        """Adds a batch, as returned by `object_detection.model_lib_v2.prepare_eval_dict`, of tensors or arrays."""
+        eval_dict = {name: tf.convert_to_tensor(value) for name, value in eval_dict.items()}
         sizes = eval_dict[InputDataFields.original_image_spatial_shape].numpy()
         num_boxes = eval_dict[InputDataFields.num_groundtruth_boxes].numpy()
         num_detections = eval_dict[DetectionResultFields.num_detections].numpy()

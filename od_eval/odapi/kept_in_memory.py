@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from od_eval.odapi.datasets import share_of
 
 KEPT_BYTES = 500_000_000  # per dataset; about 300 images of 320 pixels, with the originals
 
@@ -17,14 +19,28 @@ class KeptInMemory:
 
     Args:
       dataset: yields the same batches in each pass, as `eval_dataset` does.
+      wrapped: is given the batches of each pass, and returns those to yield.
     """
 
-    def __init__(self, dataset: Iterable[Any]):
+    def __init__(
+        self, dataset: Iterable[Any], wrapped: Callable[[Iterable[Any]], Iterable[Any]] = lambda batches: batches
+    ):
         self._dataset = dataset
+        self._wrapped = wrapped
         self._kept: list[Any] | None = None  # set after the first complete pass
         self._fits = True
+        self._share: KeptInMemory | None = None
+
+    def share(self, worker: int, num_workers: int) -> KeptInMemory:
+        """The batches of one worker, which are kept alone; see `datasets.share_of`."""
+        if self._share is None:
+            self._share = KeptInMemory(share_of(self._dataset, worker, num_workers), self._wrapped)
+        return self._share
 
     def __iter__(self) -> Iterator[Any]:
+        return iter(self._wrapped(self._batches()))
+
+    def _batches(self) -> Iterator[Any]:
         if self._kept is not None:
             yield from self._kept
             return

@@ -72,6 +72,9 @@ flags.DEFINE_multi_string(
 )
 flags.DEFINE_bool("record_summaries", True, "Whether to write images of training batches to TensorBoard.")
 flags.DEFINE_integer("num_workers", 1, "Above 1: MultiWorkerMirroredStrategy over the workers in TF_CONFIG.", 1, _MOST)
+flags.DEFINE_integer(
+    "cluster_timeout", 3600, "With num_workers, seconds to wait until all workers have started.", 0, 10**6
+)
 flags.DEFINE_bool("use_tpu", False, "Whether to train on a Cloud TPU.")
 flags.DEFINE_string("tpu_name", None, "The name of the Cloud TPU.")
 flags.DEFINE_integer(
@@ -116,7 +119,7 @@ _FIELDS = {
     "use_tpu": "runtime.tpu",
     "tpu_name": "runtime.tpu",
     **dict.fromkeys(("pipeline_config_path", "zoo", "config_override", "set", "learning_rate", "seed", "strict")),
-    **dict.fromkeys(("hparam", "record_summaries", "num_workers", "checkpoint_dir", "eval_timeout")),
+    **dict.fromkeys(("hparam", "record_summaries", "num_workers", "cluster_timeout", "checkpoint_dir", "eval_timeout")),
     **dict.fromkeys(("sample_1_of_n_eval_examples", "eval_on_train_data", "sample_1_of_n_eval_on_train_examples")),
 }
 
@@ -235,5 +238,5 @@ def _strategy() -> Any:
     if FLAGS.use_tpu:
         return strategies.tpu_strategy(FLAGS.tpu_name)
     if FLAGS.num_workers > 1:
-        return strategies.multi_worker_strategy(FLAGS.num_workers)
+        return strategies.multi_worker_strategy(FLAGS.num_workers, FLAGS.cluster_timeout)
     return None

@@ -136,10 +136,10 @@ class EvaluationPlan:
     ) -> Iterator[tuple[Iterable[Any], dict[str, Any]]]:
         """Each dataset to evaluate on, with its run, the prefix of its keys in `logs` and its options."""
         for index, (run, prefix) in enumerate(_runs(pipeline)):
-            dataset = interruptible(KeptInMemory(pipeline.eval_dataset(index)))
+            dataset = KeptInMemory(pipeline.eval_dataset(index), interruptible)
             yield dataset, {"run": run, "prefix": prefix, "options": options}
         if self.on_train_data:
-            dataset = interruptible(KeptInMemory(pipeline.train_sample_dataset(self.sample_1_of_n_train_examples)))
+            dataset = KeptInMemory(pipeline.train_sample_dataset(self.sample_1_of_n_train_examples), interruptible)
             masks = options.masks and pipeline.config.train_input_reader.load_instance_masks
             options = dataclasses.replace(options, masks=masks)
             yield dataset, {"run": tags.EVAL_TRAIN, "prefix": "val_train_", "options": options}

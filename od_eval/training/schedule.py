@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-
-import tensorflow as tf
 
 from od_eval.errors import ODEvalError
-from od_eval.odapi.datasets import num_workers
 from od_eval.training import strategies
 from od_eval.training.evaluation_plan import EvaluationPlan
 
@@ -48,24 +44,9 @@ def steps_between_evaluations(
     asked: int | None,
     checkpoint_every_n: int,
     plan: EvaluationPlan,
-    strategy: tf.distribute.Strategy,
-    say: Callable[..., None],
 ) -> int:
     """The number of steps between evaluations, 0 for none."""
-    workers = num_workers(strategy)
-    if workers == 1:
-        every_n = checkpoint_every_n if asked is None else asked
-    elif asked:
-        raise ODEvalError(
-            f"with {workers} workers, none evaluates: leave out eval_every_n, and let another process evaluate the"
-            " checkpoints, with checkpoint_dir=MODEL_DIR."
-        )
-    else:
-        every_n = 0
-        say(
-            f"{workers} workers train without evaluating; let another process evaluate, with this model_dir as"
-            " checkpoint_dir."
-        )
+    every_n = checkpoint_every_n if asked is None else asked
     if not every_n and plan.early_stopping_metric:
         raise ODEvalError("early_stopping_metric needs evaluations during training, and there are none.")
     return every_n

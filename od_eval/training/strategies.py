@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from od_eval import files
-from od_eval.errors import ODEvalError
-from od_eval.text import short
+from od_eval import cluster, files
+from od_eval.errors import ODEvalError, TemporaryError
+from od_eval.text import short, some
+
+# Between two lines about workers that are not there.
+_SECONDS_BETWEEN_LINES = 10
 
 # Of the environment variable TF_CONFIG.
 _EXAMPLE = '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": {"type": "worker", "index": 0}}'
@@ -24,11 +33,16 @@ def default_strategy() -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
+def multi_worker_strategy(num_workers: int, timeout: float = 3600) -> tf.distribute.Strategy:
     """`MultiWorkerMirroredStrategy` over the workers that the environment variable `TF_CONFIG` lists.
+
+    Args:
+      num_workers: their number.
+      timeout: seconds to wait until all of them have started.
 
     Raises:
       ODEvalError: `TF_CONFIG` is missing, is not as TensorFlow wants it, or lists another number of workers.
+      TemporaryError: some have not started in that time; they are named.
     """
     listed = _check_cluster(os.environ.get("TF_CONFIG", "{}"))
     if listed != num_workers:
@@ -36,13 +50,71 @@ def multi_worker_strategy(num_workers: int) -> tf.distribute.Strategy:
             f"num_workers is {num_workers}, but the environment variable TF_CONFIG lists {listed} workers; on each"
             f" machine set it like {_EXAMPLE}, with its own index."
         )
+    task = json.loads(os.environ["TF_CONFIG"])["task"]
+    _wait_for_others((task["type"], int(task["index"])), timeout)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError, tf.errors.AbortedError) as error:
+        raise cluster.lost_worker(error) or TemporaryError(
+            f"the workers cannot begin together: {files.reason(error)}; start all of them again."
+        ) from error
     except (ValueError, tf.errors.OpError) as error:
         raise ODEvalError(
             f"the workers in the environment variable TF_CONFIG cannot be used: {files.reason(error)}; it looks like"
             f" {_EXAMPLE}."
         ) from error
+
+
+def _wait_for_others(own: tuple[str, int], timeout: float) -> None:
+    """Waits until a process listens at the address of each worker. TensorFlow would do so deaf to signals, and silent.
+
+    Args:
+      own: type and index of this worker.
+      timeout: seconds.
+
+    Raises:
+      TemporaryError: after that time some do not listen, or another process does at the address of this one.
+    """
+    addresses = cluster.addresses()
+    missing = {one: address for one, address in addresses.items() if one != own}
+    began = told = time.monotonic()
+    with _listening_at(addresses[own]):
+        while True:
+            missing = {one: address for one, address in missing.items() if not cluster.answers(address)}
+            if not missing:
+                return
+            names = some([f"{kind} {index} ({address})" for (kind, index), address in missing.items()], 5)
+            if time.monotonic() - began >= timeout:
+                raise TemporaryError(
+                    f"after {timeout:g} seconds of cluster_timeout, {len(missing)} of {len(addresses)} workers have not"
+                    f" started: {names}; look at their output, and whether this machine can reach these addresses."
+                )
+            if time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                print(f"Waiting for {names} …", file=sys.stderr, flush=True)
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _listening_at(address: str) -> Iterator[None]:
+    """Others see that this worker has started; TensorFlow's server will listen at the same port."""
+    port = int(address.rpartition(":")[2])
+    try:
+        if socket.has_dualstack_ipv6():
+            listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+        else:
+            listener = socket.create_server(("", port), backlog=1024)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise ODEvalError(
+                f"this worker cannot listen at port {port} of TF_CONFIG: {files.reason(error)}."
+            ) from error
+        raise TemporaryError(
+            f"another process of this machine listens at {address}, the address of this worker in TF_CONFIG: it may be"
+            " one of an earlier start; end it, or choose another port."
+        ) from error
+    with listener:
+        yield
 
 
 def _check_cluster(text: str) -> int:

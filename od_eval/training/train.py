@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -19,16 +20,18 @@ from od_eval.callbacks.loss_logger import LossLogger
 from od_eval.callbacks.progress import Progress
 from od_eval.callbacks.save_checkpoints import SaveCheckpoints
 from od_eval.callbacks.stop_signals import Interrupted, StopSignals
+from od_eval.cluster import everywhere, num_workers, on_chief, worker
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.losses import how_to_read
 from od_eval.odapi.checkpoints import Checkpoints, check_fine_tune_checkpoint, load_fine_tune_checkpoint
-from od_eval.odapi.datasets import has_record_ids, worker
+from od_eval.odapi.datasets import has_record_ids
 from od_eval.odapi.detector import Detector
 from od_eval.odapi.execution import NonFiniteLossError
 from od_eval.odapi.explained import explained_op_error
 from od_eval.odapi.overrides import field_value
 from od_eval.odapi.pipeline import Pipeline
+from od_eval.odapi.shards import check_same_files, uneven_shares
 from od_eval.runs.lock import locked
 from od_eval.runs.model_dir import check_model_dir
 from od_eval.runs.summary import summary_table
@@ -79,7 +82,7 @@ def train(
       checkpoint_every_n: steps between checkpoints. The last step is always saved.
       checkpoint_max_to_keep: the number of newest checkpoints to keep.
       eval_every_n: steps between evaluations, by default `checkpoint_every_n`; the last step is always evaluated. With
-        0, or with several workers, there is no evaluation.
+        0 there is no evaluation. Several workers evaluate together.
       evaluation: what to evaluate, and what depends on it.
       log_every_n: steps between points of the curves.
       steps_per_execution: steps in one call of the training function; signals are handled, points written and
@@ -116,7 +119,7 @@ def train(
         say(pipeline.zoo_remark)
     if rate_plan is not None and rate_plan.kind == "range_test":
         eval_every_n = 0  # the weights are of no use
-    eval_every_n = steps_between_evaluations(eval_every_n, checkpoint_every_n, plan, strategy, say)
+    eval_every_n = steps_between_evaluations(eval_every_n, checkpoint_every_n, plan)
     schedule = Schedule(
         last_step,
         checkpoint_every_n,
@@ -131,17 +134,25 @@ def train(
     pipeline.check_input("train_input_reader", pipeline.config.train_input_reader)
     is_chief = strategy.extended.should_checkpoint
     check_fine_tune_checkpoint(pipeline.config.train_config, model_dir)
-    if is_chief:
-        print_advice(pipeline, last_step, with_schedule=rate_plan is None)
-        check_model_dir(model_dir)
+    check_same_files(strategy, pipeline.config)
     watch = RecordWatch(pipeline, training=is_chief, evaluation=is_chief and bool(eval_every_n), strict=strict)
 
-    alone = locked(model_dir) if is_chief else contextlib.nullcontext()
-    with alone, watch, strategy.scope(), StopSignals() as signals:
-        if is_chief:
-            with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be prepared"):
-                checkpoint_files.remove_interrupted(model_dir)
-                files.remove_leftovers_below(model_dir)
+    def prepare() -> None:
+        print_advice(pipeline, last_step, with_schedule=rate_plan is None)
+        uneven = uneven_shares(pipeline.config.train_input_reader, num_workers(strategy))
+        if uneven is not None:
+            print(f"warning: {uneven}", file=sys.stderr, flush=True)
+        check_model_dir(model_dir)
+        contexts.enter_context(locked(model_dir))
+        with files.errors_as_sentences(f"model_dir '{model_dir}' cannot be prepared"):
+            checkpoint_files.remove_interrupted(model_dir)
+            files.remove_leftovers_below(model_dir)
+
+    with contextlib.ExitStack() as contexts:
+        on_chief(strategy, prepare)
+        everywhere(strategy, lambda: contexts.enter_context(watch))
+        contexts.enter_context(strategy.scope())
+        signals = contexts.enter_context(StopSignals())
         model = f"{pipeline.meta_architecture} for {pipeline.num_classes} classes"
         say(f"Building {model} on {strategies.devices(strategy)} …")
         training = _Training(
@@ -177,16 +188,9 @@ def train(
             say(f"Trained {steps} steps in {took}; total_loss went from {losses[0]:.4g} to {losses[-1]:.4g}.")
             if training.detector.stop_training and training.suggested_rate() is None:
                 say(f"Early stopping ended training: {plan.early_stopping_metric} did not improve.")
-        for detection_evaluation in training.evaluations:
-            hparams.end(detection_evaluation.run_dir, succeeded=True, step=training.detector.steps_done)
-        if training.suggested_rate() is not None:
-            say(training.suggested_rate())
-        if options is not None:
-            say(summary_table(model_dir, training.evaluations[0].run))
-            say(how_to_read(options.loss_formulas))
-        watch.report()
+        on_chief(strategy, lambda: training.conclude(say))
     say(f"Checkpoint: {training.checkpoints.newest()}\n{how_to_look(model_dir)}")
-    _raise_if_last_evaluation_failed(training.evaluations)
+    on_chief(strategy, lambda: _raise_if_last_evaluation_failed(training.evaluations))
 
 
 class _Training:
@@ -218,7 +222,8 @@ class _Training:
         self._schedule = schedule
         self._say = say
         self._dataset = pipeline.train_dataset()
-        self._is_chief = tf.distribute.get_strategy().extended.should_checkpoint
+        self._strategy = tf.distribute.get_strategy()
+        self._options = options
         self.detector = Detector(pipeline, summary_every_n=schedule.checkpoint_every_n if record_summaries else 0)
         self.detector.compile(steps_per_execution=schedule.steps_per_execution)
         self.checkpoints = Checkpoints(self.detector, model_dir, checkpoint_max_to_keep)
@@ -241,6 +246,8 @@ class _Training:
                 findings=watch.section,
                 known=lambda: {"last_step": schedule.last_step, "train_objects": watch.train_objects()},
             )
+            for evaluation in self.evaluations:
+                evaluation.set_model(self.detector)
         self._best_checkpoint = plan.best_checkpoint(model_dir) if self.evaluations else None
         self._early_stopping = plan.early_stopping(self.evaluations)
         self._overruled = rate_plan.hyperparameters() if rate_plan else {}
@@ -258,21 +265,26 @@ class _Training:
             self._saver.saved_step = self.detector.steps_done
         else:
             load_fine_tune_checkpoint(self.detector, self._pipeline.config.train_config)
-        if self._is_chief:
-            self._pipeline.save(self._model_dir)
-            describe_training(self._pipeline, self._model_dir, self.detector.steps_done)
-            self.summarize()
-            for evaluation in self.evaluations:
-                writers.resume(evaluation.run_dir, self.detector.steps_done)
-                enter_hyperparameters(self._pipeline, evaluation, self._hparam, self._overruled)
+        on_chief(self._strategy, self._describe)
         return restored
+
+    def _describe(self) -> None:
+        """Writes what the run is, on the chief."""
+        self._pipeline.save(self._model_dir)
+        describe_training(self._pipeline, self._model_dir, self.detector.steps_done)
+        self._summarize()
+        for evaluation in self.evaluations:
+            writers.resume(evaluation.run_dir, self.detector.steps_done)
+            enter_hyperparameters(self._pipeline, evaluation, self._hparam, self._overruled)
 
     def summarize(self) -> None:
         """Writes a summary of the run so far to TensorBoard's Text."""
-        if self._is_chief:
-            steps_done, last_step = self.detector.steps_done, self._schedule.last_step
-            warnings = self._watch.warnings()
-            summarize_training(self._pipeline, self._model_dir, steps_done, last_step, warnings, self._overruled)
+        on_chief(self._strategy, self._summarize)
+
+    def _summarize(self) -> None:
+        steps_done, last_step = self.detector.steps_done, self._schedule.last_step
+        warnings = self._watch.warnings()
+        summarize_training(self._pipeline, self._model_dir, steps_done, last_step, warnings, self._overruled)
 
     def evaluate_what_is_missing(self) -> None:
         """Evaluates the checkpoint from which the run continues, if its evaluation was interrupted or failed."""
@@ -285,13 +297,27 @@ class _Training:
             if recorded is not None:
                 logs.update(evaluation.logs(recorded))
             else:
-                evaluation.set_model(self.detector)
                 evaluation.begin()
                 evaluation.evaluate_into(logs, step)
         # The best checkpoint is always updated: the run may have ended between the evaluation and that update.
         self._best_checkpoint.set_model(self.detector)
         self._best_checkpoint.begin(starts_anew=False)
         self._best_checkpoint.keep_if_better(logs)
+
+    def conclude(self, say: Callable[..., None]) -> None:
+        """Says what has come of the training, on the chief.
+
+        Raises:
+          ODEvalError: something was wrong with the data.
+        """
+        for evaluation in self.evaluations:
+            hparams.end(evaluation.run_dir, succeeded=True, step=self.detector.steps_done)
+        if self.suggested_rate() is not None:
+            say(self.suggested_rate())
+        if self._options is not None:
+            say(summary_table(self._model_dir, self.evaluations[0].run))
+            say(how_to_read(self._options.loss_formulas))
+        self._watch.report()
 
     def suggested_rate(self) -> str | None:
         """What a range test of the learning rate found; None if there was none."""
@@ -348,7 +374,7 @@ class _Training:
         further = (self._best_checkpoint, self._early_stopping, self._learning_rate)
         callbacks += [callback for callback in further if callback]
         step, schedule = self.detector.steps_done, self._schedule
-        number = worker(self.detector.distribute_strategy)
+        number = worker(self._strategy)
         batches = BatchRecord(self._model_dir, worker=number, steps_done=step, seed=self._seed)
         if has_record_ids(self._pipeline.config):
             self.detector.on_batches = batches.add

@@ -9,10 +9,9 @@ import tensorflow as tf
 from object_detection.protos import pipeline_pb2
 from object_detection.utils import config_util
 
-from od_eval import files
+from od_eval import cluster, files
 from od_eval.findings.finding import Finding
 from od_eval.label_map import Category, read_label_map
-from od_eval.odapi import datasets
 from od_eval.odapi.config_checks import Reader, has_num_classes, runs_at
 from od_eval.odapi.placeholder import placeholder
 from od_eval.odapi.records import glob, input_files, size
@@ -146,14 +145,18 @@ def files_for_all_workers(reader: Reader) -> Iterator[Finding]:
     """There is a file for each worker: the Object Detection API assigns whole files, and a worker without one hangs."""
     if reader.field != "train_input_reader":
         return
-    workers = datasets.num_workers(tf.distribute.get_strategy())
-    num_files = len(input_files(reader.proto))
+    workers = cluster.num_workers(tf.distribute.get_strategy())
+    patterns = reader.proto.tf_record_input_reader.input_path
+    files_of = {"train_input_reader": input_files(reader.proto)}
+    if reader.proto.sample_from_datasets_weights:  # each is sampled by itself
+        files_of = {f"input_path '{pattern}' of train_input_reader": glob(pattern) for pattern in patterns}
+    what, num_files = min(((what, len(paths)) for what, paths in files_of.items()), key=lambda item: item[1])
     if num_files < workers and workers > 1:
         yield Finding(
             "fewer_record_files_than_workers",
             "error",
             reader.source,
-            f"train_input_reader has {num_files} record files for {workers} workers",
+            f"{what} has {num_files} record files for {workers} workers",
             "write the dataset in at least as many shards as there are workers",
             field="train_input_reader.tf_record_input_reader.input_path",
             evidence={"files": num_files, "workers": workers},
