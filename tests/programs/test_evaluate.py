@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hotcoco import mask as coco_mask
 from PIL import Image
@@ -407,3 +409,14 @@ def test_boxes_that_cannot_be_what_they_say_are_a_warning(tmp_path, edit, warnin
     strict = evaluate(folder, "--strict")
     assert strict.returncode == 1
     assert warning in strict.stderr
+
+
+def test_a_table_of_detections_gives_the_metrics_of_the_same_detections_in_json(tmp_path):
+    folder = write_files(tmp_path / "data", masks=False)
+    detections = json.loads((folder / "detections.json").read_text())
+    pq.write_table(pa.Table.from_pylist(detections), folder / "detections.parquet")
+    assert evaluate(folder).returncode == 0
+    from_json = json.loads((folder / "runs" / "a" / "eval" / "metrics.json").read_text())
+    result = evaluate(folder, f"--detections={folder}/detections.parquet")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((folder / "runs" / "a" / "eval" / "metrics.json").read_text()) == from_json

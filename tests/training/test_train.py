@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,31 +21,9 @@ from od_eval.training import train as training
 from od_eval.training.checkpoint_evaluation import evaluate_checkpoints
 from od_eval.training.evaluation_plan import EvaluationPlan
 from read_events import shown_images, shown_tensors, written_scalars
+from training_program import Background, checkpointed_step, run, steps
 
-REPOSITORY = Path(__file__).parents[2]
 LOSSES = ["Loss/classification_loss", "Loss/localization_loss", "Loss/regularization_loss", "Loss/total_loss"]
-
-
-def command(config, overrides, model_dir, *flags):
-    sets = [f"--set={override}" for override in overrides]
-    program = [sys.executable, REPOSITORY / "scripts" / "model_main_tf2.py"]
-    return [*program, f"--pipeline_config_path={config}", f"--model_dir={model_dir}", *sets, *flags]
-
-
-def environment(**variables):
-    return {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1", **variables}
-
-
-def run(*args, **variables):
-    return subprocess.run(command(*args), env=environment(**variables), capture_output=True, text=True, check=False)
-
-
-def steps(run_dir):
-    return [step for step, _ in written_scalars(run_dir)["Loss/total_loss"]]
-
-
-def checkpointed_step(path):
-    return int(tf.train.load_variable(str(path), "step/.ATTRIBUTES/VARIABLE_VALUE"))
 
 
 def weights(checkpoint):
@@ -235,28 +212,6 @@ def test_a_finished_run_started_again_does_nothing(finished, ssd_config, config_
     training.train(str(ssd_config), str(finished[0]), overrides=config_overrides, num_train_steps=7)
     assert "Nothing to train" in capsys.readouterr().out
     assert before == sorted((path, path.stat().st_mtime_ns) for path in finished[0].rglob("ckpt-*"))
-
-
-class Background:
-    """A driver in the background, whose output is waited for."""
-
-    def __init__(self, *args, **variables):
-        self.process = subprocess.Popen(
-            command(*args), env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def wait_for(self, pattern):
-        """Reads lines until one matches, and returns the match."""
-        for line in self.process.stdout:
-            match = re.search(pattern, line)
-            if match:
-                return match
-        pytest.fail(f"ended without printing {pattern!r}: {self.process.stderr.read()}")
-
-    def stop(self, signal_number):
-        self.process.send_signal(signal_number)
-        output, errors = self.process.communicate(timeout=120)
-        return self.process.returncode, output, errors
 
 
 def test_a_run_interrupted_in_every_way_and_started_again_makes_one_unbroken_curve(
@@ -538,52 +493,3 @@ def test_a_damaged_record_is_named_with_its_file_when_training_fails_on_it(
     message = error_of(training.train, str(ssd_config), str(tmp_path / "run"), overrides=overrides, num_train_steps=9)
     assert f"'{broken}' is truncated or corrupt at record 3" in message
     assert not tf.summary.should_record_summaries(), "nothing writes to a run of it any more"
-
-
-# ---- Several replicas and workers ---------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_two_workers_train_and_stop_together_and_the_chief_alone_writes(ssd_config, config_overrides, shapes, tmp_path):
-    (whole,) = shapes.glob("train-*")
-    for number in (0, 1):
-        shutil.copy(whole, tmp_path / f"train-0000{number}-of-00002")
-    overrides = [*config_overrides, f"train_input_reader.tf_record_input_reader.input_path={tmp_path}/train-*-of-00002"]
-    ports = [free_port(), free_port()]
-    cluster = ", ".join(f'"localhost:{port}"' for port in ports)
-    model_dir = tmp_path / "run"
-
-    def start(*flags):
-        return [
-            Background(
-                ssd_config,
-                overrides,
-                model_dir,
-                *("--num_workers=2", "--log_every_n=1", "--checkpoint_every_n=2", *flags),
-                TF_CONFIG=f'{{"cluster": {{"worker": [{cluster}]}}, "task": {{"type": "worker", "index": {index}}}}}',
-            )
-            for index in (0, 1)
-        ]
-
-    chief, other = start("--num_train_steps=100000")
-    chief.wait_for(r"^step\s+1/")
-    for worker, errors in ((other, other.stop(signal.SIGTERM)[2]), (chief, chief.process.communicate(timeout=60)[1])):
-        assert worker.process.returncode == 143, errors
-    stopped_at = checkpointed_step(tf.train.latest_checkpoint(str(model_dir)))
-
-    last = stopped_at + 3
-    outputs = [worker.process.communicate(timeout=400) for worker in start(f"--num_train_steps={last}")]
-    assert f"step {last}/{last}" in outputs[0][0], outputs
-    assert outputs[1][0] == "Loading TensorFlow …\n"
-    assert steps(model_dir / "train") == list(range(1, last + 1))
-    assert len(list((model_dir / "train").iterdir())) == 2  # a file for each of the chief's runs
-    assert {path.name for path in model_dir.iterdir() if path.is_dir()} == {"train"}
-    assert checkpointed_step(tf.train.latest_checkpoint(str(model_dir))) == last
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
