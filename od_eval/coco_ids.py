@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 
 Id = int | str
 _MOST_DIGITS = 1000  # Python refuses to read numbers of some thousand digits, as an attack
-_LARGEST = 3.4e38  # of float32, the type of boxes and scores
+LARGEST = 3.4e38  # of float32, the type of boxes and scores
 
 
 def read_id(value: Any) -> Id | None:
@@ -32,7 +32,7 @@ def find_id(value: Any, known: Collection[Id]) -> Id | None:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number that float32 can hold: neither a bool nor NaN, infinite or as good as that."""
-    return type(value) in (int, float) and abs(value) <= _LARGEST
+    return type(value) in (int, float) and abs(value) <= LARGEST
 
 
 def _is_whole_number(text: str) -> bool:

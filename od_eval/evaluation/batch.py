@@ -103,6 +103,25 @@ def of_image(objects: Objects, index: int) -> Objects:
     return type(objects)(**of_one)
 
 
+def images_of(objects: Objects, indices: Sequence[int]) -> Objects:
+    """The objects of some images of a batch."""
+    columns = {field.name: getattr(objects, field.name) for field in dataclasses.fields(objects)}
+    kept: dict[str, Any] = {
+        name: None if column is None else [column[index] for index in indices] for name, column in columns.items()
+    }
+    return type(objects)(**kept)
+
+
+def of_images(batch: EvaluationBatch, indices: Sequence[int]) -> EvaluationBatch:
+    """Some images of a batch: their ids, sizes, detections and ground truth."""
+    return EvaluationBatch(
+        image_ids=[batch.image_ids[index] for index in indices],
+        image_sizes=np.asarray(batch.image_sizes)[list(indices)],
+        detections=images_of(batch.detections, indices),
+        groundtruth=None if batch.groundtruth is None else images_of(batch.groundtruth, indices),
+    )
+
+
 def num_rows(objects: Detections | GroundTruth) -> list[int]:
     """The number of valid rows in each image."""
     if objects.num is None:

@@ -1,4 +1,4 @@
-"""Reads ground truth and detections from COCO JSON files, for an evaluation without the model.
+"""Reads ground truth and detections from COCO JSON files, and detections from tables, to evaluate without the model.
 
     groundtruth = read_groundtruth("instances_val.json")
     evaluator = Evaluator(groundtruth.categories, box_format="xywh")
@@ -11,23 +11,33 @@ The numbers are the same as pycocotools' for these files.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from od_eval import files
 from od_eval.coco_ids import find_id, groups_only, is_number, read_id
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
-from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth
+from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth, images_of, of_images
 from od_eval.evaluation.columns import ImageId
+from od_eval.evaluation.detection_rows import DetectionRows
+from od_eval.evaluation.detection_tables import DetectionTable, is_table
+from od_eval.evaluation.plain_json import read_plain_detections
 from od_eval.text import named, short, some
 
 # Boxes that reach further than this part of their image are outside it, as detectors reach a little over the edge; if
 # more than this part of all boxes are, they are not what they say.
 _MOST_OVER_THE_EDGE, _MANY_BOXES = 1.02, 0.1
+# A larger table is not held in memory, so its rows must stand together by image.
+MOST_ROWS_IN_MEMORY = 10_000_000
+_IMAGES_AT_A_TIME = 10_000
 _LARGEST_SIDE = 2**31 - 1  # of an image; what counts pixels has 32 bits
 
 
@@ -42,24 +52,25 @@ class LeftOut:
         self._strict = strict
         self._cases: dict[str, tuple[int, str]] = {}
 
-    def add(self, what: str, first: str) -> None:
-        """Counts an entry.
+    def add(self, what: str, first: str, number: int = 1) -> None:
+        """Counts an entry, or several.
 
         Args:
           what: its kind, in the plural: "detections of images that the ground truth does not have".
-          first: the entry, if it is the first of its kind.
+          first: the entry, if it is the first of its kind; of several, the first.
+          number: how many.
 
         Raises:
           ODEvalError: that is an error.
         """
         if self._strict:
             raise ODEvalError(f"{first}.")
-        self.note(what, first)
+        self.note(what, first, number)
 
-    def note(self, what: str, first: str) -> None:
+    def note(self, what: str, first: str, number: int = 1) -> None:
         """Counts what is never an error."""
-        number, earlier = self._cases.get(what, (0, first))
-        self._cases[what] = (number + 1, earlier)
+        earlier_number, earlier = self._cases.get(what, (0, first))
+        self._cases[what] = (earlier_number + number, earlier)
 
     def cases(self) -> list[tuple[int, str, str]]:
         """Number, kind and first case of each kind."""
@@ -86,6 +97,11 @@ class CocoGroundTruth:
     objects: GroundTruth
     masks: bool
     file_names: dict[ImageId, str]
+
+    @functools.cached_property
+    def ids(self) -> list[ImageId]:
+        """The ids of `images`, in their order."""
+        return list(self.images)
 
 
 def read_groundtruth(path: files.Path, masks: bool = False, left_out: LeftOut | None = None) -> CocoGroundTruth:
@@ -133,17 +149,19 @@ def read_groundtruth(path: files.Path, masks: bool = False, left_out: LeftOut | 
 
 
 def read_detections(path: files.Path, groundtruth: CocoGroundTruth, left_out: LeftOut | None = None) -> EvaluationBatch:
-    """Reads a file in COCO's results format, a list of detections, and combines it with the ground truth.
+    """Reads a file in COCO's results format, a list of detections, or a table of them; combined with the ground truth.
 
     From detections, `image_id`, `category_id`, `score`, and `bbox` or `segmentation` are read, and both if masks are
-    evaluated. Without `bbox` the bounding box of the mask is used.
+    evaluated. Without `bbox` the bounding box of the mask is used. Tables, which have boxes only, are described in
+    `detection_tables`.
 
     As in pycocotools, the area of a detection is that of its box, or of its mask if it has no `bbox`, whether boxes or
     masks are evaluated. (The evaluation during training uses the box area for boxes and the mask area for masks, as the
     Object Detection API does; to do so here, leave `bbox` out of files with masks.)
 
     Args:
-      path: the JSON file, on any file system.
+      path: a JSON file, or a table: a .parquet, .arrow or .feather file, a folder of these or a pattern; on any file
+        system.
       groundtruth: from `read_groundtruth`.
       left_out: is given the detections of images and categories that the ground truth does not have; without it, such a
         detection is an error.
@@ -155,7 +173,12 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth, left_out: Le
       ODEvalError: the file cannot be read, is not a list of detections, or has an invalid entry; the message names the
         entry.
     """
-    path = os.fspath(path)
+    path, left_out = os.fspath(path), left_out or LeftOut(strict=True)
+    if is_table(path):
+        return _batch(groundtruth, _table(path, groundtruth).read(left_out))
+    plain = None if groundtruth.masks else read_plain_detections(path, groundtruth.images, groundtruth.categories)
+    if plain is not None:
+        return _batch(groundtruth, plain)
     content = files.read_json(path)
     if not isinstance(content, list):
         raise ODEvalError(
@@ -164,7 +187,6 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth, left_out: Le
             + '; COCO\'s format is [{"image_id": …, "category_id": …, "bbox": [x, y, width, height], "score": …}, …].'
         )
     columns = ("boxes", "classes", "scores", "area")
-    left_out = left_out or LeftOut(strict=True)
     rows = _Rows(groundtruth.images, groundtruth.categories, groundtruth.masks, columns, "detections", left_out)
     for where, entry in _entries(path, "", content):
         rows.add_detection(where, entry)
@@ -176,8 +198,70 @@ def read_detections(path: files.Path, groundtruth: CocoGroundTruth, left_out: Le
     )
 
 
+def stream_detections(
+    path: files.Path, groundtruth: CocoGroundTruth, left_out: LeftOut | None = None
+) -> tuple[int, Iterator[EvaluationBatch]]:
+    """As `read_detections`, with few images in a batch, and of a large table with few of its rows in memory.
+
+    Returns:
+      The number of detections, with those left out if it is a table; and batches, with each image of the ground truth
+      once.
+
+    Raises:
+      ODEvalError: as `read_detections`, also while batches are read; and if the rows of an image do not stand
+        together in a table of more than `MOST_ROWS_IN_MEMORY`.
+    """
+    left_out = left_out or LeftOut(strict=True)
+    table = _table(os.fspath(path), groundtruth) if is_table(path) else None
+    if table is not None and table.num_rows > MOST_ROWS_IN_MEMORY:
+        return table.num_rows, _streamed(groundtruth, table, left_out)
+    batch = _batch(groundtruth, table.read(left_out)) if table else read_detections(path, groundtruth, left_out)
+    assert batch.detections is not None
+    num = sum(map(len, batch.detections.scores))
+    return num, _parts_of(batch)
+
+
+def _table(path: str, groundtruth: CocoGroundTruth) -> DetectionTable:
+    if groundtruth.masks:
+        raise ODEvalError(f"'{path}' is a table of detections, which has boxes only; do not evaluate masks.")
+    return DetectionTable(path, groundtruth.images, groundtruth.categories)
+
+
+def _streamed(groundtruth: CocoGroundTruth, table: DetectionTable, left_out: LeftOut) -> Iterator[EvaluationBatch]:
+    is_left = np.ones(len(groundtruth.images), bool)
+    for rows in table.by_images(left_out):
+        images = np.unique(rows.image)
+        is_left[images] = False
+        yield _batch(groundtruth, rows, images)
+    images = np.flatnonzero(is_left)
+    for first in range(0, len(images), _IMAGES_AT_A_TIME):
+        yield _batch(groundtruth, DetectionRows.concatenated([]), images[first : first + _IMAGES_AT_A_TIME])
+
+
+def _batch(
+    groundtruth: CocoGroundTruth, rows: DetectionRows, images: npt.NDArray[np.int64] | None = None
+) -> EvaluationBatch:
+    """The detections and objects of some images, by their indices in ascending order; by default of all."""
+    everything = np.arange(len(groundtruth.images))
+    images = everything if images is None else images
+    ids = [groundtruth.ids[index] for index in images]
+    return EvaluationBatch(
+        image_ids=ids,
+        image_sizes=[groundtruth.images[id] for id in ids],
+        detections=rows.by_image(images),
+        groundtruth=groundtruth.objects if images is everything else images_of(groundtruth.objects, images.tolist()),
+    )
+
+
+def _parts_of(batch: EvaluationBatch) -> Iterator[EvaluationBatch]:
+    for first in range(0, len(batch.image_ids), _IMAGES_AT_A_TIME):
+        yield of_images(batch, range(first, min(first + _IMAGES_AT_A_TIME, len(batch.image_ids))))
+
+
 def has_masks(path: files.Path) -> bool:
-    """Whether a JSON file contains a segmentation that is not empty. The rest of the file is not parsed."""
+    """Whether a JSON file contains a segmentation that is not empty; the rest of it is not parsed. Tables have none."""
+    if is_table(path):
+        return False
     try:
         return re.search(rb'"segmentation"\s*:\s*(\{|\[\s*[^\s\]])', files.read_bytes(path)) is not None
     except OSError:
@@ -193,26 +277,45 @@ def boxes_that_cannot_be(batch: EvaluationBatch) -> str | None:
     Returns:
       What is seen and what it looks like, or None if the boxes can be what they say.
     """
-    num_boxes = num_outside = num_corners = 0
-    largest = 0.0
-    assert batch.detections is not None
-    sizes: Any = batch.image_sizes
-    for (height, width), boxes in zip(sizes, batch.detections.boxes, strict=True):
-        if not height or not width:
-            continue
-        for left, top, third, fourth in boxes:
-            num_boxes += 1
-            largest = max(largest, left, top, third, fourth)
-            num_outside += left + third > _MOST_OVER_THE_EDGE * width or top + fourth > _MOST_OVER_THE_EDGE * height
-            num_corners += left < third <= _MOST_OVER_THE_EDGE * width and top < fourth <= _MOST_OVER_THE_EDGE * height
-    if num_boxes and largest <= 1:
-        return f"all {num_boxes} boxes of detections are below 1: they look like parts of the image; bbox is in pixels"
-    if num_outside > _MANY_BOXES * num_boxes:
-        corners = ": they look like left, top, right, bottom" if num_corners == num_boxes else ""
-        return f"{num_outside} of {num_boxes} boxes of detections reach over the edge of their images{corners};" + (
-            " bbox is left, top, width, height in pixels"
-        )
-    return None
+    plausibility = BoxPlausibility()
+    for part in _parts_of(batch):
+        plausibility.update(part)
+    return plausibility.problem()
+
+
+class BoxPlausibility:
+    """`boxes_that_cannot_be` of many batches."""
+
+    def __init__(self) -> None:
+        self._num_boxes = self._num_outside = self._num_corners = 0
+        self._largest = 0.0
+
+    def update(self, batch: EvaluationBatch) -> None:
+        """Counts the boxes of a batch."""
+        assert batch.detections is not None
+        boxes = [np.reshape(rows, (-1, 4)) for rows in batch.detections.boxes]
+        sizes = np.repeat(np.asarray(batch.image_sizes), list(map(len, boxes)), axis=0)
+        box = np.concatenate(boxes)[(sizes > 0).all(axis=1)]
+        limit = _MOST_OVER_THE_EDGE * sizes[(sizes > 0).all(axis=1), ::-1]  # width, height
+        first, second = box[:, :2], box[:, 2:]
+        self._num_boxes += len(box)
+        self._largest = max(self._largest, box.max(initial=0))
+        self._num_outside += int((first + second > limit).any(axis=1).sum())
+        self._num_corners += int(((first < second) & (second <= limit)).all(axis=1).sum())
+
+    def problem(self) -> str | None:
+        """See `boxes_that_cannot_be`."""
+        num_boxes, num_outside = self._num_boxes, self._num_outside
+        if num_boxes and self._largest <= 1:
+            return (
+                f"all {num_boxes} boxes of detections are below 1: they look like parts of the image; bbox is in pixels"
+            )
+        if num_outside > _MANY_BOXES * num_boxes:
+            corners = ": they look like left, top, right, bottom" if self._num_corners == num_boxes else ""
+            return f"{num_outside} of {num_boxes} boxes of detections reach over the edge of their images{corners};" + (
+                " bbox is left, top, width, height in pixels"
+            )
+        return None
 
 
 class _Rows:
