@@ -1,8 +1,11 @@
 """Training and evaluation by several workers on this machine, started as a user starts them."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,7 +14,7 @@ import tensorflow as tf
 
 import od_eval
 from od_eval import Detector, Pipeline
-from training_program import Background, checkpointed_step, clusters, steps
+from training_program import REPOSITORY, Background, checkpointed_step, clusters, environment, steps
 
 
 @pytest.fixture
@@ -150,3 +153,41 @@ def test_a_group_that_is_started_again_goes_on_whoever_was_killed_or_stopped(ssd
     evaluated = [*range(3, 40, 3), 40]
     assert steps(model_dir / "eval") == evaluated
     assert [one["step"] for one in od_eval.load_metrics(model_dir, every=True)] == evaluated
+
+
+@pytest.mark.slow
+def test_ray_starts_a_group_again_that_has_lost_a_worker(ssd_config, overrides, tmp_path):
+    psutil = pytest.importorskip("psutil")
+    model_dir = tmp_path / "run"
+    flags = ("--log_every_n=1", "--checkpoint_every_n=10", "--num_train_steps=120", "--noanalysis")
+    sets = [f"--set={override}" for override in overrides]
+    program = [
+        sys.executable,
+        REPOSITORY / "examples" / "ray_train.py",
+        "--num_workers=2",
+        f"--storage_path={tmp_path}",
+    ]
+    program += [f"--pipeline_config_path={ssd_config}", f"--model_dir={model_dir}", *flags, *sets]
+    with (tmp_path / "output").open("w") as output:
+        process = subprocess.Popen(program, env=environment(RAY_ADDRESS="local"), stdout=output, stderr=output)
+        try:
+            killed = None
+            while process.poll() is None:
+                newest = tf.train.latest_checkpoint(str(model_dir))
+                if killed is None and newest is not None and checkpointed_step(newest) >= 20:
+                    workers = [
+                        one
+                        for one in psutil.Process(process.pid).children(recursive=True)
+                        if f"--model_dir={model_dir}" in one.cmdline() and "-c" in one.cmdline()
+                    ]
+                    killed = min(worker.pid for worker in workers)
+                    os.kill(killed, signal.SIGKILL)
+                time.sleep(0.2)
+        finally:
+            process.kill()
+    said = (tmp_path / "output").read_text()
+    assert process.returncode == 0, said[-5000:]
+    assert killed is not None
+    assert "Continuing from " in said
+    assert steps(model_dir / "train") == list(range(1, 121))
+    assert [one["step"] for one in od_eval.load_metrics(model_dir, every=True)] == list(range(10, 121, 10))
