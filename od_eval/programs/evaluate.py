@@ -17,6 +17,11 @@ An existing evaluation of the same step is replaced; so do not train into that r
 TensorBoard shows the first images with detections and ground truth. With --ledger, a table shows what each choice of
 COCO's protocol does to AP; it is also in ledger.csv, beside the other files of the analyses.
 
+Detections may also be a table, .parquet, .arrow or .feather, a folder of such files or a pattern: image_id,
+category_id, score, and x, y, width, height or bbox. One of more than ten million rows is read a part at a time, for
+which the rows of an image must stand together. Of more than two million detections of boxes, analyses are made of some
+images, and that is said; the COCO metrics always rest on all.
+
 With --model it runs a model: the folder of an export, a SavedModel, a .tflite file, a checkpoint or a model_dir, whose
 best checkpoint it takes. The images are those of a pipeline.config, of TFRecords (--record, --label_map), or of COCO's
 ground truth (--groundtruth, --images). It writes to <model_dir>/eval/<name of the model>, and tells also how long the
@@ -25,10 +30,11 @@ model takes for an image, how large it is, and mistakes in its use: classes one 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tqdm
@@ -47,12 +53,12 @@ from od_eval.evaluation.analysis import Analysis, attempt
 from od_eval.evaluation.batch import EvaluationBatch, of_image
 from od_eval.evaluation.better import best_of
 from od_eval.evaluation.coco_files import (
+    BoxPlausibility,
     CocoGroundTruth,
     LeftOut,
-    boxes_that_cannot_be,
     has_masks,
-    read_detections,
     read_groundtruth,
+    stream_detections,
 )
 from od_eval.evaluation.coco_metrics import BACKENDS
 from od_eval.evaluation.evaluator import Evaluator
@@ -61,6 +67,7 @@ from od_eval.evaluation.loop import FoundInData, evaluate
 from od_eval.evaluation.object_table import ERROR_KINDS
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
+from od_eval.evaluation.streamed_evaluator import MOST_ANALYSED, StreamedEvaluator
 from od_eval.figures.first_images import FirstImages
 from od_eval.findings.finding import Finding, findings_in, findings_section
 from od_eval.programs import analysis_flags
@@ -71,7 +78,11 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(analysis_flags)  # so that --help shows them
 
 flags.DEFINE_string("groundtruth", None, "COCO JSON file with images, annotations and categories.")
-flags.DEFINE_string("detections", None, "JSON file in COCO's results format.")
+flags.DEFINE_string(
+    "detections",
+    None,
+    "File in COCO's results format, JSON, or such a table: .parquet, .arrow, .feather, a folder or pattern of these.",
+)
 flags.DEFINE_string("model", None, "Instead of --detections: a model to run; a folder, a .tflite file or a checkpoint.")
 flags.DEFINE_string("pipeline_config_path", None, "With --model: the config whose first eval_input_reader is read.")
 flags.DEFINE_string("record", None, "With --model: TFRecord files, a pattern such as data/val-?????-of-00004.")
@@ -182,10 +193,8 @@ def _evaluate_detections() -> None:
     folder = ImageFolder(FLAGS.images) if FLAGS.images else None
     left_out = LeftOut(FLAGS.strict)
     groundtruth = read_groundtruth(FLAGS.groundtruth, masks, left_out)
-    batch = read_detections(FLAGS.detections, groundtruth, left_out)
-    implausible = boxes_that_cannot_be(batch)
-    if implausible and FLAGS.strict:
-        raise ODEvalError(f"{implausible}.")
+    num_detections, batches = stream_detections(FLAGS.detections, groundtruth, left_out)
+    first_batch = next(batches)
     options = EvaluationOptions(
         groundtruth.categories,
         box_format="xywh",
@@ -193,25 +202,57 @@ def _evaluate_detections() -> None:
         num_pictures=FLAGS.num_pictures if FLAGS.images else 0,
         analysis=analysis_flags.analysis_options(),
     )
-    evaluator = _evaluator(options)
+    is_large = num_detections > MOST_ANALYSED and not masks and FLAGS.backend == "hotcoco"
+    evaluator = (
+        StreamedEvaluator(options, groundtruth.images, MOST_ANALYSED / num_detections)
+        if is_large
+        else _evaluator(options)
+    )
     print(f"Evaluating the {_what(options)} of {len(groundtruth.images)} images with {_backend()} …", flush=True)
-    findings = findings_of(left_out)
-    if implausible:
-        findings.append(Finding(kind="implausible_boxes", severity="warning", where="", symptom=implausible, remedy=""))
+    plausibility = BoxPlausibility()
+
+    def plausible(batches: Iterable[EvaluationBatch]) -> Iterator[EvaluationBatch]:
+        for batch in batches:
+            plausibility.update(batch)
+            yield batch
+        if FLAGS.strict and (problem := plausibility.problem()):
+            raise ODEvalError(f"{problem}.")
+
+    def findings() -> list[Finding]:
+        found = findings_of(left_out)
+        if problem := plausibility.problem():
+            found.append(Finding("implausible_boxes", "warning", where="", symptom=problem, remedy=""))
+        if isinstance(evaluator, StreamedEvaluator) and options.analysis is not None:
+            found.append(_analysed_in_part(evaluator.num_analysed, len(groundtruth.images), num_detections))
+        return found
+
     run = FLAGS.run or "eval"
     result = evaluate(
         None,
-        [batch],
-        [evaluator, FoundInData(lambda: findings_section(findings))],
+        plausible(itertools.chain([first_batch], batches)),
+        [evaluator, FoundInData(lambda: findings_section(findings()))],
         detect=lambda _, batch: batch,
         options=options,
         step=FLAGS.step or 0,
         name=run,
     )
     archive = ImageArchive(os.path.join(FLAGS.model_dir, run))
-    first_images = _read_images(groundtruth, batch, folder, options, archive)
+    first_images = _read_images(groundtruth, first_batch, folder, options, archive)
     _write(run, result, options, evaluator, first_images, archive if options.num_pictures else None)
     _tell(run, result, evaluator)
+
+
+def _analysed_in_part(num_analysed: int, num_images: int, num_detections: int) -> Finding:
+    return Finding(
+        "analysed_in_part",
+        "note",
+        where="",
+        symptom=f"the analyses rest on {num_analysed:,} of {num_images:,} images, chosen by a hash of their ids, as"
+        f" there are {num_detections:,} detections and at most about {MOST_ANALYSED:,} are analysed; the COCO metrics"
+        " rest on all",
+        remedy="",
+        evidence={"images": num_analysed},
+    )
 
 
 def _evaluate_model() -> None:
@@ -365,7 +406,7 @@ def _images(
     """The first images that can be read, one at a time, with their pixels."""
     problems = []
     num_read = 0
-    for index, id in enumerate(groundtruth.images):
+    for index, id in enumerate(batch.image_ids):
         if num_read == number:
             break
         try:

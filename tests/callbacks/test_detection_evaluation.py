@@ -27,6 +27,7 @@ import tensorflow as tf
 from PIL import Image
 
 import od_eval
+from od_eval import cluster
 from od_eval.evaluation.coco_files import read_detections, read_groundtruth
 from od_eval.evaluation.options import BOX_FORMATS
 from od_eval.findings import diagnosis
@@ -798,12 +799,15 @@ def test_a_model_that_can_be_evaluated_by_itself_says_how(tmp_path, keras):
     assert [step for step, _ in callback.failures] == [4]
 
 
-def test_a_worker_that_is_not_the_chief_neither_evaluates_nor_writes(tmp_path):
+def test_a_worker_that_is_not_the_chief_evaluates_too_has_its_metrics_and_writes_nothing(tmp_path, monkeypatch):
     class Extended:
         should_save_summary = False
+        _num_workers = 2
+        _id_in_cluster = 1
 
     class Strategy:
         extended = Extended()
+        num_replicas_in_sync = 2
 
     class Optimizer:
         iterations = 4
@@ -812,6 +816,7 @@ def test_a_worker_that_is_not_the_chief_neither_evaluates_nor_writes(tmp_path):
         distribute_strategy = Strategy()
         optimizer = Optimizer()
 
+    monkeypatch.setattr(cluster, "gather", lambda strategy, message: [{"val_AP": 0.5}, message])
     detect = Detect()
     callback = evaluation(tmp_path, detect=detect)
     callback.set_model(Worker())
@@ -821,7 +826,7 @@ def test_a_worker_that_is_not_the_chief_neither_evaluates_nor_writes(tmp_path):
     callback.on_train_batch_end(0, logs)
     callback.on_epoch_end(0, logs)
     callback.on_train_end()
-    assert (logs, detect.steps, list(tmp_path.iterdir())) == ({}, [], [])
+    assert (logs, detect.steps, list(tmp_path.iterdir())) == ({"val_AP": 0.5}, [4, 4], [])
 
 
 def test_importing_it_imports_no_tensorflow():

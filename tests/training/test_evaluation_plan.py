@@ -10,18 +10,20 @@ def test_each_dataset_is_read_once(tmp_path, shapes, ssd_config, config_override
     records = shutil.copytree(shapes, tmp_path / "records")
     pipeline = Pipeline.load(ssd_config, [one.replace(str(shapes), str(records)) for one in config_overrides])
     plan = EvaluationPlan(on_train_data=True, sample_1_of_n_train_examples=1)
-    inputs = []
-    plan.evaluations(
+    wrapped = []
+    callbacks = plan.evaluations(
         *(pipeline, plan.check(pipeline), str(tmp_path)),
         checkpoint=lambda step: None,
-        interruptible=lambda batches: inputs.append(batches) or batches,
+        interruptible=lambda batches: wrapped.append(batches) or batches,
         on_error="raise",
         findings=list,
     )
-    numbers = [sum(1 for _ in batches) for batches in inputs]
+    datasets = [callback._evaluations._dataset for callback in callbacks]
+    numbers = [sum(1 for _ in batches) for batches in datasets]
     assert numbers == [4, 16]
     shutil.rmtree(records)
-    assert [sum(1 for _ in batches) for batches in inputs] == numbers
+    assert [sum(1 for _ in batches) for batches in datasets] == numbers
+    assert len(wrapped) == 4, "each pass can be interrupted"
 
 
 def test_sets_without_a_training_are_those_of_the_training(tmp_path, ssd_config, config_overrides):
