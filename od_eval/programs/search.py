@@ -40,7 +40,8 @@ _REFUSED = {
     "best_metric": "give metric instead, which decides on the best checkpoint of each trial as well",
     "checkpoint_dir": "leave it out, as trials train and evaluate",
     "hparam": "leave it out: every field that is tried is a column of HParams",
-    "num_workers": "leave it out: with several workers none evaluates",
+    "cluster_timeout": "leave it out, as each trial trains in one process",
+    "num_workers": "leave it out, as each trial trains in one process",
 }
 
 
