@@ -47,6 +47,7 @@ class FirstImages:
             self._error = error
 
     def merge(self, other: FirstImages) -> None:
+        self._error = self._error or other._error
         for image in other._images:
             self.update(image)
 

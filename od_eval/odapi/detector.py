@@ -380,7 +380,10 @@ class Detector(tf.keras.Model):
                 with_masks = dataclasses.replace(options, masks=has_masks(eval_dict))
                 evaluated = evaluation_batch(part[0], eval_dict, logs, eval_config, with_masks)
                 num_images += len(evaluated.image_ids)
-                yield to_be_sent(evaluated, num_images, needs_outputs) if is_shared else evaluated
+                if is_shared:
+                    so_far = num_images * cluster.num_workers(self.distribute_strategy)
+                    evaluated = to_be_sent(evaluated, so_far, needs_outputs)
+                yield evaluated
         except tf.errors.OpError as error:
             readers = [*self._config.eval_input_reader, self._config.train_input_reader]
             raise explained_op_error(error, readers, "eval_config.batch_size", eval_config.batch_size) from error

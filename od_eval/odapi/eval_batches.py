@@ -173,7 +173,7 @@ def to_be_sent(batch: EvaluationBatch, num_images: int, with_outputs: bool) -> E
 
     Args:
       batch: from `evaluation_batch`.
-      num_images: the number of images of this worker so far, with those of the batch.
+      num_images: the number of images of all workers so far, with those of the batch.
       with_outputs: whether an evaluator needs the outputs of the model.
     """
     sizes = [(int(height), int(width)) for height, width in np.asarray(batch.image_sizes)]

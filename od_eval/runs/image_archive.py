@@ -58,6 +58,8 @@ class ImageArchive:
         try:
             for image_id, image in zip(batch.image_ids, batch.images, strict=False):  # it may have the first ones only
                 self.add(image_id, image)
+            if len(self._seen) == self._most:  # other workers do not even send what has no room
+                self._num_left_out += len(batch.image_ids) - len(batch.images)
         except Exception as error:  # an evaluation does not fail for its pictures; `write` raises it
             self._error = error
 
@@ -74,9 +76,13 @@ class ImageArchive:
             self._seen[name] = _jpeg(np.asarray(image))
 
     def merge(self, other: ImageArchive) -> None:
+        self._error = self._error or other._error
+        self._num_left_out += other._num_left_out
         for name, contents in other._seen.items():
             if len(self._seen) < self._most:
                 self._seen.setdefault(name, contents)
+            elif name not in self._seen:
+                self._num_left_out += 1
 
     def evaluate(self) -> dict[str, Any]:
         return {}

@@ -1,12 +1,22 @@
 """Batches of an evaluation as arrays, made up; of a model: test_evaluation.py."""
 
+import pickle
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import od_eval.odapi  # noqa: F401
+from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.odapi.eval_batches import UniqueNames, evaluation_batch, has_masks, parts_of, without_padding
+from od_eval.odapi.eval_batches import (
+    UniqueNames,
+    evaluation_batch,
+    has_masks,
+    parts_of,
+    to_be_sent,
+    without_padding,
+)
 
 
 @pytest.fixture
@@ -73,6 +83,28 @@ def test_images_and_keypoints_are_for_pictures(features, eval_dict):
     np.testing.assert_array_equal(batch.keypoints, np.full([2, 3, 1, 2], 1 / 8))
     del features["original_image"]
     assert evaluated(features, eval_dict).images == []
+
+
+def test_what_is_sent_to_another_worker_has_the_same_metrics_and_no_tensors(features, eval_dict):
+    random = np.random.default_rng(0)
+    for name in ("detection_masks", "groundtruth_instance_masks"):
+        eval_dict[name] = tf.constant(random.integers(0, 2, eval_dict[name].shape), tf.uint8)
+    eval_dict["groundtruth_boxes"] = tf.constant([[[0.0, 0, 4, 4], [1, 1, 5, 6]]] * 2)
+    results = []
+    for is_sent in (False, True):
+        batch = evaluated(features, eval_dict, masks=True)
+        if is_sent:
+            batch = pickle.loads(pickle.dumps(to_be_sent(batch, 2, with_outputs=True)))
+        evaluator = Evaluator({1: "a", 2: "b", 3: "c"}, masks=True)
+        evaluator.update(batch)
+        results.append(evaluator.evaluate())
+    assert repr(results[0].segm) == repr(results[1].segm)
+    assert repr(results[0].bbox) == repr(results[1].bbox)
+    assert results[0].segm["AP"] is not None
+    assert len(batch.images) == 2
+    np.testing.assert_array_equal(batch.outputs["detection_scores"], eval_dict["detection_scores"].numpy())
+    many = to_be_sent(evaluated(features, eval_dict), 10_000, with_outputs=False)
+    assert (many.outputs, len(many.images)) == (None, 0)
 
 
 def test_groundtruth_is_ignored_where_the_config_says_so(features, eval_dict):

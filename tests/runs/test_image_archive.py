@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zipfile
 from pathlib import Path
@@ -94,8 +95,14 @@ def test_only_so_many_are_kept_and_the_others_are_counted(tmp_path) -> None:
 def test_archives_of_several_evaluators_merge(tmp_path) -> None:
     one, other = filled(tmp_path, {1: pixels(1)}, most=2), filled(tmp_path, {2: pixels(2), 3: pixels(3)})
     one.merge(other)
-    one.write()
+    assert one.write() == 1
     assert names(tmp_path) == ["1.jpg", "2.jpg"]
+
+
+def test_images_that_were_not_even_sent_count_as_without_room(tmp_path) -> None:
+    archive = filled(tmp_path, {1: pixels(1), 2: pixels(2)}, most=2)
+    archive.update(dataclasses.replace(batch(3, pixels(3)), images=[]))
+    assert archive.write() == 1
 
 
 @pytest.mark.parametrize("contents", [b"", b"PK\3\4 not a zip", b"x" * 1000])
