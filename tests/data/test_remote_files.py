@@ -160,7 +160,7 @@ def test_remote_ground_truth_and_detections_are_read(local, remote) -> None:
     assert groundtruth.path == f"{remote}/boxes.json"
     assert groundtruth.objects == read_groundtruth(local / "boxes.json").objects
     batch = read_detections(f"{remote}/detections.json", groundtruth)
-    assert [np.shape(boxes) for boxes in batch.detections.boxes] == [(1, 4), (0,), (1, 4)]
+    assert [np.shape(boxes) for boxes in batch.detections.boxes] == [(1, 4), (0, 4), (1, 4)]
 
 
 def test_local_files_need_no_tensorflow(local) -> None:
