@@ -69,10 +69,19 @@ def worker(strategy: Any) -> int:
 
 def addresses() -> dict[tuple[str, int], str]:
     """Type and index -> `host:port` of each worker in the environment variable `TF_CONFIG`, the chief first."""
-    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    cluster = _tf_config().get("cluster", {})
     return {
         (kind, index): address for kind in ("chief", "worker") for index, address in enumerate(cluster.get(kind, []))
     }
+
+
+def _tf_config() -> dict[str, Any]:
+    """The environment variable; empty for a process that is alone, where nobody has looked whether it makes sense."""
+    try:
+        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) and isinstance(config.get("cluster"), dict) else {}
 
 
 def gather(strategy: Any, value: T) -> list[T]:
@@ -264,10 +273,10 @@ def lost_worker(error: Any) -> LostWorker | None:
       error: a `tf.errors.OpError`.
     """
     message = re.sub(r"\{\{.*?\}\}", "", error.message)  # which name this process
-    if not _OTHER_IS_GONE.search(message):
-        return None
     known = addresses()
-    task = json.loads(os.environ.get("TF_CONFIG") or "{}").get("task", {})
+    if len(known) < 2 or not _OTHER_IS_GONE.search(message):  # a file system may say the same of its server
+        return None
+    task = _tf_config()["task"]
     own = (task.get("type"), int(task.get("index", 0)))
     named = dict.fromkeys((kind, int(index)) for kind, index in _TASK.findall(message))
     gone = [one for one in named if one in known and one != own]

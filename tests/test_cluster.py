@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -85,7 +86,7 @@ def test_sigterm_ends_a_worker_that_waits():
         pass
     time.sleep(0.5)
     alone.send_signal(signal.SIGTERM)
-    assert alone.wait(timeout=20) == -signal.SIGTERM
+    assert alone.wait(timeout=20) == 143
 
 
 def test_a_port_that_another_process_has_is_told():
@@ -102,6 +103,17 @@ def test_a_port_that_another_process_has_is_told():
             check=False,
         )
     assert f"another process of this machine listens at localhost:{port}" in process.stderr.splitlines()[-1]
+
+
+def test_an_error_of_a_file_system_is_not_taken_for_a_lost_worker(monkeypatch):
+    error = types.SimpleNamespace(message="Connection reset by peer while reading gs://bucket/train")
+    for config in ("", "garbage", "5", '{"cluster": 5}', '{"cluster": {"worker": ["a:1"]}}'):
+        monkeypatch.setenv("TF_CONFIG", config)
+        assert cluster.lost_worker(error) is None
+    monkeypatch.setenv("TF_CONFIG", clusters(2)[0])
+    assert "worker 1 (localhost:" in str(cluster.lost_worker(error))  # which does not listen
+    other = types.SimpleNamespace(message="OOM when allocating tensor")
+    assert cluster.lost_worker(other) is None
 
 
 def test_one_process_does_without_others():
@@ -127,6 +139,7 @@ def main(scene, num_workers, timeout):
     from od_eval import ODEvalError
     from od_eval.training import strategies
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as the programs do; it waits for C++ to return
     print("waits", flush=True)
     strategy = strategies.multi_worker_strategy(int(num_workers), float(timeout))
     own = cluster.worker(strategy)

@@ -347,9 +347,9 @@ class Detector(tf.keras.Model):
         own = self._evaluated(datasets.share_of(dataset, worker, num_workers), is_shared=num_workers > 1)
         with (
             cluster.averaged(strategy, self.model.variables),
-            contextlib.closing(cluster.in_turn(strategy, own)) as all_,
+            contextlib.closing(cluster.in_turn(strategy, own)) as of_all_workers,
         ):
-            for evaluated in all_:
+            for evaluated in of_all_workers:
                 if isinstance(evaluated, _Total):
                     totals[evaluated.worker] = evaluated.num_images
                     continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -69,7 +69,9 @@ def evaluated_records(sample_1_of_n: int, block: int, worker: int, num_workers: 
     read = dataset_builder.read_dataset
 
     def read_own(*args: Any, **kwargs: Any) -> tf.data.Dataset:
-        return own_blocks(read(*args, **kwargs).shard(max(sample_1_of_n, 1), 0), block, worker, num_workers)
+        dataset = read(*args, **kwargs)
+        sample = dataset.shard(sample_1_of_n, 0) if sample_1_of_n > 1 else dataset
+        return own_blocks(sample, block, worker, num_workers)
 
     dataset_builder.read_dataset = read_own
     try:
@@ -80,6 +82,8 @@ def evaluated_records(sample_1_of_n: int, block: int, worker: int, num_workers: 
 
 def own_blocks(dataset: tf.data.Dataset, block: int, worker: int, num_workers: int) -> tf.data.Dataset:
     """The elements of one worker: blocks of successive elements are dealt to the workers in turn."""
+    if num_workers == 1:
+        return dataset
 
     def is_own(index: tf.Tensor, element: Any) -> tf.Tensor:
         return index // block % num_workers == worker
@@ -114,6 +118,8 @@ def uneven_shares(reader: input_reader_pb2.InputReader, num_workers: int) -> Fin
 
     Each worker contributes the same number of images to a batch, however many it has to choose from.
     """
+    if num_workers == 1:
+        return None
     patterns = reader.tf_record_input_reader.input_path
     shares = files_of_workers(patterns, num_workers)
     unit = "images"
@@ -154,16 +160,19 @@ def check_same_files(strategy: tf.distribute.Strategy, config: pipeline_pb2.Trai
             if listings[field] != expected:
                 raise ODEvalError(
                     f"{field}: worker {worker} sees other record files than worker 0:"
-                    f" {_difference(expected, listings[field], worker)}; give all machines the same files."
+                    f" {_difference(expected, listings[field])}; give all machines the same files."
                 )
 
 
-def _listing(reader: input_reader_pb2.InputReader) -> dict[str, int]:
+def _listing(reader: input_reader_pb2.InputReader) -> list[tuple[str, int]]:
+    """Name and size of each record file, in their order; folders may differ among machines."""
     paths = records.input_files(reader)
-    return dict(zip(map(os.path.basename, paths), _sizes(paths), strict=True))
+    return list(zip(map(os.path.basename, paths), _sizes(paths), strict=True))
 
 
-def _difference(expected: Mapping[str, int], found: Mapping[str, int], worker: int) -> str:
+def _difference(listed_there: Sequence[tuple[str, int]], listed_here: Sequence[tuple[str, int]]) -> str:
+    """The first difference between the files of worker 0 and those of another, as a clause about the latter."""
+    expected, found = dict(listed_there), dict(listed_here)
     for name in [*expected, *found]:
         if name not in found:
             return f"it lacks '{named(name)}' ({len(expected)} files there, {len(found)} here)"
@@ -171,7 +180,7 @@ def _difference(expected: Mapping[str, int], found: Mapping[str, int], worker: i
             return f"it has '{named(name)}', too ({len(expected)} files there, {len(found)} here)"
         if expected[name] != found[name]:
             return f"'{named(name)}' has {expected[name]} bytes there and {found[name]} here"
-    return f"they are in another order, the first is '{named(next(iter(found)))}'"
+    return f"they are in another order, the first is '{named(next(iter(found)))}' here"
 
 
 def _sizes(paths: Sequence[str]) -> list[int]:

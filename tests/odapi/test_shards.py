@@ -112,7 +112,7 @@ def test_a_worker_that_sees_other_files_is_told(pipeline, monkeypatch):
 
     def error_with(change):
         def gather(strategy, listings):
-            other = {field: change(dict(files)) for field, files in listings.items()}
+            other = {field: list(change(dict(files)).items()) for field, files in listings.items()}
             return [listings, other]
 
         monkeypatch.setattr(cluster, "gather", gather)
@@ -125,5 +125,8 @@ def test_a_worker_that_sees_other_files_is_told(pipeline, monkeypatch):
     )
     assert "it has 'b', too (1 files there, 2 here)" in error_with(lambda files: {**files, "b": 1})
     assert "bytes there and 7 here" in error_with(lambda files: dict.fromkeys(files, 7))
+    monkeypatch.setattr(shards, "_sizes", lambda paths: [5] * len(paths))
+    monkeypatch.setattr(shards.records, "input_files", lambda reader: ["x/a", "y/b"])
+    assert "in another order, the first is 'b' here" in error_with(lambda files: dict(reversed(files.items())))
     monkeypatch.setattr(cluster, "gather", lambda strategy, listings: [listings, listings])
     shards.check_same_files(strategy, pipeline.config)
