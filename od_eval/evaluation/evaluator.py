@@ -169,8 +169,20 @@ class Evaluator:
                 per_category[name]["segm"] = category_segm[index]
         if self._analysis_options is not None:
             self.analysis = analyse(self.object_tables, self._analysis_options, self._extra_metrics)
+        further = {"losses": losses or {}, "other": other or {}, "step": step, "checkpoint": checkpoint}
+        return self._result(len(self._sizes), bbox, segm, per_category, further)
+
+    def _result(
+        self,
+        num_images: int,
+        bbox: Metrics,
+        segm: Metrics | None,
+        per_category: dict[str, dict[str, Any]],
+        further: Mapping[str, Any],
+    ) -> EvaluationResult:
+        """These metrics with those of super categories, what was analysed, and `further` contents."""
         return EvaluationResult(
-            num_images=len(self._sizes),
+            num_images=num_images,
             bbox=bbox,
             segm=segm,
             per_category=per_category,
@@ -178,10 +190,7 @@ class Evaluator:
                 name: over_categories([per_category[member] for member in members])
                 for name, members in self._super_categories.items()
             },
-            losses=losses or {},
-            other=other or {},
-            step=step,
-            checkpoint=checkpoint,
+            **further,
             **(self.analysis.sections if self.analysis else {}),
         )
 

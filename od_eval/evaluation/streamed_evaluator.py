@@ -17,7 +17,6 @@ from od_eval.evaluation.columns import ImageId, read_detections, read_groundtrut
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
-from od_eval.evaluation.sections.categories import over_categories
 
 # Detections. Of 10 million, with so many analysed, an evaluation takes 3.3 GB (benchmarks/detection_files.py).
 MOST_ANALYSED = 2_000_000
@@ -130,21 +129,8 @@ class StreamedEvaluator(Evaluator):
         }
         if self._analysis_options is not None and self._sizes:
             self.analysis = analyse(self.object_tables, self._analysis_options, self._extra_metrics)
-        return EvaluationResult(
-            num_images=len(self._evaluated),
-            bbox=coco_metrics(precision, recall),
-            segm=None,
-            per_category=per_category,
-            per_super_category={
-                name: over_categories([per_category[member] for member in members])
-                for name, members in self._super_categories.items()
-            },
-            losses=losses or {},
-            other=other or {},
-            step=step,
-            checkpoint=checkpoint,
-            **(self.analysis.sections if self.analysis else {}),
-        )
+        further = {"losses": losses or {}, "other": other or {}, "step": step, "checkpoint": checkpoint}
+        return self._result(len(self._evaluated), coco_metrics(precision, recall), None, per_category, further)
 
 
 def _hash(id: ImageId) -> float:
