@@ -33,10 +33,17 @@ _RETRIES = 3  # of a task whose worker or machine is lost
 _TASKS_PER_PROCESSOR = 2  # one that runs and one that waits for it; so many results are held at most
 _SECONDS_BETWEEN_LOOKS = 0.2  # for Ctrl-C
 _SECONDS_TO_CONNECT = 10
+_THREADS_OF_TENSORFLOW = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def run(
-    function: Callable[[Task], Result], tasks: Iterable[Task], *, ray: str | None = None, num_processes: int = 1
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    ray: str | None = None,
+    num_processes: int = 1,
+    num_threads: int | None = None,
+    with_gpu: bool = False,
 ) -> Generator[tuple[int, Result], None, None]:
     """Calls a function for each task.
 
@@ -50,6 +57,9 @@ def run(
         here; else its address, "HOST:PORT" or "ray://HOST:PORT". If this process is connected to Ray already, as in a
         notebook, that cluster is used.
       num_processes: without Ray, the number of processes on this machine; 1 means this process.
+      num_threads: on Ray, the number of processors that a task takes, which is that of TensorFlow's threads there;
+        None: one, and as many threads as TensorFlow chooses.
+      with_gpu: on Ray, whether a task takes a GPU, if the cluster has any.
 
     Yields:
       The index of a task and its result, in the order in which they end.
@@ -61,7 +71,7 @@ def run(
     if ray is None and num_processes == 1:
         yield from _run_here(function, tasks)
         return
-    engine: _Engine = _Processes(num_processes) if ray is None else _Ray(ray)
+    engine: _Engine = _Processes(num_processes) if ray is None else _Ray(ray, num_threads, with_gpu)
     waiting = enumerate(tasks)
     running: dict[Any, int] = {}
     with DeferredSignals() as signals:
@@ -82,6 +92,19 @@ def run(
 def stop_if_asked() -> None:
     """Raises an exception, which ends the task that calls this, if `run` was told to stop."""
     _stop_if_asked()
+
+
+def not_shared(path: str, but: str) -> ODEvalError:
+    """The error of a file or folder that this process does not see.
+
+    Args:
+      path: the file or folder.
+      but: where it should be seen, as a clause: "where a worker runs".
+    """
+    return ODEvalError(
+        f"'{path}' is not there on machine '{socket.gethostname()}', {but}; all machines must see the same files under"
+        " the same paths, as on a network file system or gs://."
+    )
 
 
 def _nobody_asks() -> None:
@@ -185,13 +208,13 @@ class _Ray:
     """A Ray cluster.
 
     Args:
-      address: as for `run`.
+      address, num_threads, with_gpu: as for `run`.
 
     Raises:
-      ODEvalError: Ray is not installed, or the cluster cannot be reached.
+      ODEvalError: Ray is not installed, the cluster cannot be reached, or no machine has so many processors.
     """
 
-    def __init__(self, address: str):
+    def __init__(self, address: str, num_threads: int | None, with_gpu: bool):
         try:
             import ray
         except ImportError as error:
@@ -200,7 +223,23 @@ class _Ray:
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             self._connect(address)
-        self._remote = ray.remote(_call).options(num_cpus=1, max_retries=_RETRIES)
+        self._takes = {"CPU": num_threads or 1}
+        if with_gpu and ray.cluster_resources().get("GPU"):
+            self._takes["GPU"] = 1
+        most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if 0 < most < self._takes["CPU"]:
+            raise ODEvalError(
+                f"a task takes {num_threads} processors, and no machine of the Ray cluster has more than {most:.0f};"
+                " set num_threads to a lower number."
+            )
+        # Of another number of threads in processes of their own, where TensorFlow has not begun with any yet.
+        variables = {name: str(num_threads) for name in _THREADS_OF_TENSORFLOW if num_threads is not None}
+        self._remote = ray.remote(_call).options(
+            num_cpus=self._takes["CPU"],
+            num_gpus=self._takes.get("GPU"),
+            max_retries=_RETRIES,
+            runtime_env={"env_vars": variables} if variables else None,
+        )
         self._environment = {name: value for name, value in os.environ.items() if name.startswith("TF_")}
 
     def _connect(self, address: str) -> None:
@@ -225,7 +264,8 @@ class _Ray:
                 signal.signal(signal.SIGTERM, handler)
 
     def num_processors(self) -> int:
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))  # of the machines that it has by now
+        there = self._ray.cluster_resources()  # of the machines that it has by now
+        return max(1, min(int(there.get(name, 1) // number) for name, number in self._takes.items()))
 
     def submit(self, function: Callable[[Any], Any], task: Any) -> Any:
         return self._remote.remote(function, task, self._environment)

@@ -108,11 +108,15 @@ def ssd_exported(ssd: Any, ssd_dir: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """This process is connected to a Ray cluster of this machine with two processors, which ends with the tests."""
+    """This process is connected to a Ray cluster of this machine, which ends with the tests.
+
+    It has two processors, and is told that it has a GPU.
+    """
     ray = pytest.importorskip("ray")
     ray.init(
         "local",  # also where another cluster runs
         num_cpus=2,
+        num_gpus=1,
         include_dashboard=False,
         object_store_memory=200 * 10**6,
         log_to_driver=False,

@@ -39,6 +39,12 @@ def until_stopped(path: Path) -> None:
         time.sleep(0.01)
 
 
+def its_share(_: object) -> tuple[str | None, ...]:
+    """The GPUs and the threads that a task is to use, and the number of its process."""
+    names = ("CUDA_VISIBLE_DEVICES", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    return (*map(os.environ.get, names), str(os.getpid()))
+
+
 @pytest.fixture(params=["here", "processes", "ray"])
 def where(request) -> dict:
     """The arguments of `batch_jobs.run` that say where tasks run."""
@@ -136,3 +142,14 @@ def test_ray_that_is_not_installed_is_said_so(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ODEvalError, match=r'ray=auto needs Ray; install it with: pip install "od_eval\[ray\]"'):
         list(batch_jobs.run(squared, [1], ray="auto"))
+
+
+def test_a_task_on_ray_takes_the_processors_and_the_gpu_it_is_to_use(ray_cluster) -> None:
+    shares = [share for _, share in batch_jobs.run(its_share, range(4), ray="auto", num_threads=2, with_gpu=True)]
+    assert {share[:3] for share in shares} == {("0", "2", "2")}
+    others = [share for _, share in batch_jobs.run(its_share, range(4), ray="auto")]
+    assert {share[1:3] for share in others} == {(None, None)}
+    # TensorFlow keeps the number of threads that it begins with.
+    assert {share[3] for share in shares}.isdisjoint(share[3] for share in others)
+    with pytest.raises(ODEvalError, match="takes 9 processors, and no machine of the Ray cluster has more than 2;"):
+        list(batch_jobs.run(its_share, range(4), ray="auto", num_threads=9))

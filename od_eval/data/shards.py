@@ -100,7 +100,7 @@ def write_shards(
         for index, written in as_completed:
             path = shards[index].path
             if not files.exists(path) or files.size(path) != written.size:
-                raise _not_shared(path, socket.gethostname(), f"but was written on '{written.machine}'")
+                raise batch_jobs.not_shared(path, f"but was written on '{written.machine}'")
             yield index, written
 
 
@@ -108,7 +108,7 @@ def _write(shard: Shard) -> WrittenShard:
     written = WrittenShard(socket.gethostname())
     for folder in (shard.images_dir, os.path.dirname(shard.path)):
         if not files.is_folder(folder):
-            raise _not_shared(folder, written.machine, "where a worker runs")
+            raise batch_jobs.not_shared(folder, "where a worker runs")
     write_shard(shard.path, _converted(shard, written))
     written.size = files.size(shard.path)
     return written
@@ -125,10 +125,3 @@ def _converted(shard: Shard, written: WrittenShard) -> Iterator[Features]:
             written.num_empty += not converted.class_names
             written.objects.update(converted.class_names)
             yield converted.features
-
-
-def _not_shared(path: str, machine: str, but: str) -> ODEvalError:
-    return ODEvalError(
-        f"'{path}' is not there on machine '{machine}', {but}; all machines must see images and records under the same"
-        " paths, as on a network file system or gs://."
-    )

@@ -7,19 +7,19 @@ result = evaluate_model(load_model("model.tflite"), of_pipeline("pipeline.config
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from od_eval.deployed.labeled_set import LabeledSet
-from od_eval.deployed.measurements import Measurements
+from od_eval.deployed.labeled_set import LabeledSet, checked_not_all_unreadable
+from od_eval.deployed.measurements import DetectedImage, Measurements, TimedModel, peak_memory
 from od_eval.deployed.mistakes import Mistakes
-from od_eval.deployed.model import DeployedModel, scaled, with_ids
+from od_eval.deployed.model import DeployedModel, with_ids
+from od_eval.deployed.parts import DetectedParts
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import EvaluationBatch
 from od_eval.evaluation.coco_files import LeftOut
-from od_eval.evaluation.labeled_image import LabeledImage
 from od_eval.evaluation.loop import BatchEvaluator, FoundInData, evaluate
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
@@ -32,6 +32,7 @@ def evaluate_model(
     labeled: LabeledSet,
     left_out: LeftOut,
     *,
+    detected: DetectedParts | None = None,
     options: EvaluationOptions | None = None,
     evaluators: Sequence[BatchEvaluator] = (),
     step: int | None = None,
@@ -43,6 +44,7 @@ def evaluate_model(
       model: from `od_eval.load_model`.
       labeled: the images.
       left_out: that of the images; what it has becomes findings.
+      detected: what the model has found in these images already; by default it is run here.
       options: what to evaluate, with the categories of the images and boxes `yxyx`; by default `options_for`.
       evaluators: as for `od_eval.evaluate`.
       step: the training step of the weights; by default what the model tells.
@@ -58,19 +60,23 @@ def evaluate_model(
     options = options or options_for(model, labeled)
     ids, found = _ids(model, labeled)
     unknown: collections.Counter[int] = collections.Counter()
-    measurements = Measurements(model)
+    images: Iterable[DetectedImage]
+    if detected is None:
+        images, memory = map(TimedModel(model).detect, labeled.images), peak_memory
+    else:
+        images, memory = detected.images(), lambda: detected.peak_memory
+    measurements = Measurements(model, memory)
 
-    def detect(_: None, labeled_image: LabeledImage) -> EvaluationBatch:
-        image = labeled_image.image
-        detections = scaled(measurements.detect(image), image.shape[:2], labeled_image.size)
-        unknown.update(one for one in np.asarray(detections.classes[0]).tolist() if one not in ids)
+    def batch_of(_: None, image: DetectedImage) -> EvaluationBatch:
+        measurements.add(image.milliseconds)
+        unknown.update(one for one in np.asarray(image.detections.classes[0]).tolist() if one not in ids)
         return EvaluationBatch(
-            image_ids=[labeled_image.id],
-            image_sizes=[labeled_image.size],
-            detections=with_ids(detections, ids),
-            groundtruth=labeled_image.objects,
-            images=[image],
-            outputs=detections,
+            image_ids=[image.id],
+            image_sizes=[image.size],
+            detections=with_ids(image.detections, ids),
+            groundtruth=image.objects,
+            images=[] if image.pixels is None else [image.pixels],
+            outputs=image.detections,
         )
 
     def findings() -> list[Any]:
@@ -78,14 +84,14 @@ def evaluate_model(
 
     return evaluate(
         None,
-        labeled.images,
+        checked_not_all_unreadable(images, labeled.source, left_out),
         [*evaluators, measurements, Mistakes(model, labeled.categories, ids), FoundInData(findings)],
-        detect=detect,
+        detect=batch_of,
         options=options,
         step=model.step if step is None else step,
         checkpoint=model.path,
         name=name,
-        num_images=labeled.num_images,
+        num_images=labeled.num_images if detected is None else len(detected.sizes),
     )
 
 

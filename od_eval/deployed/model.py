@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from od_eval.errors import ODEvalError
-from od_eval.evaluation.batch import Detections
+from od_eval.evaluation.batch import Detections, rows_of
 from od_eval.label_map import Category
 from od_eval.text import named, quoted
 
@@ -119,13 +120,9 @@ def with_ids(detections: Detections, ids: Mapping[int, int], shift: int = 0) -> 
       shift: is added to classes before they are looked up.
     """
     classes = [ids.get(int(one) + shift) for one in detections.classes[0]]
-    kept = [index for index, one in enumerate(classes) if one is not None]
-    return Detections(
-        boxes=[detections.boxes[0][kept]],
-        scores=[detections.scores[0][kept]],
-        classes=[np.array([classes[index] for index in kept], np.int64)],
-        masks=None if detections.masks is None else [detections.masks[0][kept]],
-    )
+    kept = np.array([index for index, one in enumerate(classes) if one is not None], np.int64)
+    with_own_ids = [np.array([classes[index] for index in kept], np.int64)]
+    return dataclasses.replace(rows_of(detections, [kept]), classes=with_own_ids)
 
 
 def scaled(detections: Detections, size: Sequence[int], new_size: Sequence[int]) -> Detections:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from od_eval.evaluation.masks import as_rle, from_array
+
 # One entry per image. Arrays padded to a common number of rows are accepted if `num` is given, and so is anything that
 # NumPy can convert to arrays, such as tensors.
 PerImage = npt.NDArray[Any] | Sequence[Any]
@@ -120,6 +122,27 @@ def of_images(batch: EvaluationBatch, indices: Sequence[int]) -> EvaluationBatch
         detections=images_of(batch.detections, indices),
         groundtruth=None if batch.groundtruth is None else images_of(batch.groundtruth, indices),
     )
+
+
+def with_rles(objects: Objects, sizes: npt.ArrayLike) -> Objects:
+    """The objects of a batch with masks as COCO RLEs, which take a thousandth of the memory.
+
+    Args:
+      objects: the objects.
+      sizes: int `[batch, 2]`: height and width of the images; the arrays may be padded to a larger one.
+    """
+    if objects.masks is None or any(masks is None for masks in objects.masks):
+        return dataclasses.replace(objects, masks=None)
+    masks = []
+    for of_one, (height, width) in zip(objects.masks, np.asarray(sizes).tolist(), strict=True):
+        size = (height, width)
+        masks.append(
+            [
+                mask if isinstance(mask, dict) else as_rle(from_array(np.asarray(mask)[:height, :width]), size)
+                for mask in of_one
+            ]
+        )
+    return dataclasses.replace(objects, masks=masks)
 
 
 def num_rows(objects: Detections | GroundTruth) -> list[int]:

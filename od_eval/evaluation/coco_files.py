@@ -51,6 +51,7 @@ class LeftOut:
     def __init__(self, strict: bool = False):
         self._strict = strict
         self._cases: dict[str, tuple[int, str]] = {}
+        self._kinds_left_out: set[str] = set()
 
     def add(self, what: str, first: str, number: int = 1) -> None:
         """Counts an entry, or several.
@@ -65,12 +66,34 @@ class LeftOut:
         """
         if self._strict:
             raise ODEvalError(f"{first}.")
+        self._kinds_left_out.add(what)
         self.note(what, first, number)
 
     def note(self, what: str, first: str, number: int = 1) -> None:
         """Counts what is never an error."""
         earlier_number, earlier = self._cases.get(what, (0, first))
         self._cases[what] = (earlier_number + number, earlier)
+
+    def merge(self, other: LeftOut) -> None:
+        """Adds what another one has, which was not strict, of data that come after those of this one.
+
+        Raises:
+          ODEvalError: there is something, and that is an error.
+        """
+        for number, what, first in other.cases():
+            (self.add if what in other._kinds_left_out else self.note)(what, first, number)
+
+    def to_json(self) -> list[tuple[int, str, str, bool]]:
+        """What it has, as JSON has it; `from_json` takes it back."""
+        return [(number, what, first, what in self._kinds_left_out) for number, what, first in self.cases()]
+
+    @classmethod
+    def from_json(cls, cases: Sequence[Sequence[Any]]) -> LeftOut:
+        """One that has what `to_json` told, and is not strict."""
+        left_out = cls()
+        for number, what, first, is_left_out in cases:
+            (left_out.add if is_left_out else left_out.note)(what, first, number)
+        return left_out
 
     def cases(self) -> list[tuple[int, str, str]]:
         """Number, kind and first case of each kind."""

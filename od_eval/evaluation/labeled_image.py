@@ -16,7 +16,7 @@ class LabeledImage:
     """An image with its objects.
 
     Attributes:
-      id: unique within an evaluation.
+      id: as the data have it; of records, those of several images may be the same.
       image: uint8 `[height, width, 3]`, RGB.
       size: height and width in pixels that the boxes refer to; those of `image`, or of the image that was annotated.
       objects: a batch of one image, boxes `yxyx`.

@@ -306,9 +306,7 @@ def _all_evaluators(
     return [*evaluators, LossMeans(), *(evaluator for evaluator in given if evaluator is not coco)]
 
 
-def progress_bar(name: str, num_images: int | None) -> Any:
+def progress_bar(name: str, total: int | None, unit: str = " images") -> Any:
     # In a log file, a line every ten seconds; on a terminal, a bar that disappears at the end.
     seconds = 0.1 if sys.stderr.isatty() else 10
-    return tqdm.tqdm(
-        desc=name, total=num_images, unit=" images", file=sys.stderr, leave=False, mininterval=seconds, delay=2
-    )
+    return tqdm.tqdm(desc=name, total=total, unit=unit, file=sys.stderr, leave=False, mininterval=seconds, delay=2)

@@ -8,15 +8,13 @@ for image_id, picture in first_images.pictures():
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from od_eval.evaluation import masks as coco_masks
-from od_eval.evaluation.batch import EvaluationBatch, Objects, num_rows, of_image, rows_of
+from od_eval.evaluation.batch import EvaluationBatch, num_rows, of_image, rows_of, with_rles
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.figures.pictures import pictures_of
 
@@ -76,11 +74,11 @@ def _drawn_part(batch: EvaluationBatch, index: int, options: EvaluationOptions) 
         # If none is shown, the best one: the heading says its score.
         num_shown = max(np.count_nonzero(scores >= options.min_score), 1)
         rows = best_first[: min(num_shown, options.max_boxes)]
-        detections = _with_rles(rows_of(of_image(detections, index), [rows]), (height, width))
+        detections = with_rles(rows_of(of_image(detections, index), [rows]), [(height, width)])
         keypoints = None if keypoints is None else [np.asarray(keypoints[index])[rows]]
     if groundtruth is not None:
         rows = np.arange(num_rows(groundtruth)[index])
-        groundtruth = _with_rles(rows_of(of_image(groundtruth, index), [rows]), (height, width))
+        groundtruth = with_rles(rows_of(of_image(groundtruth, index), [rows]), [(height, width)])
     return EvaluationBatch(
         image_ids=[batch.image_ids[index]],
         image_sizes=[[height, width]],
@@ -89,15 +87,3 @@ def _drawn_part(batch: EvaluationBatch, index: int, options: EvaluationOptions) 
         images=[batch.images[index]],
         keypoints=keypoints,
     )
-
-
-def _with_rles(objects: Objects, size: coco_masks.Size) -> Objects:
-    """Objects of one image with masks as RLEs, which take a thousandth of the memory."""
-    if objects.masks is None or objects.masks[0] is None:
-        return dataclasses.replace(objects, masks=None)
-    rles = []
-    for mask in objects.masks[0]:
-        if not isinstance(mask, dict):  # an array, which may be padded to the size of a larger image
-            mask = coco_masks.as_rle(coco_masks.from_array(np.asarray(mask)[: size[0], : size[1]]), size)
-        rles.append(mask)
-    return dataclasses.replace(objects, masks=[rles])

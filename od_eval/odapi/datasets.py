@@ -130,11 +130,11 @@ def _read_once(reader: input_reader_pb2.InputReader) -> input_reader_pb2.InputRe
     once.shuffle = False
     once.num_readers = 1
     once.ClearField("sample_from_datasets_weights")
-    once.tf_record_input_reader.input_path[:] = _files_in_order(reader)
+    once.tf_record_input_reader.input_path[:] = files_in_order(reader)
     return once
 
 
-def _files_in_order(reader: input_reader_pb2.InputReader) -> list[str]:
+def files_in_order(reader: input_reader_pb2.InputReader) -> list[str]:
     """The files of each pattern, sorted, but of patterns of weight 0; a pattern, where a name would be one itself."""
     patterns = reader.tf_record_input_reader.input_path
     weights = reader.sample_from_datasets_weights or [1.0] * len(patterns)

@@ -22,11 +22,11 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, EvaluationBatch
 from od_eval.evaluation.means import RunningMeans
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.unique_names import UniqueNames
 from od_eval.findings.config_facts import ConfigFacts
 from od_eval.odapi import datasets, model_inputs, optimizers, records
 from od_eval.odapi.config_facts import config_facts
 from od_eval.odapi.eval_batches import (
-    UniqueNames,
     batch_size_of,
     detections_of,
     evaluation_batch,

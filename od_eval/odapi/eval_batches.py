@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,8 +11,7 @@ import tensorflow as tf
 from object_detection.core.standard_fields import DetectionResultFields, InputDataFields
 from object_detection.protos import eval_pb2
 
-from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth, column_rows, rows_of
-from od_eval.evaluation.masks import as_rle, from_array
+from od_eval.evaluation.batch import Detections, EvaluationBatch, GroundTruth, column_rows, rows_of, with_rles
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.odapi import datasets
 
@@ -176,38 +174,10 @@ def to_be_sent(batch: EvaluationBatch, num_images: int, with_outputs: bool) -> E
       num_images: the number of images of all workers so far, with those of the batch.
       with_outputs: whether an evaluator needs the outputs of the model.
     """
-    sizes = [(int(height), int(width)) for height, width in np.asarray(batch.image_sizes)]
-    for objects in (batch.detections, batch.groundtruth):
-        if objects is not None and objects.masks is not None:
-            objects.masks = [
-                [as_rle(from_array(mask[: size[0], : size[1]]), size) for mask in masks]
-                for masks, size in zip(objects.masks, sizes, strict=True)
-            ]
     return dataclasses.replace(
         batch,
+        detections=with_rles(batch.detections, batch.image_sizes),
+        groundtruth=None if batch.groundtruth is None else with_rles(batch.groundtruth, batch.image_sizes),
         images=batch.images if num_images <= _MOST_IMAGES_SENT else (),
         outputs={name: value.numpy() for name, value in batch.outputs.items()} if with_outputs else None,
     )
-
-
-class UniqueNames:
-    """Distinguishes images with the same name: `a.jpg`, `a.jpg (2)`, …
-
-    Attributes:
-      repeated: the number of images with the name of another image.
-      example: such a name.
-    """
-
-    def __init__(self) -> None:
-        self.repeated = 0
-        self.example = ""
-        self._times: collections.Counter[str] = collections.Counter()
-
-    def unique(self, name: str) -> str:
-        """The name, or a new one if it was used before."""
-        self._times[name] += 1
-        if self._times[name] == 1:
-            return name
-        self.repeated += 1
-        self.example = name
-        return self.unique(f"{name} ({self._times[name]})")

@@ -16,8 +16,7 @@ from od_eval.evaluation.batch import GroundTruth
 from od_eval.evaluation.coco_files import LeftOut
 from od_eval.evaluation.labeled_image import LabeledImage
 from od_eval.label_map import read_label_map
-from od_eval.odapi.datasets import decoded_dataset
-from od_eval.odapi.eval_batches import UniqueNames
+from od_eval.odapi.datasets import decoded_dataset, files_in_order
 from od_eval.odapi.explained import explained, explained_op_error
 from od_eval.odapi.records import glob
 from od_eval.text import named
@@ -55,17 +54,19 @@ def labeled_images(
       categories: the ids of the classes that are evaluated.
       left_out: is given the objects of other classes, and those whose box is no number.
 
+    Yields:
+      The images; their ids are those of the records, which may repeat them.
+
     Raises:
       ODEvalError: a record cannot be read.
     """
-    names = UniqueNames()
     try:
         with explained("input of evaluation"):
             dataset = decoded_dataset(reader)
         for tensors in dataset:
             # Only what is needed becomes arrays.
             taken = {name: tensors[name].numpy() for name in _FIELDS if name in tensors}
-            id = names.unique(taken[InputDataFields.source_id].decode("utf-8", "replace"))
+            id = taken[InputDataFields.source_id].decode("utf-8", "replace")
             yield LabeledImage(
                 id,
                 taken[InputDataFields.image],
@@ -74,10 +75,32 @@ def labeled_images(
             )
     except tf.errors.OpError as error:
         raise explained_op_error(error, [reader], "eval_config.batch_size", 1) from error
-    if names.repeated:
-        left_out.note(
-            "image ids were changed, as another image has the same image/source_id", f"'{named(names.example)}'"
+
+
+def readers_of_files(reader: input_reader_pb2.InputReader) -> list[tuple[str, input_reader_pb2.InputReader]]:
+    """The record files of an input reader in the order in which they are evaluated, each with a reader of it alone.
+
+    Raises:
+      ODEvalError: what is read of a file depends on the others, or a name has the characters of a pattern.
+    """
+    if reader.sample_1_of_n_examples > 1:
+        raise ODEvalError(
+            f"the input reader takes one of {reader.sample_1_of_n_examples} images (sample_1_of_n_examples), counted"
+            " over all record files, which several machines cannot do; leave it out."
         )
+    readers = []
+    for path in files_in_order(reader):
+        if glob(path) != [path]:
+            raise ODEvalError(
+                f"the name of a record file of '{named(path)}' has characters of a pattern; rename it, to read files on"
+                " several machines."
+            )
+        of_file = input_reader_pb2.InputReader()
+        of_file.CopyFrom(reader)
+        of_file.ClearField("sample_from_datasets_weights")
+        of_file.tf_record_input_reader.input_path[:] = [path]
+        readers.append((path, of_file))
+    return readers
 
 
 _COLUMNS = {

@@ -26,6 +26,13 @@ With --model it runs a model: the folder of an export, a SavedModel, a .tflite f
 best checkpoint it takes. The images are those of a pipeline.config, of TFRecords (--record, --label_map), or of COCO's
 ground truth (--groundtruth, --images). It writes to <model_dir>/eval/<name of the model>, and tells also how long the
 model takes for an image, how large it is, and mistakes in its use: classes one off, input that is normalised twice.
+
+With --ray it runs the model on the machines of a Ray cluster: auto is the one that was begun here by `ray start
+--head`, local one for this evaluation alone, else HOST:PORT. All its machines have this package (pip install
+"od_eval[ray]"), and see the model and the images under the same paths. A record file is one task, or 500 images of
+--groundtruth; a task takes --num_threads processors, by default one, and a GPU if there are any. It is repeated if its
+worker or machine is lost. The numbers are the same, however many there are. If it is interrupted, the same command goes
+on with what is not finished, or has changed (of --groundtruth the file, not each image).
 """
 
 from __future__ import annotations
@@ -34,7 +41,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tqdm
@@ -46,6 +53,9 @@ from od_eval.deployed.evaluating import evaluate_model, findings_of, options_for
 from od_eval.deployed.labeled_set import LabeledSet, of_coco, of_pipeline, of_records, read_coco_image
 from od_eval.deployed.loading import load_model
 from od_eval.deployed.measurements import measurement_lines
+from od_eval.deployed.mistakes import IMAGES_FOR_NORMALIZATION
+from od_eval.deployed.model import DeployedModel
+from od_eval.deployed.parts import DetectedParts, detect_in_parts
 from od_eval.errors import ODEvalError
 from od_eval.evaluation.analyses.calibration import CONFIDENT_SCORE
 from od_eval.evaluation.analyses.protocol_ledger import SIZE_METRICS, LedgerRow, ledger_columns, protocol_ledger
@@ -61,6 +71,7 @@ from od_eval.evaluation.coco_files import (
     stream_detections,
 )
 from od_eval.evaluation.coco_metrics import BACKENDS
+from od_eval.evaluation.columns import ImageId
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.good_values import GOOD_VALUES
 from od_eval.evaluation.loop import FoundInData, evaluate
@@ -88,6 +99,7 @@ flags.DEFINE_string("pipeline_config_path", None, "With --model: the config whos
 flags.DEFINE_string("record", None, "With --model: TFRecord files, a pattern such as data/val-?????-of-00004.")
 flags.DEFINE_string("label_map", None, "With --model: the label map that it was trained with; that of --record, too.")
 flags.DEFINE_integer("num_threads", None, "With --model: the number of threads; default: the runtime's.", lower_bound=1)
+flags.DEFINE_string("ray", None, "With --model: run it on a Ray cluster: auto, local, or its address HOST:PORT.")
 flags.DEFINE_string("model_dir", None, "Folder that contains the run; that of the training, if any.", required=True)
 flags.DEFINE_string(
     "run",
@@ -139,9 +151,9 @@ flags.register_multi_flags_validator(
     message="with --detections, pass --groundtruth",
 )
 flags.register_multi_flags_validator(
-    ["model", "pipeline_config_path", "record", "label_map", "num_threads"],
+    ["model", "pipeline_config_path", "record", "label_map", "num_threads", "ray"],
     lambda given: given.pop("model") or all(value is None for value in given.values()),
-    message="--pipeline_config_path, --record, --label_map and --num_threads are for --model",
+    message="--pipeline_config_path, --record, --label_map, --num_threads and --ray are for --model",
 )
 flags.register_multi_flags_validator(
     ["model", "pipeline_config_path", "record", "groundtruth"],
@@ -202,12 +214,7 @@ def _evaluate_detections() -> None:
         num_pictures=FLAGS.num_pictures if FLAGS.images else 0,
         analysis=analysis_flags.analysis_options(),
     )
-    is_large = num_detections > MOST_ANALYSED and not masks and FLAGS.backend == "hotcoco"
-    evaluator = (
-        StreamedEvaluator(options, groundtruth.images, MOST_ANALYSED / num_detections)
-        if is_large
-        else _evaluator(options)
-    )
+    evaluator = _evaluator_of(options, groundtruth.images, num_detections)
     print(f"Evaluating the {_what(options)} of {len(groundtruth.images)} images with {_backend()} …", flush=True)
     plausibility = BoxPlausibility()
 
@@ -222,9 +229,7 @@ def _evaluate_detections() -> None:
         found = findings_of(left_out)
         if problem := plausibility.problem():
             found.append(Finding("implausible_boxes", "warning", where="", symptom=problem, remedy=""))
-        if isinstance(evaluator, StreamedEvaluator) and options.analysis is not None:
-            found.append(_analysed_in_part(evaluator.num_analysed, len(groundtruth.images), num_detections))
-        return found
+        return found + _analysed_in_part(evaluator, len(groundtruth.images), num_detections)
 
     run = FLAGS.run or "eval"
     result = evaluate(
@@ -242,45 +247,81 @@ def _evaluate_detections() -> None:
     _tell(run, result, evaluator)
 
 
-def _analysed_in_part(num_analysed: int, num_images: int, num_detections: int) -> Finding:
-    return Finding(
-        "analysed_in_part",
-        "note",
-        where="",
-        symptom=f"the analyses rest on {num_analysed:,} of {num_images:,} images, chosen by a hash of their ids, as"
-        f" there are {num_detections:,} detections and at most about {MOST_ANALYSED:,} are analysed; the COCO metrics"
-        " rest on all",
-        remedy="",
-        evidence={"images": num_analysed},
-    )
+def _evaluator_of(
+    options: EvaluationOptions, images: Mapping[ImageId, tuple[int, int]], num_detections: int
+) -> Evaluator:
+    """One for so many detections of these images: of very many it keeps the matches, and analyses some images."""
+    if num_detections > MOST_ANALYSED and not options.masks and FLAGS.backend == "hotcoco":
+        return StreamedEvaluator(options, images, MOST_ANALYSED / num_detections)
+    return _evaluator(options)
+
+
+def _analysed_in_part(evaluator: Evaluator, num_images: int, num_detections: int) -> list[Finding]:
+    """That the analyses do not rest on all images, if that is so."""
+    if not isinstance(evaluator, StreamedEvaluator) or FLAGS.analysis is False:
+        return []
+    return [
+        Finding(
+            "analysed_in_part",
+            "note",
+            where="",
+            symptom=f"the analyses rest on {evaluator.num_analysed:,} of {num_images:,} images, chosen by a hash of"
+            f" their ids, as there are {num_detections:,} detections and at most about {MOST_ANALYSED:,} are analysed;"
+            " the COCO metrics rest on all",
+            remedy="",
+            evidence={"images": evaluator.num_analysed},
+        )
+    ]
 
 
 def _evaluate_model() -> None:
     print("Loading the model …", flush=True)
-    model = load_model(FLAGS.model, num_threads=FLAGS.num_threads, label_map=FLAGS.label_map)
+    # On Ray a task takes one processor, if nothing else is said.
+    num_threads = 1 if FLAGS.ray and FLAGS.num_threads is None else FLAGS.num_threads
+    model = load_model(FLAGS.model, num_threads=num_threads, label_map=FLAGS.label_map)
     left_out = LeftOut(FLAGS.strict)
     labeled = _labeled_set(left_out)
     options = options_for(model, labeled, num_pictures=FLAGS.num_pictures, analysis=analysis_flags.analysis_options())
     if FLAGS.masks and not options.masks:
         raise ODEvalError(f"'{model.path}' predicts no masks; leave out --masks.")
-    evaluator = _evaluator(options)
     run = FLAGS.run or f"eval/{_run_name(model.name)}"
+    run_dir = os.path.join(FLAGS.model_dir, run)
     images = f"{labeled.num_images} images" if labeled.num_images is not None else "the images"
     what = f"Evaluating the {_what(options)} of {model.path} on {images} of {labeled.source} with {_backend()} …"
     print(text.printable(what), flush=True)
+    unfinished = os.path.join(run_dir, ".unfinished")
+    detected = _detected_on_ray(model, labeled, left_out, unfinished) if FLAGS.ray else None
+    sizes, num_detections = ({}, 0) if detected is None else (detected.sizes, detected.num_detections)
+    evaluator = _evaluator_of(options, sizes, num_detections)
     first_images = FirstImages(options)
-    archive = ImageArchive(os.path.join(FLAGS.model_dir, run))
+    archive = ImageArchive(run_dir)
+    of_analyses = FoundInData(lambda: findings_section(_analysed_in_part(evaluator, len(sizes), num_detections)))
     result = evaluate_model(
         model,
         labeled,
         left_out,
+        detected=detected,
         options=options,
-        evaluators=[evaluator, first_images, *([archive] if options.num_pictures else [])],
+        evaluators=[evaluator, first_images, of_analyses, *([archive] if options.num_pictures else [])],
         step=(model.step or 0) if FLAGS.step is None else FLAGS.step,
         name=run,
     )
     _write(run, result, options, evaluator, first_images, archive if options.num_pictures else None)
+    if files.exists(unfinished):
+        files.remove(unfinished)
     _tell(run, result, evaluator)
+
+
+def _detected_on_ray(model: DeployedModel, labeled: LabeledSet, left_out: LeftOut, unfinished: str) -> DetectedParts:
+    return detect_in_parts(
+        model,
+        labeled,
+        left_out,
+        ray=FLAGS.ray,
+        folder=unfinished,
+        label_map=FLAGS.label_map,
+        num_pictured=MOST_IMAGES if FLAGS.num_pictures else IMAGES_FOR_NORMALIZATION,
+    )
 
 
 def _labeled_set(left_out: LeftOut) -> LabeledSet:
@@ -321,7 +362,7 @@ def _tell(run: str, result: EvaluationResult, evaluator: Evaluator) -> None:
     print(_metrics_table(result), _category_table(result), sep="\n\n", end="\n\n")
     print(*_analysis_lines(result), sep="\n", end="\n\n" if result.operating_point else "")
     if result.deployment:
-        print(*measurement_lines(result.deployment), sep="\n", end="\n\n")
+        print(*measurement_lines(result.deployment, is_on_cluster=bool(FLAGS.ray)), sep="\n", end="\n\n")
     if FLAGS.ledger and evaluator.analysis is not None:
         for ledger in _ledgers(run_dir, result.step or 0, evaluator.analysis):
             print(ledger, end="\n\n")

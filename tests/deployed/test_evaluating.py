@@ -270,7 +270,7 @@ def test_the_program_writes_the_files_of_an_evaluation_in_training_and_tells_the
         (["--model=a"], "pass --pipeline_config_path, --record or --groundtruth, one of the three"),
         (["--model=a", "--record=b"], "with --record, pass --label_map"),
         (["--model=a", "--groundtruth=b"], "--groundtruth and --images belong together"),
-        (["--detections=a", "--groundtruth=b", "--num_threads=2"], "--num_threads are for --model"),
+        (["--detections=a", "--groundtruth=b", "--num_threads=2"], "--num_threads and --ray are for --model"),
     ],
 )
 def test_wrong_flags_are_told(arguments, words, tmp_path):

@@ -9,8 +9,8 @@ import tensorflow as tf
 import od_eval.odapi  # noqa: F401
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.unique_names import UniqueNames
 from od_eval.odapi.eval_batches import (
-    UniqueNames,
     evaluation_batch,
     has_masks,
     parts_of,
