@@ -106,13 +106,12 @@ model = od_eval.load_model(path, num_threads=1)
 left_out = LeftOut()
 labeled = of_records(record, label_map, False, left_out)
 once = detected_on_ray(model, labeled, left_out)
-from od_eval import files
 from od_eval.deployed import part_files
 times = int(sys.argv[4])
 began = time.monotonic()
 detected = DetectedParts(list(once._parts) * times, list(once._paths) * times, 0)
 for written in detected._paths:
-    detected.add(part_files.about(files.read_bytes(written)), left_out)
+    detected.add(part_files.about(written), left_out)
 read = time.monotonic() - began
 began = time.monotonic()
 options = options_for(model, labeled)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from od_eval import files
 from od_eval.deployed.measurements import DetectedImage
+from od_eval.errors import ODEvalError
 from od_eval.evaluation.batch import Detections, GroundTruth
 from od_eval.evaluation.coco_files import LeftOut
 from od_eval.evaluation.columns import ImageId
@@ -66,9 +69,28 @@ def contents(images: Sequence[DetectedImage], left_out: LeftOut, peak_memory: fl
     return file.getvalue()
 
 
-def about(contents: bytes) -> AboutPart:
-    """What is known of the part that a file is of."""
-    read = _json_of(_load(contents)["about"])
+def about(path: str) -> AboutPart:
+    """What is known of the part that a file is of.
+
+    Raises:
+      ODEvalError: it cannot be read.
+    """
+    return _about(_load(path))
+
+
+def images_of(path: str) -> Iterator[DetectedImage]:
+    """What was found in the images of a file, without pixels; raises as `about`."""
+    arrays = _load(path)
+    part = _about(arrays)
+    detections = _objects(Detections, "detections", arrays, part.sizes)
+    objects = _objects(GroundTruth, "objects", arrays, part.sizes)
+    rows = zip(part.ids, part.sizes, objects, detections, arrays["milliseconds"].tolist(), strict=True)
+    for id, size, of_image, found, milliseconds in rows:
+        yield DetectedImage(id, size, of_image, found, milliseconds)
+
+
+def _about(arrays: Arrays) -> AboutPart:
+    read = _json_of(arrays["about"])
     return AboutPart(
         read["ids"],
         list(map(tuple, read["sizes"])),
@@ -76,17 +98,6 @@ def about(contents: bytes) -> AboutPart:
         LeftOut.from_json(read["left_out"]),
         read["peak_memory"],
     )
-
-
-def images_of(contents: bytes) -> Iterator[DetectedImage]:
-    """What was found in the images of a file, without pixels."""
-    arrays = dict(_load(contents))
-    part = about(contents)
-    detections = _objects(Detections, "detections", arrays, part.sizes)
-    objects = _objects(GroundTruth, "objects", arrays, part.sizes)
-    rows = zip(part.ids, part.sizes, objects, detections, arrays["milliseconds"].tolist(), strict=True)
-    for id, size, of_image, found, milliseconds in rows:
-        yield DetectedImage(id, size, of_image, found, milliseconds)
 
 
 def _columns(name: str, batches: Sequence[Any]) -> Arrays:
@@ -122,8 +133,13 @@ def _objects(kind: type[Objects], name: str, arrays: Arrays, sizes: Sequence[tup
         yield kind(**of_image)
 
 
-def _load(contents: bytes) -> Any:
-    return np.load(io.BytesIO(contents), allow_pickle=False)
+def _load(path: str) -> Arrays:
+    with files.errors_as_sentences(f"'{path}' cannot be read"):
+        contents = files.read_bytes(path)
+    try:
+        return dict(np.load(io.BytesIO(contents), allow_pickle=False))
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ODEvalError(f"'{path}' is damaged ({error}); remove it, so that its images are read again.") from error
 
 
 def _of_json(value: Any) -> npt.NDArray[np.uint8]:

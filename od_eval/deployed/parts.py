@@ -82,7 +82,7 @@ def detect_in_parts(
         _remove_all_but(state, folder)
         folder = os.path.join(folder, state)
         there = set(files.names_in(folder))
-    names = [f"{index:06}-{state}.npz" for index, state in enumerate(_states([part.file for part in parts]))]
+    names = [f"{index:06}-{of_file}.npz" for index, of_file in enumerate(_states([part.file for part in parts]))]
     paths = [os.path.join(folder, name) for name in names]
     missing = [index for index, name in enumerate(names) if name not in there]
     tasks = [_Task(parts[index], model.path, model.num_threads, label_map, state) for index in missing]
@@ -107,7 +107,7 @@ def detect_in_parts(
                     files.write_whole(paths[missing[of_task]], result)
             if index in errors:
                 raise errors[index]
-            detected.add(part_files.about(files.read_bytes(paths[index])), left_out)
+            detected.add(part_files.about(paths[index]), left_out)
             progress.update()
     detected.tell(left_out)
     return detected
@@ -160,9 +160,7 @@ class DetectedParts:
             (image for part in self._parts for image in part.read(LeftOut())), self._num_pictured
         )
         for part, path in zip(self._parts, self._paths, strict=True):
-            with files.errors_as_sentences("what was detected cannot be read"):
-                contents = files.read_bytes(path)
-            for image in part_files.images_of(contents):
+            for image in part_files.images_of(path):
                 if (pixels := next(pictured, None)) is not None:
                     if pixels.id != image.id:
                         raise ODEvalError(f"'{part.file}' has changed during the evaluation; begin again.")

@@ -185,6 +185,15 @@ def test_what_is_finished_is_not_read_again_and_the_first_error_is_told(model, r
     assert len(detected.sizes) == len(list(detected.images())) == 20
     assert "0.png (3)" in detected.sizes
 
+    contents = first[0].read_bytes()
+    first[0].write_bytes(contents[:-100])
+    with pytest.raises(
+        ODEvalError, match=r"000000-\w+\.npz' is damaged .*; remove it, so that"
+    ):
+        on_ray(model, records, LeftOut())
+    first[0].write_bytes(contents)
+    capsys.readouterr()
+
     # A file that has changed is read again; what another model has found is of no use.
     write_record(records / "val-00001-of-00004", range(20, 22))
     assert len(on_ray(model, records, LeftOut()).sizes) == 22

@@ -155,6 +155,64 @@ def test_a_group_that_is_started_again_goes_on_whoever_was_killed_or_stopped(ssd
     assert [one["step"] for one in od_eval.load_metrics(model_dir, every=True)] == evaluated
 
 
+# Who is hit by what, while what is going on.
+FAULTS = [
+    ("chief", signal.SIGKILL, "evaluation"),
+    ("worker", signal.SIGKILL, "evaluation"),
+    ("chief", signal.SIGSTOP, "evaluation"),
+    ("worker", signal.SIGSTOP, "evaluation"),
+    ("chief", signal.SIGKILL, "checkpoint"),
+    ("worker", signal.SIGKILL, "checkpoint"),
+    ("chief", signal.SIGSTOP, "checkpoint"),
+    ("worker", signal.SIGSTOP, "checkpoint"),
+    ("chief", signal.SIGSTOP, "training"),
+]
+
+
+@pytest.mark.slow
+def test_faults_while_a_checkpoint_is_written_and_while_it_is_evaluated_leave_no_gap(ssd_config, overrides, tmp_path):
+    model_dir = tmp_path / "run"
+    last = 6 * len(FAULTS) + 6
+    flags = ("--num_workers=2", "--log_every_n=1", "--checkpoint_every_n=3", f"--num_train_steps={last}")
+    group = [Restarted(ssd_config, overrides, model_dir, *flags, "--noanalysis", TF_CONFIG=one) for one in clusters(2)]
+
+    def newest_step():
+        newest = tf.train.latest_checkpoint(str(model_dir))
+        return 0 if newest is None else checkpointed_step(newest)
+
+    def is_evaluated(step):
+        return (model_dir / "eval" / "metrics" / f"step-{step:08}.json").exists()
+
+    def is_going_on(what, step):
+        if what == "checkpoint":  # TensorFlow's temporary files, before those of the checkpoint
+            return newest_step() >= step and any("temp" in name for name in os.listdir(model_dir))
+        if what == "evaluation":
+            return newest_step() >= step and not is_evaluated(newest_step())
+        return newest_step() >= step and is_evaluated(newest_step())
+
+    step = 3
+    for who, signal_number, what in FAULTS:
+        ends = time.monotonic() + 300
+        while not is_going_on(what, step):
+            assert time.monotonic() < ends, f"no {what} from step {step} on: {[one.errors for one in group]}"
+            time.sleep(0.0005)
+        hit = group[0 if who == "chief" else 1]
+        hit.send(signal_number)
+        step = newest_step() + 3
+        if signal_number == signal.SIGSTOP:
+            time.sleep(30)  # its heart stops; the other ends, and starts again
+            hit.send(signal.SIGCONT)
+    assert [one.join(600) for one in group] == [True, True], [(one.statuses, one.errors) for one in group]
+    statuses = [status for one in group for status in one.statuses]
+    assert statuses.count(-signal.SIGKILL) == 4, statuses
+    assert set(statuses) == {0, 75, -signal.SIGKILL}, [one.errors for one in group]
+    assert steps(model_dir / "train") == list(range(1, last + 1))
+    evaluated = list(range(3, last + 1, 3))
+    assert steps(model_dir / "eval") == evaluated
+    assert [one["step"] for one in od_eval.load_metrics(model_dir, every=True)] == evaluated
+    assert not [name for name in os.listdir(model_dir) if "temp" in name or name.endswith(".tmp")]
+
+
 @pytest.mark.slow
 def test_ray_starts_a_group_again_that_has_lost_a_worker(ssd_config, overrides, tmp_path):
     psutil = pytest.importorskip("psutil")
