@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 # Of errors that tell of another process, not of this one.
 _OTHER_IS_GONE = re.compile(
     r"Socket closed|stopped sending heartbeats|unhealthy|heartbeat timeout|Connection (reset|refused)|failed to connect"
-    r"|GRPC error information|different incarnation|unexpected error on the network",
+    r"|GRPC error information|different incarnation|unexpected error on the network|CoordinationService/Heartbeat",
     re.IGNORECASE,
 )
 _TASK = re.compile(r"/job:(\w+)/(?:replica:\d+/)?task:(\d+)")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,59 @@ def test_a_worker_that_is_killed_is_named():
     output, errors = waiting.communicate(timeout=200)
     assert "LostWorker worker 1 (localhost:" in output, errors
     assert "status 75" in output
+
+
+@pytest.fixture
+def hosts():
+    """Two hosts with an address each: network namespaces, and a cable between them."""
+
+    def ip(*arguments, check=True):
+        return subprocess.run(["ip", *map(str, arguments)], check=check, capture_output=True, text=True)
+
+    names = [f"od-eval-{os.getpid()}-{index}" for index in range(2)]
+    if not shutil.which("ip") or ip("netns", "add", names[0], check=False).returncode != 0:
+        pytest.skip("network namespaces need Linux, the program ip and root")
+    try:
+        ip("netns", "add", names[1])
+        ip("link", "add", "cable", "netns", names[0], "type", "veth", "peer", "name", "cable", "netns", names[1])
+        for index, name in enumerate(names):
+            ip("-n", name, "address", "add", f"10.77.0.{index + 1}/24", "dev", "cable")
+            for device in ("cable", "lo"):
+                ip("-n", name, "link", "set", device, "up")
+        yield types.SimpleNamespace(
+            commands=[["ip", "netns", "exec", name] for name in names],
+            addresses=["10.77.0.1:2222", "10.77.0.2:2222"],
+            cut=lambda: ip("-n", names[1], "link", "set", "cable", "down"),
+        )
+    finally:
+        for name in names:
+            ip("netns", "delete", name, check=False)
+
+
+def test_hosts_whose_network_is_cut_name_each_other(hosts):
+    workers = [
+        subprocess.Popen(
+            [*command, sys.executable, __file__, "one waits", "2", "60"],
+            env=environment(
+                json.dumps({"cluster": {"worker": hosts.addresses}, "task": {"type": "worker", "index": index}})
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index, command in enumerate(hosts.commands)
+    ]
+    for line in workers[0].stdout:
+        if line == "together\n":
+            break
+    hosts.cut()
+    cut_at = time.monotonic()
+    outputs = [worker.communicate(timeout=200) for worker in workers]
+    assert time.monotonic() - cut_at < 60
+    for index, (output, errors) in enumerate(outputs):
+        other = 1 - index
+        assert f"LostWorker worker {other} ({hosts.addresses[other]}) was lost" in output, (output, errors)
+        assert "status 75" in output
 
 
 def test_a_worker_whose_peers_never_come_names_them():
@@ -143,12 +197,15 @@ def main(scene, num_workers, timeout):
     print("waits", flush=True)
     strategy = strategies.multi_worker_strategy(int(num_workers), float(timeout))
     own = cluster.worker(strategy)
-    if scene == "one is killed":
+    if scene in ("one is killed", "one waits"):
         cluster.gather(strategy, 1)
-        if own == 1:
+        print("together", flush=True)
+        if own == 1 and scene == "one is killed":
             os.kill(os.getpid(), signal.SIGKILL)
         try:
-            cluster.gather(strategy, 1)
+            for _ in range(1000):
+                cluster.gather(strategy, 1)
+                time.sleep(0.1)
         except cluster.LostWorker as error:
             print(type(error).__name__, error, "status", error.exit_status, flush=True)
         os._exit(0)  # TensorFlow waits for the other at the end of the process
