@@ -75,7 +75,7 @@ from od_eval.deployed.evaluating import evaluate_model, options_for
 from od_eval.deployed.labeled_set import of_records
 from od_eval.deployed.parts import DetectedParts, detect_in_parts
 from od_eval.evaluation.coco_files import LeftOut
-from od_eval.evaluation.streamed_evaluator import MOST_ANALYSED, StreamedEvaluator
+from od_eval.evaluation.streamed_evaluator import evaluator_for
 
 path, record, label_map, folder = *sys.argv[1:4], sys.stdin.read()
 
@@ -115,7 +115,7 @@ for written in detected._paths:
 read = time.monotonic() - began
 began = time.monotonic()
 options = options_for(model, labeled)
-evaluator = StreamedEvaluator(options, detected.sizes, MOST_ANALYSED / max(detected.num_detections, 1))
+evaluator = evaluator_for(options, detected.sizes, detected.num_detections)
 result = evaluate_model(model, labeled, left_out, detected=detected, options=options, evaluators=[evaluator])
 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 print(result.num_images, detected.num_detections, read, time.monotonic() - began, memory)

@@ -29,10 +29,11 @@ from od_eval.errors import ODEvalError
 from od_eval.evaluation.analyses.label_suspects import label_suspects, suspects_json
 from od_eval.evaluation.analyses.operating_point import DEFAULT_CONFIDENCE
 from od_eval.evaluation.analyses.per_image import per_image, worst
-from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, has_masks, read_detections, read_groundtruth
-from od_eval.evaluation.evaluator import Evaluator
+from od_eval.evaluation.coco_files import BoxPlausibility, LeftOut, has_masks, read_groundtruth, stream_detections
+from od_eval.evaluation.detection_tables import has_tables
 from od_eval.evaluation.object_table import IouType
-from od_eval.evaluation.options import AnalysisOptions
+from od_eval.evaluation.options import EvaluationOptions
+from od_eval.evaluation.streamed_evaluator import evaluator_for
 from od_eval.plugin import page_data, segmentation_data
 from od_eval.plugin.one_script import one_script
 from od_eval.runs import analysis_files, metrics_files, object_files
@@ -80,7 +81,8 @@ def report(
 
     Args:
       sources: a folder with evaluations (a model_dir, a run in it, or a folder of several), or several folders; or two
-        JSON files in COCO's formats, of ground truth and of detections, for which there are no pictures.
+        JSON files in COCO's formats, of ground truth and of detections, for which there are no pictures; detections may
+        also be a table (`od_eval.evaluation.detection_tables`).
       output: the file. It is replaced if there is one.
       max_images: the number of images whose pictures are in the file, at most, divided among the runs: up to a third
         with labels that are suspected, and those in which most is wrong. Small ones, as the runs keep them; each takes
@@ -93,8 +95,8 @@ def report(
         raise ODEvalError(f"max_images={max_images} must be 0 or more.")
     paths = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not paths:
-        raise ODEvalError("there is nothing to report; give a folder with evaluations, or two JSON files.")
-    if len(paths) == 2 and all(path.endswith(".json") for path in paths):
+        raise ODEvalError("there is nothing to report; give a folder with evaluations, or two files.")
+    if len(paths) == 2 and paths[0].endswith(".json") and (paths[1].endswith(".json") or has_tables(paths[1])):
         groundtruth, detections = paths
         with files.temporary_folder() as folder:
             _evaluate(groundtruth, detections, folder)
@@ -104,18 +106,27 @@ def report(
 
 def _evaluate(groundtruth: str, detections: str, run_dir: str) -> None:
     """Evaluates two files into the folder of a run."""
-    masks = has_masks(groundtruth) and has_masks(detections)
+    masks = has_masks(detections) and has_masks(groundtruth)
     left_out = LeftOut()
     truth = read_groundtruth(groundtruth, masks, left_out)
-    batch = read_detections(detections, truth, left_out)
+    num_detections, batches = stream_detections(detections, truth, left_out)
+    options = EvaluationOptions(truth.categories, box_format="xywh", masks=masks)
+    evaluator = evaluator_for(options, truth.images, num_detections)
+    plausibility = BoxPlausibility()
+    for batch in batches:
+        plausibility.update(batch)
+        evaluator.update(batch)
+    result = evaluator.evaluate(step=0)
     warnings = [f"left out: {number} {what}; the first: {first}." for number, what, first in left_out.cases()]
-    implausible = boxes_that_cannot_be(batch)
-    warnings += [f"'{detections}': {implausible}."] if implausible else []
+    if implausible := plausibility.problem():
+        warnings.append(f"'{detections}': {implausible}.")
+    if result.num_analysed < result.num_images:
+        warnings.append(
+            f"'{detections}' has {num_detections} detections; all but the COCO metrics rests on"
+            f" {result.num_analysed} of {result.num_images} images, chosen by a hash of their ids."
+        )
     for warning in warnings:
         print(printable(f"warning: {warning}"), file=sys.stderr, flush=True)
-    evaluator = Evaluator(truth.categories, box_format="xywh", masks=masks, analysis=AnalysisOptions())
-    evaluator.update(batch)
-    result = evaluator.evaluate(step=0)
     assert evaluator.analysis is not None
     metrics_files.write(run_dir, result)
     names = object_files.FILE_NAMES

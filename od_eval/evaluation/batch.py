@@ -16,6 +16,28 @@ from od_eval.evaluation.masks import as_rle, from_array
 PerImage = npt.NDArray[Any] | Sequence[Any]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class RowsByImage(Sequence[npt.NDArray[Any]]):
+    """A column of `Detections` or `GroundTruth`: an array for each image, which is made when it is asked for.
+
+    Attributes:
+      rows: `[n, …]`, the rows of all images, one image after another.
+      bounds: int64 `[images + 1]`: those of image i are from `bounds[i]` on and end before `bounds[i + 1]`.
+    """
+
+    rows: npt.NDArray[Any]
+    bounds: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[one] for one in range(len(self))[index]]
+        index = range(len(self))[index]
+        return self.rows[self.bounds[index] : self.bounds[index + 1]]
+
+
 @dataclasses.dataclass
 class Detections:
     """A model's detections.

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import masks as coco_masks
-from od_eval.evaluation.batch import Detections, GroundTruth, PerImage
+from od_eval.evaluation.batch import Detections, GroundTruth, PerImage, RowsByImage
 from od_eval.text import short, some
 
 ImageId = int | str
@@ -221,6 +221,9 @@ class _Reader:
         is_padded = isinstance(values, np.ndarray) and values.ndim == 2 + len(shape) and values.shape[2:] == shape
         if is_padded and {values.shape[1]} == {*self._given}:
             return values[np.arange(values.shape[1]) < np.array(self._num)[:, np.newaxis]]
+        is_column = isinstance(values, RowsByImage) and values.rows.shape[1:] == shape
+        if is_column and np.diff(values.bounds).tolist() == self._num:
+            return values.rows[values.bounds[0] : values.bounds[-1]]
         columns = []
         for index, column in enumerate(values):
             column = np.asarray(column)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from od_eval.evaluation.batch import Detections
+from od_eval.evaluation.batch import Detections, RowsByImage
 from od_eval.evaluation.columns import ImageId
 
 
@@ -44,15 +44,18 @@ class DetectionRows:
         return DetectionRows(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
     def by_image(self, images: npt.NDArray[np.int64]) -> Detections:
-        """The detections of some images, in ascending order; each has its rows in the order of these."""
+        """The detections as those of images, to which all belong.
+
+        Args:
+          images: indices in ascending order. The rows of an image keep their order.
+        """
         rows = self
         if np.any(self.image[1:] < self.image[:-1]):
             rows = self[np.argsort(self.image, kind="stable")]
-        ends = np.searchsorted(rows.image, images, side="right")
-        slices = list(map(slice, np.searchsorted(rows.image, images).tolist(), ends.tolist()))
+        bounds = np.append(np.searchsorted(rows.image, images), len(rows))
         area = rows.box[:, 2] * rows.box[:, 3]
         boxes, scores, classes, areas = (
-            [column[one] for one in slices] for column in (rows.box, rows.score, rows.category, area)
+            RowsByImage(column, bounds) for column in (rows.box, rows.score, rows.category, area)
         )
         return Detections(boxes=boxes, scores=scores, classes=classes, area=areas)
 

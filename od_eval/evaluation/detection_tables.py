@@ -44,6 +44,13 @@ def is_table(path: files.Path) -> bool:
     return os.fspath(path).endswith(SUFFIXES) or files.is_folder(path)
 
 
+def has_tables(path: files.Path) -> bool:
+    """As `is_table`, but of folders only those with a part of a table."""
+    if files.is_folder(path):
+        return any(name.endswith(SUFFIXES) for name in files.names_in(path))
+    return is_table(path)
+
+
 class DetectionTable:
     """A table of detections, in one file or in parts.
 
@@ -276,7 +283,7 @@ def _opened(part: str) -> Iterator[tuple[pa.Schema, int | None, Iterator[pa.Reco
     try:
         with files.open_read(part) as opened:
             if kind == "Parquet":
-                file = pq.ParquetFile(opened)
+                file = pq.ParquetFile(opened, pre_buffer=False)  # otherwise it holds all that was read
                 columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
                 yield file.schema_arrow, file.metadata.num_rows, file.iter_batches(_ROWS_AT_A_TIME, columns=columns)
                 return

@@ -296,13 +296,18 @@ class Evaluator:
                 iou_type,
                 sizes,
                 len(part),
-                _objects(iou_type, _of_categories(groundtruth, part), sizes),
-                _objects(iou_type, _of_categories(detections, part), sizes),
+                _objects(iou_type, rows_of_categories(groundtruth, part), sizes),
+                _objects(iou_type, rows_of_categories(detections, part), sizes),
                 self._backend,
             )
             for part in self._parts(detections)
         ]
-        precision, recall = (np.concatenate(arrays, axis=-3) for arrays in zip(*parts, strict=True))
+        return self._metrics(*(np.concatenate(arrays, axis=-3) for arrays in zip(*parts, strict=True)))
+
+    def _metrics(
+        self, precision: npt.NDArray[np.float64], recall: npt.NDArray[np.float64]
+    ) -> tuple[Metrics, list[Metrics]]:
+        """The twelve metrics over all categories, and of each, from the arrays of `precision_and_recall`."""
         of_categories = [
             coco_metrics(precision[:, :, index : index + 1], recall[:, index : index + 1])
             for index in range(len(self._format.categories))
@@ -324,7 +329,7 @@ class Evaluator:
         return np.bincount(categories, minlength=len(self._format.categories)).tolist()
 
 
-def _of_categories(columns: Columns, categories: range) -> Columns:
+def rows_of_categories(columns: Columns, categories: range) -> Columns:
     """The rows of some categories; `category` is the index in this range."""
     category = columns["category"]
     rows = np.flatnonzero((category >= categories.start) & (category < categories.stop))

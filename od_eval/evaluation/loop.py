@@ -150,13 +150,16 @@ def help_to_evaluate(
             pass
 
 
-def coco_evaluator(options: EvaluationOptions, extra_metrics: ExtraMetrics | None = None) -> Evaluator:
+def coco_evaluator(
+    options: EvaluationOptions, extra_metrics: ExtraMetrics | None = None, backend: str = "hotcoco"
+) -> Evaluator:
     """An `Evaluator` for these options."""
     return Evaluator(
         options.categories,
         box_format=options.box_format,
         masks=options.masks,
         super_categories=options.super_categories,
+        backend=backend,
         analysis=options.analysis,
         extra_metrics=extra_metrics,
     )

@@ -70,6 +70,11 @@ class EvaluationResult(Mapping[str, Any]):
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    @property
+    def num_analysed(self) -> int:
+        """The number of images on which the analyses rest; of very many detections, these are some of the images."""
+        return int(self.dataset.get("num_images", self.num_images))
+
     def __getattr__(self, name: str) -> Any:
         section = None if name.startswith("_") else all_sections().get(name)
         if section is None:

@@ -117,6 +117,12 @@ def diagnose(model_dir: str | os.PathLike[str], run: str = tags.EVAL) -> Diagnos
     if not evidence.curves:
         notes.append(f"there are no curves of the training in '{os.path.join(model_dir, tags.TRAIN)}'.")
     evidence = _with_objects(evidence, notes)
+    newest = evidence.newest
+    if newest is not None and newest.num_analysed < newest.num_images:
+        notes.append(
+            f"what is said of errors, and of what chance can explain, rests on the {newest.num_analysed} of"
+            f" {newest.num_images} images that were analysed (step {newest.step or 0})."
+        )
     return DiagnosisReport(
         model_dir,
         run,

@@ -6,7 +6,8 @@
     od-eval compare runs/a --what_if=nms=0.5 --what_if=confidence=cat:0.3
 
 A and B are each a model_dir (the newest analysed step of its run eval), RUN@STEP (of a model_dir, or of the folder of
-another run in it, as runs/a/eval/night@1000), or a JSON file of detections in COCO's results format.
+another run in it, as runs/a/eval/night@1000), a JSON file of detections in COCO's results format, or such a table:
+.parquet, .arrow, .feather, a folder or pattern of these. Of more than two million detections, some images are compared.
 
 Prints AP, AP50 and F1 of both, over all categories and for each, and whether the differences can be told from chance
 (95% intervals, from a bootstrap over images); how many objects B finds and A does not ("fixed"), and the other way

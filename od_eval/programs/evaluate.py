@@ -41,7 +41,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tqdm
@@ -71,14 +71,13 @@ from od_eval.evaluation.coco_files import (
     stream_detections,
 )
 from od_eval.evaluation.coco_metrics import BACKENDS
-from od_eval.evaluation.columns import ImageId
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.good_values import GOOD_VALUES
 from od_eval.evaluation.loop import FoundInData, evaluate
 from od_eval.evaluation.object_table import ERROR_KINDS
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
-from od_eval.evaluation.streamed_evaluator import MOST_ANALYSED, StreamedEvaluator
+from od_eval.evaluation.streamed_evaluator import MOST_ANALYSED, StreamedEvaluator, evaluator_for
 from od_eval.figures.first_images import FirstImages
 from od_eval.findings.finding import Finding, findings_in, findings_section
 from od_eval.programs import analysis_flags
@@ -200,7 +199,7 @@ def main() -> int:
 def _evaluate_detections() -> None:
     masks = FLAGS.masks
     if masks is None:
-        masks = has_masks(FLAGS.groundtruth) and has_masks(FLAGS.detections)
+        masks = has_masks(FLAGS.detections) and has_masks(FLAGS.groundtruth)
     print(text.printable(f"Reading {FLAGS.groundtruth} and {FLAGS.detections} …"), flush=True)
     folder = ImageFolder(FLAGS.images) if FLAGS.images else None
     left_out = LeftOut(FLAGS.strict)
@@ -214,7 +213,7 @@ def _evaluate_detections() -> None:
         num_pictures=FLAGS.num_pictures if FLAGS.images else 0,
         analysis=analysis_flags.analysis_options(),
     )
-    evaluator = _evaluator_of(options, groundtruth.images, num_detections)
+    evaluator = evaluator_for(options, groundtruth.images, num_detections, FLAGS.backend)
     print(f"Evaluating the {_what(options)} of {len(groundtruth.images)} images with {_backend()} …", flush=True)
     plausibility = BoxPlausibility()
 
@@ -245,15 +244,6 @@ def _evaluate_detections() -> None:
     first_images = _read_images(groundtruth, first_batch, folder, options, archive)
     _write(run, result, options, evaluator, first_images, archive if options.num_pictures else None)
     _tell(run, result, evaluator)
-
-
-def _evaluator_of(
-    options: EvaluationOptions, images: Mapping[ImageId, tuple[int, int]], num_detections: int
-) -> Evaluator:
-    """One for so many detections of these images: of very many it keeps the matches, and analyses some images."""
-    if num_detections > MOST_ANALYSED and not options.masks and FLAGS.backend == "hotcoco":
-        return StreamedEvaluator(options, images, MOST_ANALYSED / num_detections)
-    return _evaluator(options)
 
 
 def _analysed_in_part(evaluator: Evaluator, num_images: int, num_detections: int) -> list[Finding]:
@@ -292,7 +282,7 @@ def _evaluate_model() -> None:
     unfinished = os.path.join(run_dir, ".unfinished")
     detected = _detected_on_ray(model, labeled, left_out, unfinished) if FLAGS.ray else None
     sizes, num_detections = ({}, 0) if detected is None else (detected.sizes, detected.num_detections)
-    evaluator = _evaluator_of(options, sizes, num_detections)
+    evaluator = evaluator_for(options, sizes, num_detections, FLAGS.backend)
     first_images = FirstImages(options)
     archive = ImageArchive(run_dir)
     of_analyses = FoundInData(lambda: findings_section(_analysed_in_part(evaluator, len(sizes), num_detections)))
@@ -330,16 +320,6 @@ def _labeled_set(left_out: LeftOut) -> LabeledSet:
     if FLAGS.record:
         return of_records(FLAGS.record, FLAGS.label_map, FLAGS.masks, left_out)
     return of_coco(FLAGS.groundtruth, FLAGS.images, FLAGS.masks, left_out)
-
-
-def _evaluator(options: EvaluationOptions) -> Evaluator:
-    return Evaluator(
-        options.categories,
-        box_format=options.box_format,
-        masks=options.masks,
-        backend=FLAGS.backend,
-        analysis=options.analysis,
-    )
 
 
 def _what(options: EvaluationOptions) -> str:
@@ -509,7 +489,7 @@ def _analysis_lines(result: EvaluationResult) -> Iterator[str]:
         )
         if intervals.get("AP"):
             low, high = intervals["AP"]
-            based_on = f"{result.num_images} images with {point[iou_type]['num_groundtruth']} objects"
+            based_on = f"{result.num_analysed} images with {point[iou_type]['num_groundtruth']} objects"
             yield f"AP of {what}: {low:.3f} to {high:.3f} with 95% confidence, from {based_on}"
         counts = point[iou_type]
         ratios = ", ".join(f"{name} {text.number(counts[name])}" for name in ("precision", "recall", "f1"))

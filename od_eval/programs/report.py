@@ -5,8 +5,9 @@
     od-eval report instances_val.json detections.json
 
 Give folders with evaluations, each a model_dir, a run in it, or a folder of several; or two JSON files in COCO's
-formats, ground truth and detections of any detector, for which there are no pictures. (For these, evaluate the files
-with `od-eval evaluate --images=…`, and report its model_dir.)
+formats, ground truth and detections of any detector, for which there are no pictures; detections may also be a table,
+.parquet, .arrow, .feather, a folder or pattern of these. (For pictures, evaluate the files with `od-eval evaluate
+--images=…`, and report its model_dir.)
 
 The file has the page "Detections" of TensorBoard with the newest evaluation of each run. It opens from disk, without a
 server or a network, loads nothing, and can be printed, sent, or kept by a CI job.
@@ -40,7 +41,8 @@ def main(*sources: str) -> int:
     """Writes the report of what the arguments name; returns the exit status."""
     if not sources:
         print(
-            "od-eval report: give a folder with evaluations, or two JSON files\nIts flags: od-eval report --help",
+            "od-eval report: give a folder with evaluations, or two files, ground truth and detections\n"
+            "Its flags: od-eval report --help",
             file=sys.stderr,
         )
         return 2

@@ -34,10 +34,12 @@ from od_eval.evaluation.analyses.what_if import (
     with_stricter_nms,
     without_suspects,
 )
-from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, has_masks, read_detections, read_groundtruth
+from od_eval.evaluation.coco_files import BoxPlausibility, LeftOut, has_masks, read_groundtruth, stream_detections
+from od_eval.evaluation.detection_tables import has_tables
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.object_table import IouType, ObjectTable
 from od_eval.evaluation.options import AnalysisOptions
+from od_eval.evaluation.streamed_evaluator import analysed_part, analysed_share
 from od_eval.runs import analysis_files, metrics_files, object_files
 
 LOSSES_NOTE = (
@@ -119,7 +121,7 @@ def compare(
       a, b: each one of
         * a model_dir: the newest analysed step of its run `eval`;
         * `RUN@STEP`: a model_dir, or the folder of a run in it, and a step: `runs/a@1000`, `runs/a/eval/night@1000`;
-        * a JSON file of detections in COCO's results format.
+        * detections: a JSON file in COCO's results format, or a table (`od_eval.evaluation.detection_tables`).
       groundtruth: COCO's ground truth, for files of detections.
       confidence: from which detections are used, in both; by default that with the highest F1, in each.
       what_if: instead of `b`, changes of `a` in this order: `nms=0.5`, `merge=vehicle:car,truck`, `confidence=0.4`,
@@ -135,7 +137,7 @@ def compare(
     side_a = _load(os.fspath(a), groundtruth)
     side_b = _changed(side_a, changes) if b is None else _load(os.fspath(b), groundtruth)
     warnings = [*side_a.warnings, *side_b.warnings]
-    notes = list(side_b.notes)
+    notes = [*side_a.notes, *side_b.notes]
     if groundtruth is not None and not (side_a.is_detections or side_b.is_detections):
         warnings.append("groundtruth is not used, as no file of detections is compared.")
     if b is not None and side_a.has_losses and side_b.has_losses:
@@ -175,7 +177,7 @@ class _Side:
 
 
 def _load(path: str, groundtruth: str | os.PathLike[str] | None) -> _Side:
-    if files.exists(path) and not files.is_folder(path):
+    if has_tables(path) or (files.exists(path) and not files.is_folder(path)):
         return _of_detections(path, groundtruth)
     step = None
     at_step = re.fullmatch(r"(.+)@(\d+)", path, re.DOTALL)
@@ -196,7 +198,27 @@ def _load(path: str, groundtruth: str | os.PathLike[str] | None) -> _Side:
     paths = {iou_type: os.path.join(folder, name) for iou_type, name in object_files.FILE_NAMES.items()}
     tables = {iou_type: object_files.read_object_table(path) for iou_type, path in paths.items() if files.exists(path)}
     of_step = int(os.path.basename(folder).removeprefix("step-"))
-    return _Side(f"{os.path.join(model_dir, run)}@{of_step}", tables, has_losses=_has_losses(model_dir, run))
+    name = f"{os.path.join(model_dir, run)}@{of_step}"
+    notes = _analysed_in_part(name, len(tables["bbox"].images), _num_images(model_dir, run, of_step))
+    return _Side(name, tables, has_losses=_has_losses(model_dir, run), notes=notes)
+
+
+def _num_images(model_dir: str, run: str, step: int) -> int:
+    """Of an evaluation, if that is known."""
+    try:
+        result = metrics_files.read_step(os.path.join(model_dir, run), step)
+    except ODEvalError:  # nothing here depends on it
+        return 0
+    return 0 if result is None else result.num_images
+
+
+def _analysed_in_part(name: str, num_analysed: int, num_images: int) -> list[str]:
+    if num_analysed >= num_images:
+        return []
+    return [
+        f"of {name}, which has millions of detections, {num_analysed} of {num_images} images are compared, chosen by a"
+        " hash of their ids; so its metrics are not those of all images."
+    ]
 
 
 def _has_losses(model_dir: str, run: str) -> bool:
@@ -214,13 +236,20 @@ def _of_detections(path: str, groundtruth: str | os.PathLike[str] | None) -> _Si
     left_out = LeftOut()
     truth = read_groundtruth(groundtruth, masks, left_out)
     evaluator = Evaluator(truth.categories, box_format="xywh", masks=masks)
-    batch = read_detections(path, truth, left_out)
-    evaluator.update(batch)
+    num_detections, batches = stream_detections(path, truth, left_out)
+    plausibility = BoxPlausibility()
+    num_analysed = 0
+    for batch in batches:
+        plausibility.update(batch)
+        part = analysed_part(batch, analysed_share(num_detections))
+        if part is not None:
+            evaluator.update(part)
+            num_analysed += len(part.image_ids)
     warnings = [f"left out: {number} {what}; the first: {first}." for number, what, first in left_out.cases()]
-    implausible = boxes_that_cannot_be(batch)
-    if implausible:
+    if implausible := plausibility.problem():
         warnings.append(f"'{path}': {implausible}.")
-    return _Side(path, evaluator.object_tables(), is_detections=True, warnings=warnings)
+    notes = _analysed_in_part(path, num_analysed, len(truth.images))
+    return _Side(path, evaluator.object_tables(), is_detections=True, warnings=warnings, notes=notes)
 
 
 # ---- What if --------------------------------------------------------------------------------------------------------

@@ -187,9 +187,7 @@ def test_what_is_finished_is_not_read_again_and_the_first_error_is_told(model, r
 
     contents = first[0].read_bytes()
     first[0].write_bytes(contents[:-100])
-    with pytest.raises(
-        ODEvalError, match=r"000000-\w+\.npz' is damaged .*; remove it, so that"
-    ):
+    with pytest.raises(ODEvalError, match=r"000000-\w+\.npz' is damaged .*; remove it, so that"):
         on_ray(model, records, LeftOut())
     first[0].write_bytes(contents)
     capsys.readouterr()
@@ -266,7 +264,7 @@ def test_what_counts_over_all_files_is_refused(model, ssd_config, config_overrid
 def test_the_program_leaves_nothing_unfinished_and_analyses_a_sample_of_many_detections(model, records):
     """In a process of its own, with a Ray of its own, and few detections taken for many."""
     program = (
-        "import sys; from od_eval.programs import evaluate; evaluate.MOST_ANALYSED = 10;"
+        "import sys; from od_eval.evaluation import streamed_evaluator; streamed_evaluator.MOST_ANALYSED = 10;"
         " from od_eval.cli import main; sys.argv = sys.argv[:1] + ['evaluate'] + sys.argv[1:]; main()"
     )
     process = subprocess.run(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +15,37 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from made_images import CATEGORIES, evaluated, random_images
 from od_eval.errors import ODEvalError
 from od_eval.evaluation import coco_files, detection_tables, plain_json
+from od_eval.evaluation.batch import RowsByImage
 from od_eval.evaluation.coco_files import LeftOut, read_detections, read_groundtruth, stream_detections
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.evaluation.options import EvaluationOptions
-from od_eval.evaluation.streamed_evaluator import StreamedEvaluator
+from od_eval.evaluation.streamed_evaluator import StreamedEvaluator, analysed_share
 
 IMAGES = 40
 
 
-def made(folder: Path, seed: int = 0, text_ids: bool = False) -> tuple[Any, list[dict[str, Any]]]:
-    """Ground truth, some images of which have nothing, and detections with many equal scores."""
+def made(
+    folder: Path, seed: int = 0, text_ids: bool = False, found: Sequence[int] = (2, 5)
+) -> tuple[Any, list[dict[str, Any]]]:
+    """Ground truth, some images of which have nothing, and detections of some categories with many equal scores."""
     random = np.random.default_rng(seed)
     ids = [f"photo {id}" if text_ids else int(id) for id in random.permutation(IMAGES)]
     annotations, detections = [], []
     for id in ids[3:]:
         for _ in range(random.integers(0, 5)):
             box = [*random.uniform(0, 50, 2).tolist(), *random.uniform(2, 120, 2).tolist()]
-            common = {"image_id": id, "category_id": int(random.choice([2, 5]))}
+            common = {"image_id": id, "category_id": int(random.choice(found))}
             crowd = int(random.random() < 0.2)
             annotations.append({**common, "bbox": box, "area": box[2] * box[3] / 2, "iscrowd": crowd})
             for _ in range(4):
-                found = (np.array(box) + random.normal(0, 3, 4)).clip(1).tolist()
-                detections.append({**common, "bbox": found, "score": random.integers(1, 5) / 4})
+                near = (np.array(box) + random.normal(0, 3, 4)).clip(1).tolist()
+                detections.append({**common, "bbox": near, "score": random.integers(1, 5) / 4})
     content = {
         "images": [{"id": id, "height": 96, "width": 128} for id in ids],
-        "categories": [{"id": id, "name": str(id)} for id in (5, 2, 9)],
+        "categories": [{"id": id, "name": str(id)} for id in dict.fromkeys((5, 2, 9, *found))],
         "annotations": annotations,
     }
     (folder / "groundtruth.json").write_text(json.dumps(content))
@@ -168,8 +174,9 @@ def test_a_table_is_read_as_the_same_detections_in_json(tmp_path, name, with_bbo
 
 
 @pytest.mark.parametrize("text_ids", [False, True])
-def test_what_is_streamed_has_the_numbers_of_what_is_held_in_memory(tmp_path, monkeypatch, text_ids) -> None:
-    groundtruth, detections = made(tmp_path, text_ids=text_ids)
+@pytest.mark.parametrize("found", [(2, 5), tuple(range(1, 9)), tuple(range(30, 50))])
+def test_what_is_streamed_has_the_numbers_of_what_is_held_in_memory(tmp_path, monkeypatch, text_ids, found) -> None:
+    groundtruth, detections = made(tmp_path, text_ids=text_ids, found=found)
     path = write_table(table(detections), tmp_path / "dt.parquet")
     options = EvaluationOptions(groundtruth.categories, box_format="xywh")
     whole = Evaluator(groundtruth.categories, box_format="xywh")
@@ -182,6 +189,39 @@ def test_what_is_streamed_has_the_numbers_of_what_is_held_in_memory(tmp_path, mo
     assert num == len(detections)
     assert len(sizes) > 3
     assert streamed.evaluate().to_json_dict() == whole.evaluate().to_json_dict()
+    with pytest.raises(RuntimeError, match="can be called once"):
+        streamed.evaluate()
+
+
+def test_boxes_of_a_model_are_streamed_with_the_numbers_of_an_evaluator() -> None:
+    # float32 corners, one image a batch, in any order
+    images = random_images(1, num=30)
+    whole = evaluated(images)
+    options = EvaluationOptions(CATEGORIES)
+    streamed = StreamedEvaluator(options, {image.image_ids[0]: (1, 1) for image in images}, 1.0)
+    for image in reversed(images):
+        streamed.update(image)
+    assert streamed.evaluate().to_json_dict() == whole.evaluate().to_json_dict()
+
+
+def test_one_category_is_streamed(tmp_path) -> None:
+    groundtruth, detections = made(tmp_path, found=(2,))
+    groundtruth = dataclasses.replace(groundtruth, categories={2: "2"})
+    path = write_table(table(detections), tmp_path / "dt.parquet")
+    streamed = StreamedEvaluator(EvaluationOptions({2: "2"}, box_format="xywh"), groundtruth.images, 1.0)
+    whole = Evaluator({2: "2"}, box_format="xywh")
+    whole.update(read_detections(path, groundtruth))
+    for batch in stream_detections(path, groundtruth)[1]:
+        streamed.update(batch)
+    assert streamed.evaluate() == whole.evaluate()
+
+
+@pytest.mark.parametrize(
+    ("num_detections", "share"),
+    [(0, 1), (2_000_000, 1), (2_000_001, 0.5), (4_000_000, 0.5), (4_000_001, 0.25), (10**8, 1 / 64)],
+)
+def test_nearly_as_many_detections_are_analysed_on_the_same_images(num_detections, share) -> None:
+    assert analysed_share(num_detections) == share
 
 
 def test_the_images_analysed_are_the_same_each_time_and_the_metrics_rest_on_all(tmp_path) -> None:
@@ -274,3 +314,19 @@ def test_rows_left_out_are_counted_with_the_first(tmp_path) -> None:
     assert rows(batch) == rows(read_detections(tmp_path / "dt.json", groundtruth, as_json))
     assert [(number, what) for number, what, _ in left_out.cases()] == [(n, what) for n, what, _ in as_json.cases()]
     assert [first.partition("row ")[2][0] for _, _, first in left_out.cases()] == ["2", "4"]
+
+
+def test_a_table_has_no_masks_and_says_so(tmp_path) -> None:
+    groundtruth, detections = made(tmp_path)
+    path = write_table(table(detections), tmp_path / "dt.parquet")
+    with pytest.raises(ODEvalError, match=r"dt\.parquet' is a table of detections, which has boxes only; give"):
+        read_detections(path, dataclasses.replace(groundtruth, masks=True))
+
+
+def test_a_column_of_images_is_a_sequence_of_arrays() -> None:
+    column = RowsByImage(np.arange(5), np.array([0, 2, 2, 5]))
+    assert [rows.tolist() for rows in column] == [[0, 1], [], [2, 3, 4]]
+    assert [rows.tolist() for rows in column[1:]] == [[], [2, 3, 4]]
+    assert (len(column), column[-1].tolist()) == (3, [2, 3, 4])
+    with pytest.raises(IndexError):
+        column[3]

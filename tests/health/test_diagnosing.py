@@ -116,6 +116,13 @@ def test_what_cannot_be_looked_at_is_said_and_the_rest_is_diagnosed(run, finds):
     assert "objects.parquet' is damaged" in of_objects
 
 
+def test_that_some_images_were_analysed_is_said(run, finds):
+    finds()
+    of_some = evaluation(40).with_section("dataset", {"num_images": 3})
+    metrics_files.write(str(run / "eval"), of_some)
+    assert "rests on the 3 of 4 images that were analysed (step 40)" in od_eval.diagnose(run).notes[-1]
+
+
 def test_a_training_without_evaluations_is_diagnosed_by_its_curves(tmp_path, finds):
     writers.write_scalars(str(tmp_path / "train"), 10, {"Loss/total_loss": 1.0})
     finds(LOOSE)

@@ -9,10 +9,13 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import od_eval
 from od_eval import ODEvalError
+from od_eval.evaluation import streamed_evaluator
 from od_eval.html_report import report
 from od_eval.plugin import page_data
 from plugin_browser import Page, open_page
@@ -134,18 +137,31 @@ def test_several_folders_are_told_apart(logdir, run_dir, tmp_path, monkeypatch):
     assert report(".", tmp_path / "a.html").runs == ["a/eval", "a/eval/night"]
 
 
-def test_two_files_in_cocos_formats_are_evaluated(tmp_path):
-    box = {"image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20]}
+@pytest.mark.parametrize(
+    ("name", "sampled"), [("b.json", False), ("b.parquet", False), ("parts", False), ("b.parquet", True)]
+)
+def test_two_files_in_cocos_formats_are_evaluated(tmp_path, name, sampled, monkeypatch, capsys):
+    boxes = [{"image_id": id, "category_id": 1, "bbox": [10, 10, 20, 20]} for id in range(30)]
     groundtruth = {
-        "images": [{"id": 1, "file_name": "1.png", "width": 64, "height": 64}],
-        "annotations": [{"id": 1, **box, "area": 400, "iscrowd": 0}],
+        "images": [{"id": id, "file_name": f"{id}.png", "width": 64, "height": 64} for id in range(30)],
+        "annotations": [{"id": id, **box, "area": 400, "iscrowd": 0} for id, box in enumerate(boxes, 1)],
         "categories": [{"id": 1, "name": "cat"}],
     }
     (tmp_path / "a.json").write_text(json.dumps(groundtruth))
-    (tmp_path / "b.json").write_text(json.dumps([{**box, "score": 0.5}]))
-    written = od_eval.report([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "a.html")
-    assert (written.runs, written.num_images, written.num_pictures) == (["detections"], 1, 0)
-    assert json.loads(Elements(tmp_path / "a.html").data()["evaluation-0-0"])["bbox"]["AP"] == pytest.approx(1)
+    detections = [{**box, "score": 0.5} for box in boxes]
+    (tmp_path / "b.json").write_text(json.dumps(detections))
+    (tmp_path / "parts").mkdir()
+    for table in ("b.parquet", "parts/0.parquet"):
+        pq.write_table(pa.Table.from_pylist(detections), tmp_path / table)
+    if sampled:
+        monkeypatch.setattr(streamed_evaluator, "MOST_ANALYSED", 20)
+    written = od_eval.report([tmp_path / "a.json", tmp_path / name], tmp_path / "a.html")
+    assert (written.runs, written.num_images, written.num_pictures) == (["detections"], 30, 0)
+    result = json.loads(Elements(tmp_path / "a.html").data()["evaluation-0-0"])
+    assert result["bbox"]["AP"] == pytest.approx(1)
+    num_analysed = result["dataset"]["num_images"]
+    assert (num_analysed < 30) == sampled
+    assert (f"rests on {num_analysed} of 30 images" in capsys.readouterr().err) == sampled
 
 
 def test_names_of_such_files_may_be_anything_but_half_characters(tmp_path):

@@ -420,3 +420,26 @@ def test_a_table_of_detections_gives_the_metrics_of_the_same_detections_in_json(
     result = evaluate(folder, f"--detections={folder}/detections.parquet")
     assert result.returncode == 0, result.stderr
     assert json.loads((folder / "runs" / "a" / "eval" / "metrics.json").read_text()) == from_json
+
+
+def test_of_many_detections_it_says_on_how_many_images_the_analyses_rest(tmp_path):
+    """In a process of its own in which few detections are taken for many."""
+    folder = write_files(tmp_path / "data", masks=False, num_images=40)
+    program = (
+        "import sys; from od_eval.evaluation import streamed_evaluator; streamed_evaluator.MOST_ANALYSED = 120;"
+        " from od_eval.cli import main; sys.argv.insert(1, 'evaluate'); main()"
+    )
+    arguments = [f"--{name}={folder}/{name}.json" for name in ("groundtruth", "detections")]
+    process = subprocess.run(
+        [sys.executable, "-c", program, *arguments, f"--model_dir={tmp_path}/a"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert process.returncode == 0, process.stderr
+    found = od_eval.load_metrics(str(tmp_path / "a"))
+    assert_same(found["bbox"], pycocotools_metrics(folder, "bbox"))
+    num_analysed = found["dataset"]["num_images"]
+    assert 5 <= num_analysed < found["num_images"] == 40
+    assert f"with 95% confidence, from {num_analysed} images with" in process.stdout
+    assert f"note: the analyses rest on {num_analysed} of 40 images" in process.stderr

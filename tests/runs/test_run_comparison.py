@@ -10,11 +10,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import od_eval
-from made_images import evaluated, one_image, random_images
+from made_images import CATEGORIES, evaluated, one_image, random_images
 from od_eval.errors import ODEvalError
+from od_eval.evaluation import streamed_evaluator
 from od_eval.evaluation.analyses import comparison
 from od_eval.evaluation.analyses.label_suspects import label_suspects
 from od_eval.evaluation.analyses.operating_point import choose, cuts
@@ -25,7 +28,7 @@ from od_eval.evaluation.analyses.what_if import (
     without_suspects,
 )
 from od_eval.evaluation.evaluator import Evaluator
-from od_eval.evaluation.options import AnalysisOptions
+from od_eval.evaluation.options import AnalysisOptions, EvaluationOptions
 from od_eval.runs import analysis_files, metrics_files, object_files
 from od_eval.runs.comparison import LOSSES_NOTE
 
@@ -114,6 +117,40 @@ def test_what_cannot_be_found_is_named(tmp_path, monkeypatch, arguments, words) 
     (tmp_path / "detections.json").write_text("[]")
     with pytest.raises(ODEvalError, match=words):
         od_eval.compare(*arguments)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "parts", "parts/*.parquet"])
+def test_a_table_is_compared_as_the_same_detections_in_json(tmp_path, name) -> None:
+    a, b = evaluator_of(3), evaluator_of(3, change=1)
+    files = [write_detections(tmp_path, "a.json", a), write_detections(tmp_path, "b.json", b)]
+    table = tmp_path / name.replace("*", "1")
+    table = table if table.suffix else table / "1.parquet"
+    table.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(a.detections_json()), table)
+    from_json = od_eval.compare(*files, groundtruth=tmp_path / "val.json").to_dict()
+    from_table = od_eval.compare(tmp_path / name, files[1], groundtruth=tmp_path / "val.json").to_dict()
+    assert from_table == from_json | {"a": str(tmp_path / name)}
+
+
+def test_of_very_many_detections_some_images_are_compared_and_that_is_said(tmp_path, monkeypatch) -> None:
+    a = evaluator_of(3, num=40)
+    file = write_detections(tmp_path, "a.json", a)
+    num_detections = len(a.detections_json())
+    monkeypatch.setattr(streamed_evaluator, "MOST_ANALYSED", num_detections // 2 + 1)
+    options = EvaluationOptions(CATEGORIES)
+    images = random_images(3, num=40)
+    sizes = {image.image_ids[0]: (1, 1) for image in images}
+    streamed = streamed_evaluator.StreamedEvaluator(options, sizes, 0.5)
+    for image in images:
+        streamed.update(image)
+    metrics_files.write(str(tmp_path / "run" / "eval"), streamed.evaluate(step=5))
+    write_run(tmp_path / "run" / "eval", 5, streamed)
+    compared = od_eval.compare(tmp_path / "run", file, groundtruth=tmp_path / "val.json")
+    assert compared.warnings == []
+    assert compared.bbox.num_images == streamed.num_analysed < 40
+    assert not any(compared.bbox.changes.values())
+    for note, name in zip(compared.notes, (f"{tmp_path}/run/eval@5", file), strict=True):
+        assert note.startswith(f"of {name}, which has millions of detections, {streamed.num_analysed} of 40 images")
 
 
 def test_detections_are_compared_with_each_other_and_with_a_run(tmp_path) -> None:

@@ -42,10 +42,14 @@ def equal_checkpoints(evidence: Evidence) -> Iterator[Finding]:
         "note",
         "",
         f"{len(equal)} checkpoints have {name} {values[equal].min():.4f} to {values[best]:.4f} on"
-        f" {known[best].num_images} images (steps {steps})",
+        f" {known[best].num_analysed} images (steps {steps})",
         "take any of them, such as the newest, or evaluate them on more images; --best_needs_certainty keeps the"
         " earlier one in such a case",
         cause=f"a difference of {span:.4f} that other images could reverse, so there is nothing to choose between them",
-        evidence={"steps": [known[at].step for at in equal], "difference": span, "num_images": known[best].num_images},
+        evidence={
+            "steps": [known[at].step for at in equal],
+            "difference": span,
+            "num_images": known[best].num_analysed,
+        },
         sureness="certain",
     )

@@ -25,6 +25,12 @@ def test_an_extremely_wide_one_is_a_warning_and_a_narrow_one_nothing():
     assert [finding.severity for finding in of(None, images=9)] == ["warning"]
 
 
+def test_the_interval_of_a_sample_says_nothing_of_the_set():
+    intervals = {"AP": [0.4, 0.6], "per_category": {}}
+    result = EvaluationResult(10_000, bbox={"AP": 0.5}, intervals=intervals, dataset={"num_images": 100})
+    assert list(small_evaluation_set(Evidence(evaluations=(result,)))) == []
+
+
 def test_the_images_recommended_give_about_the_interval_promised():
     (finding,) = small_evaluation_set(evidence_of(simulate(Detector(0.7), images=30, categories=1, seed=4)))
     many = evidence_of(simulate(Detector(0.7), images=finding.evidence["wanted_images"], categories=1, seed=5))
