@@ -49,6 +49,7 @@ setup(
     ],
     extras_require={
         "dev": [
+            "cryptography>=42,<51",
             "hypothesis>=6,<7",
             "ipykernel>=6.29,<8",
             "mlflow-skinny>=3,<4",

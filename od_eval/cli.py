@@ -66,7 +66,7 @@ def run(program: str, argv: Sequence[str]) -> int:
     from absl import flags
     from absl import logging as absl_logging  # defines --verbosity
 
-    from od_eval import start_notices
+    from od_eval import files, start_notices
     from od_eval.errors import ODEvalError
     from od_eval.streams import make_unfailing
     from od_eval.text import printable
@@ -107,6 +107,11 @@ def run(program: str, argv: Sequence[str]) -> int:
         message = "\n".join(map(printable, _with_flags(str(error), flags.FLAGS).split("\n")))
         print(f"error: {message}", file=sys.stderr)
         return error.exit_status
+    except OSError as error:  # of a bucket, which may refuse or fail at any call
+        if verbose or ":/" not in str(error.filename):
+            raise
+        print(printable(f"error: '{error.filename}': {files.reason(error)}."), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

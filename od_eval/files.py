@@ -1,4 +1,4 @@
-"""Files and folders, on this machine or any file system that TensorFlow supports (`gs://…`, `s3://…`, `hdfs://…`).
+"""Files and folders, on this machine or any file system that TensorFlow has a client of, such as `gs://bucket/…`.
 
     files.write_whole("gs://bucket/runs/a/eval/metrics.json", text)
     files.names_in("runs/a")
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob as globbing
+import io
 import json
 import os
 import re
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 from od_eval.errors import ODEvalError
@@ -35,6 +36,7 @@ _HOST = re.sub(r"\W", "_", socket.gethostname())
 # Of this process, as in a container every process may have the same number.
 _TOKEN = uuid.uuid4().hex[:4]
 _SECONDS_OF_A_DAY = 24 * 3600
+_BYTES_AT_A_TIME = 2**19  # of a remote file; TensorFlow's client reads no less
 
 
 def is_remote(path: Path) -> bool:
@@ -50,6 +52,9 @@ def absolute(path: Path) -> str:
 def reason(error: BaseException) -> str:
     """The message of a file system or TensorFlow error, without the path and any further lines."""
     message = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+    answer = re.search(r'HTTP response code (\d+)(?:.*?"message": *"(.*?)")?', str(message), re.DOTALL)
+    if answer:  # of a bucket's server, in JSON
+        return f"its server answers {answer[1]}" + (f", {answer[2].rstrip('.')}" if answer[2] else "")
     # TensorFlow's internals, around or above the reason: nodes of the graph, the operation, what called it.
     message = re.sub(r"\{\{.*?\}\} ?|\[\[.*?\]\]| ?\[Op:\w+\]( name: ?)?", "", str(message))
     lines = [re.sub(r"^\(\d+\) +[A-Z_]+: +", "", line.strip()) for line in message.splitlines()]
@@ -62,6 +67,7 @@ _ABOVE_A_REASON = re.compile(r"Graph execution error|Detected at node|<stack tra
 def exists(path: Path) -> bool:
     """Whether a file or folder exists."""
     if not is_remote(path):
+        _check_slashes(path)
         return os.path.exists(path)
     with _gfile(path) as gfile:
         return gfile.exists(path)
@@ -70,9 +76,11 @@ def exists(path: Path) -> bool:
 def is_folder(path: Path) -> bool:
     """Whether a folder exists."""
     if not is_remote(path):
+        _check_slashes(path)
         return os.path.isdir(path)
     with _gfile(path) as gfile:
-        return gfile.isdir(path)
+        # Where a folder cannot be looked up, isdir only says that it is none; exists raises the reason.
+        return gfile.isdir(path) or (gfile.exists(path) and gfile.isdir(path))
 
 
 def size(path: Path) -> int:
@@ -181,12 +189,48 @@ def open_read(path: Path) -> Iterator[BinaryIO]:
         with open_local(path) as file:
             yield file
         return
-    with _gfile(path) as gfile, gfile.GFile(path, "rb") as file:
-        yield file
+    with _gfile(path) as gfile, gfile.GFile(path, "rb") as remote:
+        yield io.BufferedReader(_RemoteFile(remote, gfile.stat(path).length), _BYTES_AT_A_TIME)
+
+
+class _RemoteFile(io.RawIOBase):
+    """What others, such as pyarrow, ask of a file, and `tf.io.gfile.GFile` does not have in full."""
+
+    def __init__(self, file: Any, num_bytes: int):
+        super().__init__()
+        self._file = file
+        self._num_bytes = num_bytes
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._num_bytes}[whence]
+        self._file.seek(position)
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _check_slashes(path: Path) -> None:
+    """Raises an `OSError` for `gs:/bucket`, which would be a folder on this machine."""
+    if re.match(r"\w\w+:/(?!/)", os.fspath(path)):
+        reason = "it has one slash after the colon, so write two, in a string, as a Path drops one"
+        raise OSError(errno.EINVAL, reason, os.fspath(path))
 
 
 def _check_name(path: Path) -> None:
-    """Raises an `OSError` for a path that Python would not even ask the file system for."""
+    """Raises an `OSError` for a path that Python would not even ask the file system for, or that cannot be meant."""
+    _check_slashes(path)
     try:
         os.fsencode(path).index(b"\0")
     except UnicodeEncodeError:
@@ -234,17 +278,25 @@ def make_folder(path: Path) -> None:
         os.makedirs(path or ".", exist_ok=True)
         return
     with _gfile(path) as gfile:
+        if gfile.isdir(path):
+            return
+    bucket = re.match(r"gs://[^/]*/?", os.fspath(path))
+    if bucket:
+        with contextlib.suppress(PermissionError):  # who may write objects need not see the bucket
+            if not exists(bucket[0]):  # TensorFlow would look for a folder above it, for ever
+                raise OSError(errno.ENOENT, f"there is no bucket {bucket[0]}", os.fspath(path))
+    with _gfile(path) as gfile:
         gfile.makedirs(path)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Moves a file, replacing any existing one, or a folder."""
+    """Moves a file, replacing any existing one, or a folder, within one file system."""
     if not is_remote(source):
         os.replace(source, target)
     elif is_folder(source):  # not every remote file system can move folders
         for name in files_below(source):
             make_folder(os.path.dirname(f"{os.fspath(target)}/{name}"))
-            copy(f"{os.fspath(source)}/{name}", f"{os.fspath(target)}/{name}")
+            rename(f"{os.fspath(source)}/{name}", f"{os.fspath(target)}/{name}")
         remove(source)
     else:
         with _gfile(source) as gfile:
@@ -256,8 +308,25 @@ def copy(source: Path, target: Path) -> None:
     if not is_remote(source) and not is_remote(target):
         shutil.copyfile(source, target)
         return
-    with _gfile(source) as gfile:
+    with _gfile(target if is_remote(target) else source) as gfile:
         gfile.copy(source, target, overwrite=True)
+
+
+def on_this_machine(path: Path, folder: Path) -> str:
+    """The path of a file for what opens local files only: its own, or that of a copy, with its ending.
+
+    Args:
+      path: the file.
+      folder: on this machine, for the copy, which is removed with it.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    if not is_remote(path):
+        return os.fspath(path)
+    local = os.path.join(folder, f"copy{os.path.splitext(path)[1]}")
+    copy(path, local)
+    return local
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -399,6 +468,51 @@ def temporary_folder(parent: Path | None = None) -> Iterator[str]:
             remove(folder)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path, last: Sequence[str]) -> Iterator[str]:
+    """A temporary folder to write to, which becomes the folder `path` at the end of the context, unless it fails.
+
+    On this machine it lies beside `path`, and is renamed. Other file systems, as a bucket, cannot rename a folder, nor
+    need they have one: for them it lies on this machine, and its files are copied.
+
+    Args:
+      path: there must be nothing yet.
+      last: relative paths, with forward slashes, of the files by which readers tell that the folder is whole, as far as
+        it will have them. They are copied when all others are there, in this order.
+
+    Raises:
+      OSError: it cannot be written; then nothing is left at `path`.
+    """
+    target = os.fspath(path)
+    parent = os.path.dirname(absolute(target))
+    temporary = temporary_path(target)
+    remove_leftovers(parent)
+    if not is_remote(target):
+        try:
+            make_folder(temporary)
+            yield temporary
+            rename(temporary, target)
+        finally:  # also if a signal interrupts
+            with contextlib.suppress(OSError):  # an error above matters more
+                if exists(temporary):
+                    remove(temporary)
+        return
+    make_folder(parent)
+    append(temporary, b"")  # what cannot be written is known before the work
+    remove(temporary)
+    with temporary_folder() as folder:
+        yield folder
+        order = {name: number for number, name in enumerate(last, start=1)}
+        try:
+            for name in sorted(files_below(folder), key=lambda name: (order.get(name, 0), name)):
+                make_folder(os.path.dirname(f"{target}/{name}"))
+                copy(os.path.join(folder, name), f"{target}/{name}")
+        except BaseException:  # also if a signal interrupts
+            with contextlib.suppress(OSError):
+                remove(target)
+            raise
+
+
 def remove_leftovers_below(folder: Path) -> None:
     """`remove_leftovers` in a folder and, on this machine, in the folders below it, as deep as a run has any."""
     remove_leftovers(folder)
@@ -465,6 +579,14 @@ def _gfile(path: Path) -> Iterator[Any]:
     """`tf.io.gfile`, with its errors converted to `OSError`."""
     import tensorflow as tf
 
+    scheme, is_url, _ = os.fspath(path).partition("://")
+    if is_url and scheme not in tf.io.gfile.get_registered_schemes():  # some functions would say that nothing is there
+        raise OSError(
+            errno.EPROTONOSUPPORT,
+            f"this TensorFlow has no file system for {scheme}://, so copy the files to this machine or to gs://, or"
+            " mount the bucket as a folder",
+            os.fspath(path),
+        )
     numbers = {
         tf.errors.NotFoundError: errno.ENOENT,
         tf.errors.PermissionDeniedError: errno.EACCES,
@@ -475,4 +597,6 @@ def _gfile(path: Path) -> Iterator[Any]:
         yield tf.io.gfile
     except tf.errors.OpError as error:
         number = numbers.get(type(error), errno.EIO)
-        raise OSError(number, reason(error) if error.message else os.strerror(number), os.fspath(path)) from error
+        # That of a missing file is said in other words by each file system.
+        is_told = error.message and (number != errno.ENOENT or "bucket does not exist" in error.message)
+        raise OSError(number, reason(error) if is_told else os.strerror(number), os.fspath(path)) from error

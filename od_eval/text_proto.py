@@ -30,10 +30,8 @@ def read_text(path: str, what: str) -> str:
     except UnicodeDecodeError as error:
         raise ODEvalError(f"{what} '{printable(path)}' is not a text file.") from error
     except (FileNotFoundError, ValueError) as error:  # the latter: no file has such a name, with a NUL for example
-        hint = backslash_hint(path)
-        raise ODEvalError(
-            f"{what} '{printable(path)}' does not exist (working directory: {os.getcwd()}){hint}."
-        ) from error
+        looked_from = "" if files.is_remote(path) else f" (working directory: {os.getcwd()})"
+        raise ODEvalError(f"{what} '{printable(path)}' does not exist{looked_from}{backslash_hint(path)}.") from error
     except OSError as error:
         raise ODEvalError(f"{what} '{printable(path)}' cannot be read: {files.reason(error)}.") from error
 

@@ -140,3 +140,12 @@ def rounding_as_written() -> Iterator[None]:
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
     disable_op_determinism()
     tf.random.set_seed(None)
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A fake of Google Cloud Storage, to which its `environment` leads TensorFlow's own client: see fake_bucket.py."""
+    from fake_bucket import FakeBucket
+
+    with FakeBucket(tmp_path_factory.mktemp("bucket")) as fake:
+        yield fake

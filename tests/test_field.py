@@ -16,7 +16,7 @@ import od_eval
 from made_images import assert_same, pycocotools_metrics
 from od_eval import Evaluator, ODEvalError, Pipeline
 from od_eval.data.conversion import convert_dataset
-from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, read_detections, read_groundtruth
+from od_eval.evaluation.coco_files import BoxPlausibility, LeftOut, read_detections, read_groundtruth
 from od_eval.label_map import read_label_map
 from od_eval.odapi.record_scan import RecordScan
 
@@ -183,7 +183,9 @@ def test_detections_have_the_numbers_of_pycocotools(excerpt, name, ap, left_out)
     assert metrics["AP"] == pytest.approx(ap)
     assert_same(metrics, pycocotools_metrics(*(json.loads(file.read_text()) for file in files), "bbox"))
     assert [number for number, _, _ in told.cases()] == left_out
-    assert bool(boxes_that_cannot_be(detections)) == name.endswith("xyxy")
+    plausibility = BoxPlausibility()
+    plausibility.update(detections)
+    assert bool(plausibility.problem()) == name.endswith("xyxy")
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
-"""Files and folders, local and remote: `ram://` is TensorFlow's filesystem in memory, as remote as any."""
+"""Files and folders, local and remote: TensorFlow's filesystem in memory, `ram://`, and its client of a fake bucket."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,18 @@ from od_eval import checkpoint_files, files
 from od_eval.errors import ODEvalError
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture
+def gs(bucket, monkeypatch):
+    """A folder that nobody has used of the bucket, to which this process is led."""
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"gs://bucket/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=["local", "ram", "gs"])
 def folder(request, tmp_path):
+    if request.param == "gs":
+        return f"{request.getfixturevalue('gs')}/folder"
     return str(tmp_path / "folder") if request.param == "local" else f"ram://{uuid.uuid4().hex}/folder"
 
 
@@ -30,6 +42,18 @@ def test_a_byte_order_mark_is_no_text(folder):
     files.write_whole(f"{folder}/a.json", b"\xef\xbb\xbf[1]")
     assert files.read_text(f"{folder}/a.json") == "[1]"
     assert files.read_json(f"{folder}/a.json") == [1]
+
+
+def test_parts_of_a_file_are_read(folder):
+    contents = bytes(range(256)) * 4096
+    files.write_whole(f"{folder}/a", contents)
+    with files.open_read(f"{folder}/a") as file:
+        assert file.read(3) == contents[:3]
+        assert file.seek(-5, os.SEEK_END) == len(contents) - 5
+        assert file.read() == contents[-5:]
+        assert file.seek(1000) == file.tell() == 1000
+        assert file.read(700_000) == contents[1000:701_000]
+        assert not file.closed
 
 
 def test_folders_are_listed_in_order(folder):
@@ -82,6 +106,90 @@ def test_what_cannot_be_written_is_said_and_leaves_the_older_file(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         files.write_whole(tmp_path / "a", "\ud800")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old", "file": ""}
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(folder):
+    with files.new_folder(f"{folder}/a/new", last=["b/last", "none"]) as temporary:
+        for name in ("b/last", "c", "z"):
+            files.write_whole(f"{temporary}/{name}", name)
+        assert not files.exists(f"{folder}/a/new")
+    assert {name: files.read_text(f"{folder}/a/new/{name}") for name in files.files_below(f"{folder}/a/new")} == {
+        name: name for name in ("b/last", "c", "z")
+    }
+    with contextlib.suppress(KeyboardInterrupt), files.new_folder(f"{folder}/a/other", last=[]) as temporary:
+        files.write_whole(f"{temporary}/a", "")
+        raise KeyboardInterrupt
+    assert files.names_in(f"{folder}/a") == ["new"], "nor is anything left beside it"
+
+
+def test_in_a_bucket_that_by_which_a_folder_is_whole_comes_last(bucket, gs):
+    with files.new_folder(f"{gs}/new", last=["m", "b/last"]) as temporary:
+        for name in ("b/last", "b/m", "m", "z"):
+            files.write_whole(f"{temporary}/{name}", name)
+    new = f"{gs.removeprefix('gs://')}/new/"
+    written = [name.removeprefix(new) for name in bucket.written if name.startswith(new) and name[-1] != "/"]
+    assert written == ["b/m", "z", "m", "b/last"]
+
+
+def test_a_new_folder_that_cannot_be_copied_leaves_nothing(gs, monkeypatch):
+    def fail(source, target):
+        if target.endswith("/z"):
+            raise InterruptedError
+        copy(source, target)
+        copied.append(target)
+
+    copied, copy = [], files.copy
+    monkeypatch.setattr(files, "copy", fail)
+    with contextlib.suppress(InterruptedError), files.new_folder(f"{gs}/new", last=[]) as temporary:
+        for name in ("a", "z"):
+            files.write_whole(f"{temporary}/{name}", name)
+    assert copied == [f"{gs}/new/a"]
+    assert files.names_in(gs) == []
+
+
+def test_a_folder_of_more_files_than_a_bucket_lists_at_a_time_is_listed_moved_and_removed(bucket, gs):
+    names = [f"{number:03d}" for number in range(2 * bucket.page_size + 1)]
+    for name in names:
+        bucket.put(f"{gs.removeprefix('gs://')}/a/{name}", b"")  # without a marker of the folder, as other tools write
+    assert files.is_folder(f"{gs}/a")
+    files.rename(f"{gs}/a", f"{gs}/b")
+    assert files.names_in(f"{gs}/b") == list(files.files_below(f"{gs}/b")) == names
+    assert files.names_in(gs) == ["b"]
+    files.remove(f"{gs}/b")
+    assert not files.exists(f"{gs}/b")
+
+
+def test_what_a_bucket_refuses_is_said_in_its_words(gs):
+    refused = "its server answers 403, me@example.com does not have storage.objects.get access to the object"
+    for action in (files.read_bytes, files.exists, files.is_folder, files.names_in):
+        with pytest.raises(PermissionError, match=refused):
+            action("gs://forbidden/a")
+    with pytest.raises(ODEvalError, match=f"^'gs://forbidden/a/b' cannot be written: {refused}$"):
+        files.write_whole("gs://forbidden/a/b", "")
+    with pytest.raises(ODEvalError, match="cannot be written: there is no bucket gs://missing/"):
+        files.write_whole("gs://missing/a/b", "")  # where TensorFlow itself would look for ever
+    with pytest.raises(FileNotFoundError, match="its server answers 404, The specified bucket does not exist"):
+        files.read_bytes("gs://missing/a")
+
+
+def test_who_may_use_objects_need_not_see_the_bucket(bucket, gs):
+    bucket.put("unseen/a/b", b"")
+    files.write_whole("gs://unseen/a/c/d", "text")
+    assert bucket.objects["unseen/a/c/d"] == b"text"
+
+
+@pytest.mark.parametrize("action", [files.exists, files.is_folder, files.names_in, files.read_text, files.make_folder])
+def test_a_file_system_that_tensorflow_does_not_have_is_named_with_what_to_do(action):
+    with pytest.raises(OSError, match="no file system for s3://, so copy the files to this machine or to gs://, or m"):
+        action("s3://bucket/a")
+
+
+def test_a_path_that_lost_a_slash_is_no_local_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for action in (files.make_folder, files.read_bytes, files.exists, files.is_folder, files.names_in):
+        with pytest.raises(OSError, match="it has one slash after the colon, so write two, in a string, as a Path"):
+            action(Path("gs://bucket/a"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_between_a_disk_and_a_remote_filesystem_files_are_copied(tmp_path):

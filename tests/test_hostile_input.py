@@ -20,7 +20,7 @@ from PIL import Image
 
 from od_eval.data.conversion import convert_dataset
 from od_eval.errors import ODEvalError
-from od_eval.evaluation.coco_files import LeftOut, boxes_that_cannot_be, read_detections, read_groundtruth
+from od_eval.evaluation.coco_files import BoxPlausibility, LeftOut, read_detections, read_groundtruth
 from od_eval.evaluation.evaluator import Evaluator
 from od_eval.label_map import label_map_text, read_label_map
 from od_eval.text import printable
@@ -181,7 +181,9 @@ def test_ground_truth_and_detections(folder, groundtruth, detections, masks) -> 
     def evaluate(left_out: LeftOut) -> None:
         truth = read_groundtruth(folder / "gt.json", masks, left_out)
         batch = read_detections(folder / "dt.json", truth, left_out)
-        boxes_that_cannot_be(batch)
+        plausibility = BoxPlausibility()
+        plausibility.update(batch)
+        plausibility.problem()
         evaluator = Evaluator(truth.categories, box_format="xywh", masks=masks)
         evaluator.update(batch)
         evaluator.evaluate()

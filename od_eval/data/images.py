@@ -64,8 +64,7 @@ class ImageFolder:
     def __init__(self, folder: files.Path):
         self.folder = os.fspath(folder)
         try:
-            # If a remote folder cannot be reached, is_folder only returns False; exists raises the reason.
-            if not (files.exists(self.folder) and files.is_folder(self.folder)):
+            if not files.is_folder(self.folder):
                 what = "is no folder" if files.exists(self.folder) else "does not exist"
                 raise ODEvalError(f"image folder '{self.folder}' {what}; set images to the folder of the image files.")
             names = files.dataset_files_below(self.folder)

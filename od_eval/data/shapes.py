@@ -175,12 +175,13 @@ def write_segmentation_shapes(
       ODEvalError: as for `write_shapes`.
     """
     numbers = _checked(num_train, num_validation, image_size, max_shapes, seed)
-    for split in numbers:
-        if files.exists(os.path.join(output_dir, split)) and not files.exists(os.path.join(output_dir, LABELS)):
-            raise ODEvalError(
-                f"'{output_dir}' has a folder '{split}' and no {LABELS}, so it is not of drawn shapes, and is not"
-                " replaced; choose another output folder."
-            )
+    with files.errors_as_sentences(f"the dataset cannot be written to '{output_dir}'"):
+        for split in numbers:
+            if files.exists(os.path.join(output_dir, split)) and not files.exists(os.path.join(output_dir, LABELS)):
+                raise ODEvalError(
+                    f"'{output_dir}' has a folder '{split}' and no {LABELS}, so it is not of drawn shapes, and is not"
+                    " replaced; choose another output folder."
+                )
     ids = {name: id for id, name in SEGMENTATION_CATEGORIES.items()}
     with (
         dataset_folder(output_dir, [], [*numbers, LABELS], overwrite) as folder,

@@ -110,8 +110,6 @@ def dataset_folder(
         folder.encode()
     except UnicodeEncodeError as error:  # of a terminal with another encoding
         raise ODEvalError(f"TensorFlow cannot write to '{folder}', whose name is not UTF-8; choose another.") from error
-    if not files.is_remote(folder) and re.match(r"\w\w+:/", folder):  # a Path turns gs://… into gs:/…
-        raise ODEvalError(f"'{folder}' has one slash after the colon; write two, in a string, as a Path drops one.")
     temporary = f"{folder}/.unfinished"  # always the same name, so that leftovers of a killed run are removed
     try:
         existing = [name for split in splits for name in shards_in(folder, split)]

@@ -134,8 +134,10 @@ def benchmark(
         checkpoint = best_or_newest(model_dir)
     config = os.path.join(model_dir, "pipeline.config")
     of_tflite = [f"--max_detections={max_detections}", f"--ssd_use_regular_nms={str(use_regular_nms).lower()}"]
-    temporary = files.temporary_path(output)
-    try:
+    with (
+        files.errors_as_sentences(f"'{output}' cannot be written"),
+        files.new_folder(output, last=("benchmark.json", "benchmark.md", "benchmark.csv")) as temporary,
+    ):
         reference = _in_its_own_process(checkpoint, config, num_images, num_threads, _CHECKPOINT)
         rows = [_row(_CHECKPOINT, reference, None)]
         for name in formats:
@@ -166,11 +168,6 @@ def benchmark(
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         }
         _write(temporary, rows, about)
-        with files.errors_as_sentences(f"'{output}' cannot be written"):
-            files.rename(temporary, output)
-    finally:  # also if a signal interrupts
-        if files.exists(temporary):
-            files.remove(temporary)
     return rows
 
 

@@ -5,7 +5,6 @@ detected = detect_in_files(load_model("runs/a/exported"), find_input_files(["pho
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import io
 import json
@@ -91,19 +90,13 @@ def detect_in_files(
     with files.errors_as_sentences(f"output '{output}' cannot be looked up"):
         if files.exists(output):
             raise ODEvalError(f"output '{output}' already exists; remove it or choose another one.")
-        files.remove_leftovers(os.path.dirname(files.absolute(output)))
-    temporary = files.temporary_path(output)
-    detecting = _Detecting(model, confidence, os.path.join(temporary, "pictures") if pictures else None)
-    try:
-        with files.errors_as_sentences(f"output '{output}' cannot be written"):
-            files.make_folder(temporary)
-            detecting.detect(inputs, every_n_frames)
-            detected = detecting.write(temporary)
-            files.rename(temporary, output)
-    finally:  # also if a signal interrupts
-        with contextlib.suppress(OSError):  # an error above matters more
-            if files.exists(temporary):
-                files.remove(temporary)
+    with (
+        files.errors_as_sentences(f"output '{output}' cannot be written"),
+        files.new_folder(output, last=("detections.csv", "annotations.json", "detections.json")) as folder,
+    ):
+        detecting = _Detecting(model, confidence, os.path.join(folder, "pictures") if pictures else None)
+        detecting.detect(inputs, every_n_frames)
+        detected = detecting.write(folder)
     return detected
 
 
@@ -151,10 +144,10 @@ class _Detecting:
             files.append(path, _encoded(self._drawn(image, found), file.name))
 
     def _detect_in_video(self, file: InputFile, every_n_frames: int, progress: Any) -> None:
-        video = Video(file.path)
-        progress.total += len(range(0, video.num_frames, every_n_frames)) - 1
-        writer = None
         with files.temporary_folder() as folder:  # OpenCV writes to this computer only, and only to usual names
+            video = Video(file.path, folder)
+            progress.total += len(range(0, video.num_frames, every_n_frames)) - 1
+            writer = None
             path = os.path.join(folder, "video.mp4")
             for number, image in video.frames(every_n_frames):
                 found = self._detect(image, f"{file.name}/{number}", file.name, number)

@@ -20,7 +20,8 @@ class Video:
     """A video file.
 
     Args:
-      path: the file, on this computer.
+      path: the file.
+      folder: on this computer, for a copy of a file on another, as OpenCV reads no others.
 
     Attributes:
       frame_rate: frames in a second.
@@ -29,14 +30,15 @@ class Video:
 
     Raises:
       ImageUnusable: it is no video that OpenCV can read.
-      ODEvalError: OpenCV is not installed, or the file is on another computer.
+      ODEvalError: OpenCV is not installed.
     """
 
-    def __init__(self, path: str):
-        if files.is_remote(path):
-            raise ODEvalError(f"OpenCV cannot read '{path}' on another computer; copy the video to this one.")
+    def __init__(self, path: str, folder: str):
         self._opencv = _opencv()
-        self._capture = self._opencv.VideoCapture(path)
+        try:
+            self._capture = self._opencv.VideoCapture(files.on_this_machine(path, folder))
+        except OSError as error:
+            raise ImageUnusable("video unreadable", f"{path}: it cannot be copied: {files.reason(error)}") from error
         if not self._capture.isOpened():
             raise ImageUnusable("video unreadable", f"{path}: OpenCV can read no video in it")
         rate = self._capture.get(self._opencv.CAP_PROP_FPS)
@@ -97,7 +99,7 @@ class VideoWriter:
         """
         self._writer.release()
         try:
-            num_written = Video(self._path).num_frames
+            num_written = Video(self._path, os.path.dirname(self._path)).num_frames
         except ImageUnusable:
             num_written = 0
         if num_written < self._num_frames:

@@ -33,6 +33,9 @@ from od_eval.text import printable, some
 # TensorFlow Lite compares them rounded to 1/256, where this is 1.
 _PEAK_EPSILON_IN_INT8 = 0.003
 
+# By these a folder is taken for a model, the first that is there for the whole of it.
+_LAST = ("model.json", "model.tflite", "saved_model/saved_model.pb")
+
 
 def export(
     pipeline_config_path: str,
@@ -299,25 +302,21 @@ class _Exporter:
     def write(self, write_model: Callable[[str, str], None]) -> None:
         """Calls `write_model(checkpoint_dir, directory)` with a temporary folder, which then becomes the output."""
         print("Tracing and writing the model, which takes a while …", flush=True)
-        temporary = files.temporary_path(self._output_directory)
-        files.remove_leftovers(os.path.dirname(files.absolute(self._output_directory)))
         try:
-            files.make_folder(temporary)
-            with files.temporary_folder() as checkpoint_dir:
+            with (
+                files.new_folder(self._output_directory, last=_LAST) as folder,
+                files.temporary_folder() as checkpoint_dir,
+            ):
                 checkpoint = tf.train.Checkpoint(model=self.detector.model)
                 with self.detector.evaluation_weights():
                     tf.train.CheckpointManager(checkpoint, checkpoint_dir, max_to_keep=1).save()
-                with _errors_of_files_apart(temporary), explained(self.pipeline.source):
-                    write_model(checkpoint_dir, temporary)
-            if self._label_map is not None:
-                files.write_whole(os.path.join(temporary, "label_map.pbtxt"), label_map_text(self._label_map))
-            files.rename(temporary, self._output_directory)
+                with _errors_of_files_apart(folder), explained(self.pipeline.source):
+                    write_model(checkpoint_dir, folder)
+                if self._label_map is not None:
+                    files.write_whole(os.path.join(folder, "label_map.pbtxt"), label_map_text(self._label_map))
         except (tf.errors.OpError, OSError) as error:
             reason = files.reason(error).rpartition("; ")[2]  # TensorFlow's begins with the temporary file
             raise ODEvalError(f"'{self._output_directory}' cannot be written: {reason}.") from error
-        finally:  # also if a signal interrupts
-            if files.exists(temporary):
-                files.remove(temporary)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from absl import flags
 
+from od_eval import files
+
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("output_dir", "quickstart", "Folder for the images and the run.")
@@ -38,7 +40,9 @@ def main() -> int:
     from od_eval.training.train import train
 
     shapes = os.path.join(FLAGS.output_dir, "shapes")
-    if not os.path.exists(os.path.join(shapes, LABEL_MAP)):  # of a dataset, it is written last
+    with files.errors_as_sentences(f"output_dir '{FLAGS.output_dir}' cannot be read"):
+        is_drawn = files.exists(os.path.join(shapes, LABEL_MAP))  # of a dataset, it is written last
+    if not is_drawn:
         print(f"Drawing {FLAGS.num_train} + {FLAGS.num_validation} images into {shapes} …", flush=True)
         write_shapes(
             shapes,

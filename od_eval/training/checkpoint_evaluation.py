@@ -115,8 +115,9 @@ def evaluate_checkpoints(
 def _single_checkpoint(path: str) -> str | None:
     """The checkpoint that a path names, or None if it names a folder."""
     prefix = checkpoint_files.prefix_of(path)
-    if files.exists(prefix + ".index"):
-        return prefix
+    with files.errors_as_sentences(f"checkpoint_dir '{path}' cannot be read"):
+        if files.exists(prefix + ".index"):
+            return prefix
     if re.fullmatch(r"ckpt-\d+", os.path.basename(prefix)):
         raise ODEvalError(f"checkpoint '{prefix}' does not exist: {prefix}.index is missing; correct checkpoint_dir.")
     return None

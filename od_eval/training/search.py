@@ -26,8 +26,9 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import IO, Any, Literal, get_args
 
 from od_eval import files, text
 from od_eval.errors import ODEvalError
@@ -149,10 +150,6 @@ def search(
     space = list(map(parse, tried))
     _check(space, method, num_trials, metric)
     runs = _check_values(pipeline_config_path, overrides, space)
-    if files.is_remote(model_dir):
-        raise ODEvalError(
-            f"model_dir '{model_dir}' is remote, and the processes of a search need a local one; name one."
-        )
     check_model_dir(model_dir)
     with locked(model_dir):
         seed = _enter(model_dir, tried, metric, train_arguments, seed)
@@ -245,21 +242,23 @@ class _Search:
         command = [*self._command, f"--model_dir={trial.folder}", *sets]
         with locked(trial.folder):  # a training of a search that was killed may still be there
             pass
-        log_path = os.path.join(trial.folder, _LOG)
-        with DeferredSignals() as signals, files.errors_as_sentences(f"{trial.name} cannot be started"):
-            begin = files.size(log_path) if files.exists(log_path) else 0
-            with open(log_path, "ab") as log:
-                # In a session of its own, so that Ctrl-C reaches it once, and from here.
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-                )
+        with (
+            DeferredSignals() as signals,
+            files.errors_as_sentences(f"{trial.name} cannot be started"),
+            _opened_log(os.path.join(trial.folder, _LOG)) as log,
+        ):
+            begin = log.seek(0, os.SEEK_END)
+            # In a session of its own, so that Ctrl-C reaches it once, and from here.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
             try:
                 self._follow(trial, process, signals, end_bad_trials)
             finally:
                 _end_at_once(process)
                 self._update(trial)
             if process.returncode == 0 or signals.received is None:
-                self._judge(trial, process.returncode, _last_words(log_path, begin))
+                self._judge(trial, process.returncode, _last_words(log, begin))
                 trial.write()
             signals.raise_if_received()
 
@@ -452,11 +451,25 @@ def _end_at_once(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _last_words(path: str, begin: int) -> str:
+@contextlib.contextmanager
+def _opened_log(path: str) -> Iterator[IO[bytes]]:
+    """A log for a process to write to and for this one to read; a remote one is written at the end of the context."""
+    if not files.is_remote(path):
+        with open(path, "a+b") as log:
+            yield log
+        return
+    with tempfile.TemporaryFile() as log:
+        try:
+            yield log
+        finally:  # also if a signal ends the search
+            log.seek(0)
+            files.append(path, log.read())
+
+
+def _last_words(log: IO[bytes], begin: int) -> str:
     """The error in a log from a position on, or its last line."""
-    with files.open_local(path) as log:
-        log.seek(begin)
-        lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    log.seek(begin)
+    lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     return text.printable((errors or lines or [""])[-1].removeprefix("error: "), 500)
 

@@ -77,7 +77,7 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path) -> None:
     (tmp_path / "file").touch()
     for folder, message in (
         (tmp_path / "file", "cannot be written to .*file': Not a directory"),
-        (Path("gs://bucket/data"), "'gs:/bucket/data' has one slash after the colon; write two"),
+        (Path("gs://bucket/data"), "written to 'gs:/bucket/data': it has one slash after the colon, so write two"),
         ("nosuch://bucket/data", "cannot be written to 'nosuch://bucket/data': "),
         ("", "the output folder has no name; write . for the working directory"),
         (tmp_path / "a\udcff", "whose name is not UTF-8"),

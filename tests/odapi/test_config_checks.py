@@ -163,7 +163,7 @@ def test_input_that_would_stop_the_training_is_named_before_it_starts(folder):
 def test_a_label_map_where_no_file_system_is_reached_is_named(folder):
     pipeline = load(folder, "train_input_reader.label_map_path=nowhere://a")
     message = error_of(pipeline.check_input, "eval_input_reader[0]", pipeline.config.eval_input_reader[0])
-    assert "train_input_reader.label_map_path cannot be looked up: 'nowhere://a': File system scheme" in message
+    assert "train_input_reader.label_map_path cannot be looked up: 'nowhere://a': this TensorFlow has no" in message
 
 
 @pytest.mark.parametrize("field", ["freeze_variables", "update_trainable_variables"])

@@ -217,10 +217,10 @@ def test_a_model_is_not_written_into_a_folder_without_a_name(ssd, ssd_dir, tmp_p
 def test_what_cannot_be_reached_is_told(ssd, ssd_dir, tmp_path):
     config, checkpoint, out = (str(ssd_dir / "pipeline.config"), str(ssd_dir / "best"), str(tmp_path / "out"))
     message = refused(export, config, checkpoint, "nowhere://a")
-    assert message.startswith("output_directory cannot be looked up: 'nowhere://a': File system scheme")
+    assert message.startswith("output_directory cannot be looked up: 'nowhere://a': this TensorFlow has no")
     label_map = "eval_input_reader[0].label_map_path=nowhere://a"
     message = refused(export, config, checkpoint, out, overrides=[label_map])
-    assert message.startswith(f"{config}: label_map_path cannot be looked up: 'nowhere://a': File system scheme")
+    assert message.startswith(f"{config}: label_map_path cannot be looked up: 'nowhere://a': this TensorFlow has no")
     assert not list(tmp_path.iterdir())
 
 
