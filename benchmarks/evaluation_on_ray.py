@@ -69,8 +69,9 @@ def timed(program: str, *arguments: object) -> list[float]:
 
 # What is timed. Arguments are the model, the record files and the label map; standard input has a folder for files.
 BEGIN = """
-import resource, sys, time
+import glob, resource, sys, time
 import od_eval
+from od_eval.deployed import part_files
 from od_eval.deployed.evaluating import evaluate_model, options_for
 from od_eval.deployed.labeled_set import of_records
 from od_eval.deployed.parts import DetectedParts, detect_in_parts
@@ -105,13 +106,13 @@ connect(2)
 model = od_eval.load_model(path, num_threads=1)
 left_out = LeftOut()
 labeled = of_records(record, label_map, False, left_out)
-once = detected_on_ray(model, labeled, left_out)
-from od_eval.deployed import part_files
+detected_on_ray(model, labeled, left_out)
 times = int(sys.argv[4])
 began = time.monotonic()
-detected = DetectedParts(list(once._parts) * times, list(once._paths) * times, 0)
-for written in detected._paths:
-    detected.add(part_files.about(written), left_out)
+paths = sorted(glob.glob(f"{folder}/*/*.npz")) * times
+detected = DetectedParts(list(labeled.parts()) * times, paths, 0)
+for path in paths:
+    detected.add(part_files.about(path), left_out)
 read = time.monotonic() - began
 began = time.monotonic()
 options = options_for(model, labeled)

@@ -226,11 +226,16 @@ class _Ray:
         self._takes = {"CPU": num_threads or 1}
         if with_gpu and ray.cluster_resources().get("GPU"):
             self._takes["GPU"] = 1
-        most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        fitting = [one for one in there if one.get("GPU", 0) >= self._takes.get("GPU", 0)]
+        most = max((one.get("CPU", 0) for one in fitting), default=0)
         if 0 < most < self._takes["CPU"]:
+            if self._is_ours:
+                ray.shutdown()
             raise ODEvalError(
-                f"a task takes {num_threads} processors, and no machine of the Ray cluster has more than {most:.0f};"
-                " set num_threads to a lower number."
+                f"a task takes {num_threads} processors, and no machine of the Ray cluster"
+                f"{' with a GPU' if 'GPU' in self._takes else ''} has more than {most:.0f}; set num_threads to a lower"
+                " number."
             )
         # Of another number of threads in processes of their own, where TensorFlow has not begun with any yet.
         variables = {name: str(num_threads) for name in _THREADS_OF_TENSORFLOW if num_threads is not None}
@@ -240,7 +245,9 @@ class _Ray:
             max_retries=_RETRIES,
             runtime_env={"env_vars": variables} if variables else None,
         )
-        self._environment = {name: value for name, value in os.environ.items() if name.startswith("TF_")}
+        self._environment = {
+            name: value for name, value in os.environ.items() if name.startswith("TF_") and name not in variables
+        }
 
     def _connect(self, address: str) -> None:
         in_main_thread = threading.current_thread() is threading.main_thread()

@@ -49,6 +49,15 @@ def absolute(path: Path) -> str:
     return os.fspath(path) if is_remote(path) else os.path.abspath(path)
 
 
+def parent(path: Path) -> str:
+    """The absolute path of the folder around a file or folder; that of a bucket is the bucket itself."""
+    whole = absolute(path)
+    if not is_remote(whole):
+        return os.path.dirname(whole)
+    around = os.path.dirname(whole.rstrip("/"))
+    return around if is_remote(around) else whole.rstrip("/")
+
+
 def reason(error: BaseException) -> str:
     """The message of a file system or TensorFlow error, without the path and any further lines."""
     message = getattr(error, "strerror", None) or getattr(error, "message", None) or error

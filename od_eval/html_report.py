@@ -96,7 +96,9 @@ def report(
     paths = [os.fspath(source) for source in ([sources] if isinstance(sources, str | os.PathLike) else sources)]
     if not paths:
         raise ODEvalError("there is nothing to report; give a folder with evaluations, or two files.")
-    if len(paths) == 2 and paths[0].endswith(".json") and (paths[1].endswith(".json") or has_tables(paths[1])):
+    with files.errors_as_sentences("what is to be reported cannot be looked up"):
+        has_detections = len(paths) == 2 and (paths[1].endswith(".json") or has_tables(paths[1]))
+    if has_detections and paths[0].endswith(".json"):
         groundtruth, detections = paths
         with files.temporary_folder() as folder:
             _evaluate(groundtruth, detections, folder)

@@ -224,6 +224,13 @@ def test_a_remote_path_stays_what_it_is():
     assert files.absolute("a") == os.path.join(os.getcwd(), "a")
 
 
+@pytest.mark.parametrize("path", ["gs://bucket", "gs://bucket/", "gs://bucket/a", "gs://bucket/a/"])
+def test_around_a_bucket_there_is_nothing(path):
+    assert files.parent(path) == "gs://bucket"
+    assert files.parent("gs://bucket/a/b") == "gs://bucket/a"
+    assert files.parent("a") == files.parent("a/") == os.getcwd()
+
+
 def test_local_files_need_no_tensorflow(tmp_path):
     code = f"""
 import sys

@@ -277,7 +277,7 @@ def _in_its_own_process(path: str, config: str, num_images: int, num_threads: in
         sender.close()
         outcome = receiver.recv()
         process.join(_SECONDS_TO_END)
-    except EOFError:
+    except (EOFError, ConnectionResetError):
         raise ODEvalError(
             f"the process that evaluates {name} ended early, as happens when memory runs out; see above."
         ) from None

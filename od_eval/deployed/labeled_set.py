@@ -33,10 +33,14 @@ class Part:
     Attributes:
       file: the file that has them in it, or names them.
       read: reads them once; is given what cannot be evaluated.
+      images: the paths of their files, if these are files of their own.
+      read_as: what else decides on what is read, in any words.
     """
 
     file: str
     read: Callable[[LeftOut], Iterator[LabeledImage]]
+    images: Sequence[str] = ()
+    read_as: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +115,7 @@ def _of_reader(source: str, categories: Mapping[int, str], reader: Any, left_out
 
     def parts() -> list[Part]:
         return [
-            Part(file, functools.partial(labeled_images, of_file, list(categories)))
+            Part(file, functools.partial(labeled_images, of_file, list(categories)), read_as=str(of_file))
             for file, of_file in readers_of_files(reader)
         ]
 
@@ -179,7 +183,9 @@ def _coco_parts(groundtruth: CocoGroundTruth, folder: ImageFolder) -> Iterator[P
             except (ImageNotFound, ImageUnusable) as error:
                 files.append(str(error))
         objects = images_of(groundtruth.objects, indices)
-        yield Part(groundtruth.path, functools.partial(_coco_images, [ids[index] for index in indices], files, objects))
+        read = functools.partial(_coco_images, [ids[index] for index in indices], files, objects)
+        images = [file[0] for file in files if not isinstance(file, str)]
+        yield Part(groundtruth.path, read, images, read_as=str(files))
 
 
 def _coco_images(

@@ -92,7 +92,7 @@ def _config_of_checkpoint(path: str) -> str:
     if not is_folder and not files.exists(checkpoint_files.prefix_of(path) + ".index"):
         return ""
     folder = path.rstrip("/") if is_folder else os.path.dirname(path)
-    places = [os.path.join(one, _CONFIG) for one in (folder, os.path.dirname(files.absolute(folder)))]
+    places = [os.path.join(one, _CONFIG) for one in (folder, files.parent(folder))]
     config = next((place for place in places if files.exists(place)), "")
     if not config and (not is_folder or checkpoint_files.numbers_in(folder)):
         raise ODEvalError(f"checkpoint '{path}' has no {_CONFIG} beside it; put that of its training there.")

@@ -14,7 +14,7 @@ from od_eval.findings.finding import Finding, findings_section
 
 # The first images of an evaluation are enough to see them.
 _IMAGES_FOR_CLASSES = 500
-IMAGES_FOR_NORMALIZATION = 50
+_IMAGES_FOR_NORMALIZATION = 50
 # AP50 of a detector that finds something, and of one that finds nothing.
 _FINDS_SOMETHING = 0.1
 _FINDS_NOTHING = 0.05
@@ -47,7 +47,7 @@ class Mistakes:
         objects = batch.groundtruth
         if objects is None or not len(objects.classes[0]):
             return
-        if len(self._images) < IMAGES_FOR_NORMALIZATION:
+        if len(self._images) < _IMAGES_FOR_NORMALIZATION:
             self._images += batch.images
         found: Detections = batch.outputs
         self._batches.append(
@@ -60,7 +60,7 @@ class Mistakes:
         )
 
     def merge(self, other: Mistakes) -> None:
-        self._images += other._images[: IMAGES_FOR_NORMALIZATION - len(self._images)]
+        self._images += other._images[: _IMAGES_FOR_NORMALIZATION - len(self._images)]
         self._batches += other._batches[: _IMAGES_FOR_CLASSES - len(self._batches)]
 
     def evaluate(self) -> dict[str, Any]:

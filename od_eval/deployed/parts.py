@@ -13,10 +13,11 @@ import functools
 import hashlib
 import itertools
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 
-from od_eval import batch_jobs, files
+from od_eval import batch_jobs, checkpoint_files, files
 from od_eval.deployed import part_files
 from od_eval.deployed.labeled_set import LabeledSet, Part
 from od_eval.deployed.loading import load_model
@@ -60,8 +61,8 @@ def detect_in_parts(
     """Runs a model over images on a Ray cluster; each of its processes loads the model once.
 
     A part whose process or machine is lost is read again. What is found in a part is written to a file, and a later
-    call with the same model reads the parts alone that have none, or whose `file` has changed: image files that it only
-    names are taken for the same. No result depends on the number of processes.
+    call with the same model reads the parts alone that have none, or whose files have changed; image files on another
+    file system are taken for the same. No result depends on the number of processes.
 
     Args:
       model: the model. Processes use its `num_threads`, and each a GPU, if the cluster has any and TensorFlow runs it.
@@ -82,7 +83,7 @@ def detect_in_parts(
         _remove_all_but(state, folder)
         folder = os.path.join(folder, state)
         there = set(files.names_in(folder))
-    names = [f"{index:06}-{of_file}.npz" for index, of_file in enumerate(_states([part.file for part in parts]))]
+    names = [f"{index:06}-{of_part}.npz" for index, of_part in enumerate(_states_of_parts(parts))]
     paths = [os.path.join(folder, name) for name in names]
     missing = [index for index, name in enumerate(names) if name not in there]
     tasks = [_Task(parts[index], model.path, model.num_threads, label_map, state) for index in missing]
@@ -109,6 +110,8 @@ def detect_in_parts(
                 raise errors[index]
             detected.add(part_files.about(paths[index]), left_out)
             progress.update()
+        if missing:
+            next(jobs, None)  # which raises what a signal has asked for meanwhile
     detected.tell(left_out)
     return detected
 
@@ -210,6 +213,17 @@ def _state_of_model(model: DeployedModel, labeled: LabeledSet, label_map: str | 
     return _hash(told)
 
 
+def _states_of_parts(parts: Sequence[Part]) -> list[str]:
+    """For each part another string if something else is read."""
+    of_files = iter(_states([path for part in parts for path in _files_of_part(part)]))
+    return [_hash([*itertools.islice(of_files, len(_files_of_part(part))), part.read_as]) for part in parts]
+
+
+def _files_of_part(part: Part) -> list[str]:
+    """Those that are asked for their state: of a bucket, that would take minutes for a million images."""
+    return [part.file, *(path for path in part.images if not files.is_remote(path))]
+
+
 def _states(paths: Sequence[str]) -> list[str]:
     """For each file another string if it is another one: name, size or time."""
 
@@ -228,18 +242,18 @@ def _hash(value: Sequence[object]) -> str:
 
 def _files_of(model: str) -> list[str]:
     """The files of a model: a folder, a file, or a checkpoint."""
-    if files.is_folder(model):
-        found = [os.path.join(model, name) for name in files.files_below(model)]
-    else:
-        folder, start = os.path.split(model)
-        found = [os.path.join(folder, name) for name in files.names_in(folder or ".") if name.startswith(start)]
-    around = [os.path.dirname(files.absolute(model)), os.path.dirname(os.path.dirname(files.absolute(model)))]
-    beside = (os.path.join(folder, name) for folder in around for name in _BESIDE_A_MODEL)
-    return found + [path for path in beside if files.exists(path)]
+    with files.errors_as_sentences(f"model '{model}' cannot be looked up"):
+        if files.is_folder(model):
+            found = [os.path.join(model, name) for name in files.files_below(model)]
+        else:
+            found = [model] if files.exists(model) else checkpoint_files.files_of(model)
+        around = [files.parent(model), files.parent(files.parent(model))]
+        beside = (os.path.join(folder, name) for folder in around for name in _BESIDE_A_MODEL)
+        return found + [path for path in beside if files.exists(path)]
 
 
 def _remove_all_but(name: str, folder: str) -> None:
-    others = [other for other in files.names_in(folder) if other != name]
+    others = [other for other in files.names_in(folder) if other != name and re.fullmatch("[0-9a-f]{16}", other)]
     for other in others:
         files.remove(os.path.join(folder, other))
     if others:

@@ -21,7 +21,7 @@ from od_eval.evaluation.loop import coco_evaluator
 from od_eval.evaluation.options import EvaluationOptions
 from od_eval.evaluation.result import EvaluationResult
 
-# Detections. Of 10 million, with so many analysed, an evaluation takes 3.3 GB (benchmarks/detection_files.py).
+# Detections. Of 10 million, with so many analysed, an evaluation takes 2.9 GB (benchmarks/detection_files.py).
 MOST_ANALYSED = 2_000_000
 # Categories are independent of each other. hotcoco copies the matches before it counts them, so this is done with those
 # of a part of the categories at a time: of 100 million detections, the copies of all take 5 GB.

@@ -32,7 +32,7 @@ With --ray it runs the model on the machines of a Ray cluster: auto is the one t
 "od_eval[ray]"), and see the model and the images under the same paths. A record file is one task, or 500 images of
 --groundtruth; a task takes --num_threads processors, by default one, and a GPU if there are any. It is repeated if its
 worker or machine is lost. The numbers are the same, however many there are. If it is interrupted, the same command goes
-on with what is not finished, or has changed (of --groundtruth the file, not each image).
+on with what is not finished, or has changed (of images in a bucket, that is not looked for).
 """
 
 from __future__ import annotations
@@ -53,7 +53,6 @@ from od_eval.deployed.evaluating import evaluate_model, findings_of, options_for
 from od_eval.deployed.labeled_set import LabeledSet, of_coco, of_pipeline, of_records, read_coco_image
 from od_eval.deployed.loading import load_model
 from od_eval.deployed.measurements import measurement_lines
-from od_eval.deployed.mistakes import IMAGES_FOR_NORMALIZATION
 from od_eval.deployed.model import DeployedModel
 from od_eval.deployed.parts import DetectedParts, detect_in_parts
 from od_eval.errors import ODEvalError
@@ -310,7 +309,7 @@ def _detected_on_ray(model: DeployedModel, labeled: LabeledSet, left_out: LeftOu
         ray=FLAGS.ray,
         folder=unfinished,
         label_map=FLAGS.label_map,
-        num_pictured=MOST_IMAGES if FLAGS.num_pictures else IMAGES_FOR_NORMALIZATION,
+        num_pictured=MOST_IMAGES,
     )
 
 

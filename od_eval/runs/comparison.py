@@ -177,8 +177,14 @@ class _Side:
 
 
 def _load(path: str, groundtruth: str | os.PathLike[str] | None) -> _Side:
-    if has_tables(path) or (files.exists(path) and not files.is_folder(path)):
-        return _of_detections(path, groundtruth)
+    with files.errors_as_sentences(f"'{path}' cannot be read"):
+        is_run = any(files.is_folder(os.path.join(path, name)) for name in (analysis_files.FOLDER, "eval"))
+        if not is_run and (has_tables(path) or (files.exists(path) and not files.is_folder(path))):
+            return _of_detections(path, groundtruth)
+        return _of_run(path)
+
+
+def _of_run(path: str) -> _Side:
     step = None
     at_step = re.fullmatch(r"(.+)@(\d+)", path, re.DOTALL)
     if at_step and not files.exists(path):

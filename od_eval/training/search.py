@@ -463,7 +463,8 @@ def _opened_log(path: str) -> Iterator[IO[bytes]]:
             yield log
         finally:  # also if a signal ends the search
             log.seek(0)
-            files.append(path, log.read())
+            with files.errors_as_sentences(f"the log '{path}' cannot be written"):
+                files.append(path, log.read())
 
 
 def _last_words(log: IO[bytes], begin: int) -> str:

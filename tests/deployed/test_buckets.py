@@ -175,8 +175,10 @@ def test_a_training_and_all_that_reads_it(bucket, run, shapes, ssd_config):
         overrides += [f"{reader}.tf_record_input_reader.input_path=gs://f/shapes/{split}-?????-of-?????"]
     train = ["train", "--pipeline_config_path=gs://f/ssd.config", "--model_dir=gs://f/run", "--checkpoint_every_n=2"]
     train += [f"--set={override}" for override in overrides]
+    num_before = len(bucket.requests)
     run(*train, "--num_train_steps=2")
     run(*train, "--num_train_steps=4")  # which goes on
+    assert len(bucket.requests) - num_before < 3000  # docs/scale.md: about 1,300
     assert {"ckpt-1.index", "ckpt-2.index", "best/best.json", "eval/metrics/step-00000004.json"} <= set(
         names_in(bucket, "f/run")
     )
@@ -192,8 +194,14 @@ def test_a_training_and_all_that_reads_it(bucket, run, shapes, ssd_config):
     assert written_to(bucket, "f/run/benchmark")[-1] == "benchmark.csv"
     model = "--model=gs://f/run/benchmark/float32"
     label_map = "--label_map=gs://f/shapes/label_map.pbtxt"
-    run("evaluate", model, "--record=gs://f/shapes/validation-*", label_map, "--model_dir=gs://f/deployed")
-    assert "eval/float32/metrics.json" in names_in(bucket, "f/deployed")
+    evaluate = ["evaluate", model, "--record=gs://f/shapes/validation-*", label_map]
+    run(*evaluate, "--model_dir=gs://f/deployed")
+    run(*evaluate, "--model_dir=gs://f/on_ray", "--ray=local")
+    here, on_ray = (
+        json.loads(bucket.objects[f"f/{model_dir}/eval/float32/metrics.json"]) for model_dir in ("deployed", "on_ray")
+    )
+    assert on_ray["per_category"] == here["per_category"]
+    assert not any(".unfinished" in name for name in names_in(bucket, "f/on_ray"))
 
 
 @pytest.mark.slow

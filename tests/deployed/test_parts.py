@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -235,7 +234,7 @@ def test_images_of_cocos_ground_truth_are_parts_too(model, tmp_path, monkeypatch
     def result(with_ray: bool) -> EvaluationResult:
         left_out = LeftOut()
         data = of_coco(str(tmp_path / "groundtruth.json"), str(tmp_path / "photos"), None, left_out)
-        kept = tempfile.mkdtemp(dir=tmp_path)
+        kept = str(tmp_path / "unfinished")
         detected = detect_in_parts(model, data, left_out, ray="auto", folder=kept) if with_ray else None
         return evaluate_model(model, data, left_out, detected=detected)
 
@@ -243,6 +242,10 @@ def test_images_of_cocos_ground_truth_are_parts_too(model, tmp_path, monkeypatch
     assert without_measurements(result(with_ray=True)) == without_measurements(expected)
     assert expected.num_images == 8
     assert expected.findings[0]["symptom"].startswith("left out: 2 images that cannot be read; the first: no '2.png'")
+
+    Image.fromarray(image_of(color_of(2), box_of(2))).save(tmp_path / "photos" / "2.png")
+    Image.fromarray(image_of(color_of(5), box_of(5))).save(tmp_path / "photos" / "5.png")
+    assert result(with_ray=True).num_images == 10  # although what was found before is still there
 
     for path in (tmp_path / "photos").glob("*.png"):
         path.write_text("no image")

@@ -95,6 +95,9 @@ def test_runs_and_steps_are_found(tmp_path, monkeypatch) -> None:
     ):
         compared = od_eval.compare("runs/a@1000", given)
         assert compared.b.replace("//", "/") == meant
+    for folder in ("runs/a", "runs/a/eval"):
+        (tmp_path / folder / "table.parquet").write_bytes(b"of somebody")
+        assert od_eval.compare("runs/a@1000", folder).b == "runs/a/eval@2000"
     monkeypatch.chdir(tmp_path / "runs" / "a" / "eval")
     assert od_eval.compare(".@1000", "..@2000").b.endswith("eval@2000")
 
