@@ -51,7 +51,7 @@ def contents(images: Sequence[DetectedImage], left_out: LeftOut, peak_memory: fl
       left_out: what could not be evaluated.
       peak_memory: as in `AboutPart`.
     """
-    about = {
+    facts = {
         "ids": [image.id for image in images],
         "sizes": [image.size for image in images],
         "num_detections": sum(len(image.detections.classes[0]) for image in images),
@@ -59,7 +59,7 @@ def contents(images: Sequence[DetectedImage], left_out: LeftOut, peak_memory: fl
         "peak_memory": peak_memory,
     }
     arrays: dict[str, Any] = {
-        "about": _of_json(about),
+        "about": _of_json(facts),
         "milliseconds": np.array([image.milliseconds for image in images]),
         **_columns("detections", [image.detections for image in images]),
         **_columns("objects", [image.objects for image in images]),

@@ -184,12 +184,8 @@ def _detect(task: _Task) -> bytes | ODEvalError:
         for labeled in task.part.read(left_out):
             batch_jobs.stop_if_asked()
             image = model.detect(labeled)
-            image.objects, image.detections, image.pixels = (
-                with_rles(image.objects, [image.size]),
-                with_rles(image.detections, [image.size]),
-                None,
-            )
-            detected.append(image)
+            objects, detections = with_rles(image.objects, [image.size]), with_rles(image.detections, [image.size])
+            detected.append(dataclasses.replace(image, objects=objects, detections=detections, pixels=None))
         return part_files.contents(detected, left_out, peak_memory())
     except ODEvalError as error:
         return error

@@ -296,7 +296,7 @@ def _evaluate_model() -> None:
         name=run,
     )
     _write(run, result, options, evaluator, first_images, archive if options.num_pictures else None)
-    if files.exists(unfinished):
+    if detected is not None:
         files.remove(unfinished)
     _tell(run, result, evaluator)
 
